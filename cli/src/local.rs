@@ -1,0 +1,66 @@
+//! Which log a command works on: a server that runs already, or our own on the data directory.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Args;
+use nats::{
+    Durability, EventLog,
+    server::{LocalOptions, LocalServer},
+};
+use service::settings::LogSettings;
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LocalSettings {
+    /// Where all data is kept
+    #[arg(long, env = "TWELVE_DATA", value_name = "DIR", default_value = ".twelve")]
+    pub(crate) data: PathBuf,
+    /// Use this nats-server (2.15 or newer) instead of a local one
+    #[arg(long, env = "TWELVE_NATS", value_name = "URL")]
+    pub(crate) nats: Option<String>,
+    /// What an acknowledgement of the server at --nats is worth: `fsync` if it runs with `sync_interval: always`
+    #[arg(long, env = "TWELVE_DURABILITY", value_enum, default_value_t = Durability::Memory)]
+    pub(crate) durability: Durability,
+    /// Where the local nats-server listens; a free port is taken if this one is not
+    #[arg(long, env = "TWELVE_NATS_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:4222")]
+    pub(crate) nats_listen: SocketAddr,
+    /// Where a nats-server is installed if there is none on PATH
+    #[arg(long, env = "TWELVE_TOOLS", value_name = "DIR", default_value = ".tools")]
+    pub(crate) tools: PathBuf,
+    #[command(flatten)]
+    pub(crate) log: LogSettings,
+}
+
+/// An open log, and the server that came with it.
+pub(crate) struct Opened {
+    pub(crate) log: EventLog,
+    pub(crate) url: String,
+    pub(crate) server: Option<LocalServer>,
+}
+
+impl LocalSettings {
+    pub(crate) fn views(&self) -> PathBuf {
+        self.data.join("views")
+    }
+
+    /// Opens the log as `name`, starting a local server if none was named.
+    pub(crate) async fn open(&self, name: &str) -> anyhow::Result<Opened> {
+        if let Some(url) = &self.nats {
+            let log = self.log.open(url, name, self.durability).await?;
+            return Ok(Opened { log, url: url.clone(), server: None });
+        }
+        let options = LocalOptions {
+            directory: self.data.join("nats"),
+            tools: self.tools.clone(),
+            listen: self.nats_listen,
+        };
+        let server = LocalServer::start(&options).await?;
+        let url = server.url().to_owned();
+        match self.log.open(&url, name, Durability::Fsync).await {
+            Ok(log) => Ok(Opened { log, url, server: Some(server) }),
+            Err(error) => {
+                server.leave_as_found().await;
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `twelve`: everything in one process, and the tools around it.
+
+mod bench;
+mod local;
+mod up;
+mod views;
+
+use clap::{Parser, Subcommand};
+use service::{process::ProcessSettings, settings};
+
+/// An order platform on NATS JetStream: event-sourced, and each order's way is a declared flow.
+#[derive(Parser, Debug)]
+#[command(version, about, after_help = "First order in a minute:\n  twelve up\nthen run the curl line that it prints.")]
+struct Twelve {
+    #[command(flatten)]
+    process: ProcessSettings,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Start everything in one process, with a nats-server of its own
+    Up(Box<up::Settings>),
+    /// Rebuild the views from the log, or compare two generations of them
+    Views(views::Settings),
+    /// Measure: place orders at a steady rate, next to raw JetStream publishing on the same server
+    Bench(bench::Settings),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let twelve: Twelve = settings::parse()?;
+    twelve.process.start_tracing()?;
+    match twelve.command {
+        Command::Up(settings) => up::run(*settings).await,
+        Command::Views(settings) => views::run(settings).await,
+        Command::Bench(settings) => bench::run(settings).await,
+    }
+}

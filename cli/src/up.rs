@@ -1,0 +1,105 @@
+//! `twelve up`: everything in one process.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use clap::Args;
+use command_svc::{CommandService, CommandSettings};
+use domain::Flows;
+use projector::Views;
+use query_api::{App, readiness};
+use service::process;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::local::{LocalSettings, Opened};
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Settings {
+    /// Where to listen for REST calls, live streams, probes and metrics
+    #[arg(long, env = "TWELVE_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    local: LocalSettings,
+    #[command(flatten)]
+    commands: CommandSettings,
+}
+
+pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+    let stop = process::stop_on_signal()?;
+    process::metrics_handle()?;
+    let listener = process::listen(settings.listen).await?;
+    let Opened { log, url, server } = settings.local.open("twelve-up").await?;
+    let started = serve(&settings, listener, &log, &url, &stop).await;
+    log.connection().close().await;
+    match (started, server) {
+        (Ok(()), Some(server)) => server.stop().await?,
+        (Err(error), Some(server)) => {
+            server.leave_as_found().await;
+            return Err(error);
+        }
+        (started, None) => return started,
+    }
+    Ok(())
+}
+
+async fn serve(
+    settings: &Settings,
+    listener: tokio::net::TcpListener,
+    log: &nats::EventLog,
+    url: &str,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let (views, following) = Views::start(log, &settings.local.views(), stop).await?;
+    let service = CommandService::new(log.clone(), settings.commands.clone())?;
+    let deciding = service.start(stop);
+    let probes = process::probes(readiness(views.clone(), log))?;
+    let app = App { views, log: log.clone(), flows: Arc::new(Flows::shipped()?), stop: stop.clone() };
+    let router = service.router().merge(query_api::router(app)).merge(probes);
+    greet(settings, listener.local_addr()?, url);
+    let serving = process::serve(listener, router, stop.clone());
+    tokio::pin!(serving);
+    let mut deciding = deciding;
+    let result = tokio::select! {
+        result = &mut serving => result,
+        ended = ended(&mut deciding, stop) => ended,
+    };
+    stop.cancel();
+    finish(deciding).await?;
+    finish(following).await?;
+    result
+}
+
+/// Why a part ended although nobody asked it to.
+async fn ended(tasks: &mut JoinSet<anyhow::Result<()>>, stop: &CancellationToken) -> anyhow::Result<()> {
+    while let Some(ended) = tasks.join_next().await {
+        if !stop.is_cancelled() {
+            ended??;
+            anyhow::bail!("a part of the command service ended by itself");
+        }
+    }
+    stop.cancelled().await;
+    std::future::pending().await
+}
+
+async fn finish(mut tasks: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+fn greet(settings: &Settings, address: SocketAddr, url: &str) {
+    let data = settings.local.data.display();
+    let order = r#"{"flow":"marketplace","channel":"phone","customer":{"id":"gentleman","name":"홍길동","phone":"010-0000-0000"},"lines":[{"item_id":"2001","name":"gram","quantity":1,"unit_price":9000000}],"currency":"KRW","address":{"line":"England","region":"london"},"payment":{"method":"card","token":"tok_ok"}}"#;
+    println!(
+        "\nTwelve is up.\n\n  \
+         REST      http://{address}        (also /readyz, /metrics, /views, /flows)\n  \
+         log       {url}        (nats stream ls --server {url})\n  \
+         data      {data}\n\n\
+         Place an order:\n\n  \
+         curl -i http://{address}/orders -H 'Content-Type: application/json' -d '{order}'\n\n\
+         See it:\n\n  \
+         curl http://{address}/customers/gentleman/orders\n\n\
+         Ctrl-C stops; the data stays.\n"
+    );
+}

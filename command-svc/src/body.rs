@@ -1,0 +1,373 @@
+//! What a command's body must say: read strictly, all faults at once.
+
+use std::{cell::RefCell, collections::BTreeSet, fmt, ops::RangeInclusive};
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request},
+    http::{StatusCode, header},
+};
+use domain::{
+    Currency, FlowRef, Flow, Flows, Money,
+    event::OrderPlaced,
+    money::AMOUNT_LIMIT,
+    order::{Address, Channel, Customer, LINES_MAX, Line, QUANTITY_MAX, TEXT_CHARS_MAX},
+};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use service::problem::{Fault, Problem};
+
+/// The largest body of a command, in bytes.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+const OPTIONS_MAX: usize = 20;
+
+/// A command's body: JSON, no key twice, at most [`BODY_BYTES_MAX`]. Nothing at all reads as `{}`.
+pub struct Body {
+    pub value: Value,
+    pub bytes: Bytes,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                let detail = format!("a command's body has at most {BODY_BYTES_MAX} bytes");
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+            } else {
+                Problem::malformed("the body could not be received")
+            }
+        })?;
+        if bytes.is_empty() {
+            return Ok(Self { value: Value::Object(Map::new()), bytes });
+        }
+        let is_json = content_type.as_ref().and_then(|value| value.to_str().ok()).is_some_and(|value| {
+            value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+        });
+        if !is_json {
+            let detail = "a command's body is JSON: send Content-Type: application/json";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+        }
+        Ok(Self { value: parse(&bytes)?, bytes })
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Value, Problem> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    Strict
+        .deserialize(&mut reader)
+        .and_then(|value| reader.end().map(|()| value))
+        .map_err(|error| Problem::malformed(format!("the body does not read as JSON: {error}")))
+}
+
+/// Reads any JSON value, but refuses an object with the same key twice: two readers could disagree about it.
+struct Strict;
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
+        Ok(Value::Bool(truth))
+    }
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(number).map_or(Value::Null, Value::Number))
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(text.into())
+    }
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(text.into())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(Self)? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            let value = entries.next_value_seed(Self)?;
+            if map.contains_key(&key) {
+                return Err(A::Error::custom(format_args!("the key {key:?} is given twice")));
+            }
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+/// Where faults are noted.
+type Faults = RefCell<Vec<Fault>>;
+
+/// An object that is being read; what was not asked for is a fault in the end.
+struct Fields<'a> {
+    map: Option<&'a Map<String, Value>>,
+    pointer: String,
+    asked: RefCell<BTreeSet<&'static str>>,
+    faults: &'a Faults,
+}
+
+impl<'a> Fields<'a> {
+    fn of(value: Option<&'a Value>, pointer: String, faults: &'a Faults) -> Self {
+        let map = value.and_then(Value::as_object);
+        if map.is_none() {
+            let what = if value.is_none_or(Value::is_null) { "is missing" } else { "must be an object" };
+            faults.borrow_mut().push(Fault { pointer: pointer.clone(), detail: what.into() });
+        }
+        Self { map, pointer, asked: RefCell::default(), faults }
+    }
+
+    fn get(&self, name: &'static str) -> Option<&'a Value> {
+        self.asked.borrow_mut().insert(name);
+        self.map?.get(name).filter(|value| !value.is_null())
+    }
+
+    /// Notes a fault of a field; an object that is absent altogether was noted once, as a whole.
+    fn fault(&self, name: &str, detail: impl Into<String>) {
+        if self.map.is_some() {
+            let pointer = format!("{}/{}", self.pointer, name.replace('~', "~0").replace('/', "~1"));
+            self.faults.borrow_mut().push(Fault { pointer, detail: detail.into() });
+        }
+    }
+
+    fn optional_text(&self, name: &'static str) -> Option<String> {
+        let value = self.get(name)?;
+        let Some(text) = value.as_str() else {
+            self.fault(name, "must be a text");
+            return None;
+        };
+        let length = text.chars().count();
+        if !(1..=TEXT_CHARS_MAX).contains(&length) {
+            self.fault(name, format!("must have 1 to {TEXT_CHARS_MAX} characters, and has {length}"));
+        } else if text.chars().any(char::is_control) {
+            self.fault(name, "must not contain control characters");
+        }
+        Some(text.to_owned())
+    }
+
+    fn text(&self, name: &'static str) -> String {
+        let text = self.optional_text(name);
+        if text.is_none() && self.get(name).is_none() {
+            self.fault(name, "is missing");
+        }
+        text.unwrap_or_default()
+    }
+
+    fn integer(&self, name: &'static str, range: RangeInclusive<i64>) -> i64 {
+        let Some(value) = self.get(name) else {
+            self.fault(name, "is missing");
+            return *range.start();
+        };
+        match value.as_i64().filter(|number| range.contains(number)) {
+            Some(number) => number,
+            None => {
+                self.fault(name, format!("must be a whole number from {} to {}", range.start(), range.end()));
+                *range.start()
+            }
+        }
+    }
+
+    fn object(&self, name: &'static str) -> Self {
+        let pointer = format!("{}/{name}", self.pointer);
+        if self.map.is_none() {
+            return Self { map: None, pointer, asked: RefCell::default(), faults: self.faults };
+        }
+        Self::of(self.get(name), pointer, self.faults)
+    }
+
+    fn list(&self, name: &'static str, length: RangeInclusive<usize>) -> &'a [Value] {
+        let items = match self.get(name) {
+            Some(Value::Array(items)) => items.as_slice(),
+            Some(_) => {
+                self.fault(name, "must be a list");
+                return &[];
+            }
+            None => &[],
+        };
+        if !length.contains(&items.len()) {
+            let (least, most) = (length.start(), length.end());
+            self.fault(name, format!("must have {least} to {most} entries, and has {}", items.len()));
+            return &[];
+        }
+        items
+    }
+
+    /// Notes what nobody asked for: usually a typing error.
+    fn finish(self) {
+        let Some(map) = self.map else { return };
+        let asked = self.asked.borrow();
+        for name in map.keys().filter(|name| !asked.contains(name.as_str())) {
+            self.fault(name, "is not a field of this command");
+        }
+    }
+}
+
+/// An order as its customer wants it, and how it is to be paid.
+#[derive(Debug)]
+pub struct Placement {
+    pub placed: OrderPlaced,
+    pub method: String,
+    pub token: String,
+}
+
+/// Reads `POST /orders`.
+pub fn placement(body: &Value, flows: &Flows) -> Result<Placement, Problem> {
+    let faults = Faults::default();
+    let fields = Fields::of(Some(body), String::new(), &faults);
+    let name = fields.text("flow");
+    let flow = flows.newest(&name);
+    if flow.is_none() && fields.get("flow").is_some_and(Value::is_string) {
+        let known: Vec<&str> = flows.names().collect();
+        fields.fault("flow", format!("there is no such flow; there are: {}", known.join(", ")));
+    }
+    let placed = order(&fields, flow.map(|(reference, flow)| (reference, &**flow)));
+    let payment = fields.object("payment");
+    let (method, token) = (payment.text("method"), payment.text("token"));
+    payment.finish();
+    fields.finish();
+    match (faults.into_inner(), placed) {
+        (faults, Some(placed)) if faults.is_empty() => Ok(Placement { placed, method, token }),
+        (faults, _) => Err(Problem::invalid(faults)),
+    }
+}
+
+fn order(fields: &Fields<'_>, flow: Option<(&FlowRef, &Flow)>) -> Option<OrderPlaced> {
+    let channel = channel(fields, flow.map(|(_, flow)| flow));
+    let customer = customer(fields.object("customer"));
+    let lines = lines(fields);
+    let currency: Option<Currency> = match fields.text("currency").parse() {
+        Ok(currency) => Some(currency),
+        Err(error) => {
+            if fields.get("currency").is_some_and(Value::is_string) {
+                fields.fault("currency", format!("{error}"));
+            }
+            None
+        }
+    };
+    let address_fields = fields.object("address");
+    let address =
+        Address { line: address_fields.text("line"), region: address_fields.optional_text("region") };
+    address_fields.finish();
+    for (name, needed) in [("store_id", "names no store"), ("delivery_type", "asks for no delivery type")] {
+        if fields.get(name).is_some() {
+            fields.fault(name, format!("an order of this flow {needed}; leave it out"));
+        }
+    }
+    let each = lines.iter().map(|line| (line.quantity, line.unit_price));
+    let total = currency.and_then(|currency| Money::total(currency, each));
+    if currency.is_some() && total.is_none() {
+        fields.fault("lines", format!("the total must stay below {AMOUNT_LIMIT}"));
+    }
+    let (reference, _) = flow?;
+    Some(OrderPlaced {
+        flow: reference.clone(),
+        channel,
+        customer,
+        store_id: None,
+        lines,
+        total: total?,
+        address,
+        delivery_type: None,
+    })
+}
+
+fn channel(fields: &Fields<'_>, flow: Option<&Flow>) -> Channel {
+    let Some(name) = fields.optional_text("channel") else { return Channel::Web };
+    let channel = [Channel::Web, Channel::Phone].into_iter().find(|channel| channel.as_str() == name);
+    match (channel, flow) {
+        (Some(channel), Some(flow)) if flow.channels.contains(&channel) => channel,
+        (Some(channel), None) => channel,
+        (_, flow) => {
+            let known = flow.map_or(&[Channel::Web, Channel::Phone][..], |flow| &flow.channels);
+            let known: Vec<&str> = known.iter().map(|channel| channel.as_str()).collect();
+            fields.fault("channel", format!("must be one of: {}", known.join(", ")));
+            Channel::Web
+        }
+    }
+}
+
+fn customer(fields: Fields<'_>) -> Customer {
+    let customer = Customer {
+        id: fields.text("id"),
+        name: fields.text("name"),
+        phone: fields.optional_text("phone"),
+        email: fields.optional_text("email"),
+    };
+    fields.finish();
+    customer
+}
+
+fn lines(fields: &Fields<'_>) -> Vec<Line> {
+    let items = fields.list("lines", 1..=LINES_MAX);
+    items.iter().enumerate().map(|(index, item)| line(fields, index, item)).collect()
+}
+
+fn line(fields: &Fields<'_>, index: usize, item: &Value) -> Line {
+    let line = Fields::of(Some(item), format!("{}/lines/{index}", fields.pointer), fields.faults);
+    let quantity = line.integer("quantity", 1..=i64::from(QUANTITY_MAX));
+    let read = Line {
+        item_id: line.text("item_id"),
+        name: line.text("name"),
+        quantity: u32::try_from(quantity).unwrap_or(QUANTITY_MAX),
+        unit_price: line.integer("unit_price", 0..=AMOUNT_LIMIT - 1),
+        options: options(&line),
+    };
+    line.finish();
+    read
+}
+
+fn options(line: &Fields<'_>) -> Vec<String> {
+    let items = line.list("options", 0..=OPTIONS_MAX);
+    let texts: Option<Vec<String>> = items.iter().map(|item| item.as_str().map(ToOwned::to_owned)).collect();
+    match texts {
+        Some(texts) if texts.iter().all(|text| (1..=TEXT_CHARS_MAX).contains(&text.chars().count())) => texts,
+        _ => {
+            line.fault("options", format!("must be texts of 1 to {TEXT_CHARS_MAX} characters"));
+            Vec::new()
+        }
+    }
+}
+
+/// Reads a body of at most `{"reason": "…"}`.
+pub fn reason(body: &Value) -> Result<Option<String>, Problem> {
+    let faults = Faults::default();
+    let fields = Fields::of(Some(body), String::new(), &faults);
+    let reason = fields.optional_text("reason");
+    fields.finish();
+    no_faults(faults).map(|()| reason)
+}
+
+/// Reads a body that says nothing.
+pub fn nothing(body: &Value) -> Result<(), Problem> {
+    let faults = Faults::default();
+    Fields::of(Some(body), String::new(), &faults).finish();
+    no_faults(faults)
+}
+
+fn no_faults(faults: Faults) -> Result<(), Problem> {
+    let faults = faults.into_inner();
+    if faults.is_empty() { Ok(()) } else { Err(Problem::invalid(faults)) }
+}

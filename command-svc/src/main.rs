@@ -1,0 +1,61 @@
+//! `command-svc`: the command side as a process of its own.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use clap::Parser;
+use command_svc::{CommandService, CommandSettings};
+use service::{
+    process::{self, Check, ProcessSettings},
+    settings::{self, LogSettings, ServerSettings},
+};
+
+/// Takes commands by REST, decides them on the log, and runs the saga. Each role may run in a process of its own.
+#[derive(Parser, Debug)]
+#[command(version, about)]
+struct Settings {
+    /// Where to listen for REST calls, probes and metrics
+    #[arg(long, env = "TWELVE_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8081")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    server: ServerSettings,
+    #[command(flatten)]
+    log: LogSettings,
+    #[command(flatten)]
+    commands: CommandSettings,
+    #[command(flatten)]
+    process: ProcessSettings,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let settings: Settings = settings::parse()?;
+    settings.process.start_tracing()?;
+    let stop = process::stop_on_signal()?;
+    let log = settings.log.open(&settings.server.nats, "twelve-command-svc", settings.server.durability).await?;
+    let connection = log.connection().clone();
+    let probed = connection.clone();
+    let probes = process::probes(Arc::new(move || {
+        let ok = probed.is_connected();
+        vec![Check { name: "nats", ok, detail: if ok { "connected" } else { "not connected" }.into() }]
+    }))?;
+    let service = CommandService::new(log, settings.commands)?;
+    let listener = process::listen(settings.listen).await?;
+    let mut tasks = service.start(&stop);
+    tracing::info!(address = %listener.local_addr()?, "command-svc is up");
+    let served = process::serve(listener, service.router().merge(probes), stop.clone());
+    tokio::pin!(served);
+    let result = loop {
+        tokio::select! {
+            result = &mut served => break result,
+            Some(ended) = tasks.join_next() => if !stop.is_cancelled() {
+                break ended?.and_then(|()| anyhow::bail!("a part of command-svc ended by itself"));
+            },
+        }
+    };
+    stop.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    connection.close().await;
+    result
+}

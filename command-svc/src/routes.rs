@@ -1,0 +1,42 @@
+//! The URL table of commands. Every handler parses, executes, answers.
+
+mod answer;
+mod delivery;
+mod orders;
+mod sagas;
+
+use axum::{Router, extract::DefaultBodyLimit, routing::post};
+use domain::OrderId;
+use service::Problem;
+
+use crate::{body::BODY_BYTES_MAX, calls::Calls, execute::Executor, settings::Role};
+
+/// What handlers work with.
+#[derive(Clone)]
+pub struct App {
+    pub executor: Executor,
+    pub calls: Calls,
+}
+
+/// The routes of the contexts that this process serves.
+pub fn router(app: App, roles: &[Role]) -> Router {
+    let mut router = Router::new();
+    for role in roles {
+        router = match role {
+            Role::Ordering => router
+                .route("/orders", post(orders::place))
+                .route("/orders/{order_id}/cancel", post(orders::cancel)),
+            Role::Delivery => router
+                .route("/orders/{order_id}/delivery/start", post(delivery::start))
+                .route("/orders/{order_id}/delivery/complete", post(delivery::complete)),
+            Role::Saga => router.route("/sagas/{order_id}/resume", post(sagas::resume)),
+            Role::Payment | Role::Marketing => router,
+        };
+    }
+    router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(app)
+}
+
+/// The order that a path names. What is no id names no order.
+fn order_id(text: &str) -> Result<OrderId, Problem> {
+    text.parse().map_err(|_| Problem::order_not_found())
+}

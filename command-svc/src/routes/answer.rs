@@ -1,0 +1,222 @@
+//! What callers bring in headers, and how they are answered.
+
+use axum::{
+    Json,
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts},
+    response::{IntoResponse, Response},
+};
+use domain::{CommandId, OrderId, Position, Refusal, Status};
+use nats::EventLog;
+use serde::Serialize;
+use service::{Caller, Problem};
+
+use crate::execute::{ExecuteError, Executed, Intent};
+
+/// Seconds after which a caller may try again when the log or a context is away.
+pub(super) const RETRY_AFTER_S: u64 = 1;
+const KEY_CHARS_MAX: usize = 128;
+/// Whose key it is, until callers prove who they are.
+const ANYONE: &str = "anonymous";
+const WAIT_S_MAX: u64 = 30;
+
+/// What a command's headers say.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    pub(super) key: Option<String>,
+    pub(super) trace_parent: String,
+    /// `Prefer: wait=N`, in seconds.
+    pub(super) wait_s: Option<u64>,
+    if_match: Option<Position>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Given {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        Ok(Self {
+            key: parts.headers.get("idempotency-key").map(idempotency_key).transpose()?,
+            trace_parent: caller.trace_parent,
+            wait_s: wait(&parts.headers),
+            if_match: parts.headers.get("if-match").map(if_match).transpose()?,
+        })
+    }
+}
+
+/// A bare key, or one quoted as a structured-field string (RFC 9651 §3.3.3).
+fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
+    let text = value.to_str().unwrap_or_default();
+    let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    let fits = (1..=KEY_CHARS_MAX).contains(&bare.len()) && bare.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits {
+        Ok(bare.to_owned())
+    } else {
+        Err(Problem::malformed(format!("Idempotency-Key has 1 to {KEY_CHARS_MAX} visible ASCII characters")))
+    }
+}
+
+fn if_match(value: &HeaderValue) -> Result<Position, Problem> {
+    let text = value.to_str().unwrap_or_default();
+    text.trim_matches('"').parse().map_err(|_| Problem::malformed("If-Match takes an order's ETag, as a query gave it"))
+}
+
+fn wait(headers: &HeaderMap) -> Option<u64> {
+    let preferences = headers.get_all("prefer").into_iter().filter_map(|value| value.to_str().ok());
+    preferences
+        .flat_map(|value| value.split([',', ';']))
+        .find_map(|preference| preference.trim().strip_prefix("wait=")?.parse().ok())
+        .map(|seconds: u64| seconds.min(WAIT_S_MAX))
+}
+
+impl Given {
+    /// The order that a placement makes: the same for every repeat under a key.
+    pub(super) fn new_order(&self) -> OrderId {
+        match &self.key {
+            Some(key) => OrderId::from_key(ANYONE, key),
+            None => OrderId(uuid::Uuid::now_v7()),
+        }
+    }
+
+    /// The command, as this caller gave it; `body` tells a repeat from a reused key.
+    pub(super) fn intent(&self, order_id: OrderId, command: domain::Command, body: &[u8]) -> Intent {
+        let (command_id, fingerprint) = match &self.key {
+            Some(key) => {
+                let told_apart = [command.name().as_bytes(), b"\n", body].concat();
+                (CommandId::from_key(ANYONE, order_id, key), Some(domain::id::fingerprint(&told_apart)))
+            }
+            None => (CommandId(uuid::Uuid::now_v7()), None),
+        };
+        Intent {
+            order_id,
+            command,
+            command_id,
+            causation_id: None,
+            expected: self.if_match.map(|position| position.sequence),
+            fingerprint,
+            trace_parent: Some(self.trace_parent.clone()),
+        }
+    }
+}
+
+/// What every command answers with.
+#[derive(Debug, Serialize)]
+pub(super) struct Accepted {
+    order_id: OrderId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flow: Option<String>,
+    status: Status,
+    position: String,
+}
+
+/// The answer to a command that stands.
+pub(super) fn accepted(
+    log: &EventLog,
+    order_id: OrderId,
+    executed: &Executed,
+    status: StatusCode,
+) -> Response {
+    let position =
+        Position { partition: order_id.partition(log.partitions()), sequence: executed.state.sequence() };
+    let body = Accepted {
+        order_id,
+        flow: executed.state.flow.as_ref().map(|flow| flow.name.clone()),
+        status: executed.state.status(),
+        position: position.to_string(),
+    };
+    let mut response = (status, Json(body)).into_response();
+    let mut set = |name: &'static str, value: String| {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    };
+    set("log-position", position.to_string());
+    set("durability", log.durability().as_str().to_owned());
+    if executed.replayed {
+        set("idempotency-replayed", "true".to_owned());
+    }
+    if matches!(status, StatusCode::CREATED | StatusCode::ACCEPTED) {
+        set("location", format!("/orders/{order_id}"));
+    }
+    response
+}
+
+/// A refusal, as its caller is to understand it.
+pub(super) fn refused(refusal: Refusal) -> Problem {
+    let status = match refusal {
+        Refusal::OrderNotFound => StatusCode::NOT_FOUND,
+        Refusal::PaymentDeclined => StatusCode::PAYMENT_REQUIRED,
+        Refusal::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        Refusal::FlowUnknown => {
+            return Problem::unavailable(refusal.code(), refusal.to_string(), RETRY_AFTER_S);
+        }
+        Refusal::OrderExpired
+        | Refusal::AlreadyPlaced
+        | Refusal::AlreadyCanceled
+        | Refusal::AlreadyDelivered
+        | Refusal::CancelNotRequested
+        | Refusal::CancelRequested
+        | Refusal::PaymentNotRequested
+        | Refusal::PaymentApproved
+        | Refusal::PaymentCanceled
+        | Refusal::CouponRequired
+        | Refusal::CouponCanceled
+        | Refusal::CouponStillValid
+        | Refusal::DeliveryNotRequested
+        | Refusal::DeliveryNotStarted
+        | Refusal::DeliveryCanceled
+        | Refusal::NotParked => StatusCode::CONFLICT,
+    };
+    Problem::new(status, refusal.code(), refusal.to_string())
+}
+
+/// A command that led to nothing, as its caller is to understand it; what is our fault is logged here.
+pub(super) fn failed(order_id: OrderId, error: &ExecuteError) -> Problem {
+    match error {
+        ExecuteError::Refused(refusal) => refused(*refusal),
+        ExecuteError::Moved => Problem::new(
+            StatusCode::PRECONDITION_FAILED,
+            "stale",
+            "the order has changed since the ETag in If-Match was given; read it again and decide afresh",
+        ),
+        ExecuteError::Contended => Problem::unavailable(
+            "contended",
+            "other commands on this order kept coming first; try again",
+            RETRY_AFTER_S,
+        ),
+        ExecuteError::Load(_) | ExecuteError::Append(_) => {
+            tracing::warn!(%order_id, error = %nats::causes(error), "the log is not available");
+            Problem::unavailable(
+                "log_unavailable",
+                format!("the log did not take the command for order {order_id}; the same call with the same Idempotency-Key is safe to repeat"),
+                RETRY_AFTER_S,
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idempotency_key_is_the_same_bare_and_quoted() {
+        let key = |text: &'static str| idempotency_key(&HeaderValue::from_static(text)).ok();
+        assert_eq!(key("order-1"), key("\"order-1\""));
+        assert_eq!(key("order-1").as_deref(), Some("order-1"));
+        for wrong in ["", "\"\"", "two words", &"x".repeat(129)] {
+            assert!(idempotency_key(&HeaderValue::from_str(wrong).unwrap()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_preference_to_wait_is_found_among_others() {
+        let mut headers = HeaderMap::new();
+        headers.insert("prefer", HeaderValue::from_static("return=minimal, wait=7"));
+        assert_eq!(wait(&headers), Some(7));
+        headers.insert("prefer", HeaderValue::from_static("wait=99999"));
+        assert_eq!(wait(&headers), Some(WAIT_S_MAX));
+        headers.insert("prefer", HeaderValue::from_static("wait=soon"));
+        assert_eq!(wait(&headers), None);
+    }
+}

@@ -1,0 +1,139 @@
+//! `POST /orders` and `POST /orders/{id}/cancel`.
+
+use std::time::Duration;
+
+use axum::{
+    extract::{Path, State},
+    http::StatusCode,
+    response::Response,
+};
+use domain::{
+    Command, Event, OrderId, OrderState, Recorded,
+    event::PaymentRequested,
+    order::{Order, OrderCommand},
+};
+use nats::ask::{Answer, Ask};
+use service::Problem;
+use tokio::time::Instant;
+
+use super::{
+    App,
+    answer::{Given, RETRY_AFTER_S, accepted, failed, refused},
+    order_id,
+};
+use crate::{
+    body::{Body, Placement, placement, reason},
+    calls::CallError,
+    execute::{Executed, Intent},
+};
+
+/// How long a cancel waits for its outcome when the caller does not say.
+const CANCEL_WAIT_S: u64 = 2;
+const OUTCOME_POLL_MIN: Duration = Duration::from_millis(2);
+const OUTCOME_POLL_MAX: Duration = Duration::from_millis(50);
+
+/// Places an order: paid first where its flow says so, and visible once it stands.
+pub(super) async fn place(State(app): State<App>, given: Given, body: Body) -> Result<Response, Problem> {
+    let Placement { placed, method, token } = placement(&body.value, app.executor.flows())?;
+    let order_id = given.new_order();
+    let request = PaymentRequested {
+        flow: placed.flow.clone(),
+        customer_id: placed.customer.id.clone(),
+        amount: placed.total,
+        method,
+    };
+    let place = Command::Ordering(OrderCommand::Place(Box::new(placed)));
+    let intent = Intent { expected: None, ..given.intent(order_id, place, &body.bytes) };
+    if let Some(repeat) = first_answer(&app, &given, &intent).await? {
+        return Ok(accepted(app.executor.log(), order_id, &repeat, StatusCode::CREATED));
+    }
+    let paid = charge(&app, &intent, request, token).await?;
+    let place = Intent { causation_id: Some(paid.event_id), ..intent };
+    let executed = app.executor.execute(place).await.map_err(|error| failed(order_id, &error))?;
+    Ok(accepted(app.executor.log(), order_id, &executed, StatusCode::CREATED))
+}
+
+/// What a repeat under an idempotency key was told the first time, if the order stands.
+async fn first_answer(app: &App, given: &Given, intent: &Intent) -> Result<Option<Executed>, Problem> {
+    if given.key.is_none() {
+        return Ok(None);
+    }
+    let story = app.executor.story(intent.order_id).await.map_err(|error| failed(intent.order_id, &error.into()))?;
+    if story.iter().any(|stored| matches!(stored.recorded.event, Event::OrderPlaced(_))) {
+        let executed = app.executor.execute(intent.clone()).await;
+        return executed.map(Some).map_err(|error| failed(intent.order_id, &error));
+    }
+    Ok(None)
+}
+
+/// Has the payment context charge the order; answers with the approval.
+async fn charge(
+    app: &App,
+    intent: &Intent,
+    request: PaymentRequested,
+    token: String,
+) -> Result<Recorded, Problem> {
+    let ask = Ask {
+        order_id: intent.order_id,
+        command: Command::ChargePayment { request: Box::new(request), token },
+        command_id: intent.command_id,
+        causation_id: None,
+        expected: None,
+        fingerprint: intent.fingerprint.clone(),
+        trace_parent: intent.trace_parent.clone(),
+    };
+    let unavailable = |why: String| {
+        tracing::info!(order_id = %intent.order_id, why, "no payment, no order");
+        let detail = "the payment could not be settled now, and there is no order; the same call with the same Idempotency-Key is safe to repeat";
+        Problem::unavailable("payment_unavailable", detail, RETRY_AFTER_S)
+    };
+    let outcome = match app.calls.call(ask).await {
+        Ok(Answer::Done(event)) => event.unwrap().map_err(|error| unavailable(error.to_string()))?,
+        Ok(Answer::Refused(refusal)) => return Err(refused(refusal)),
+        Ok(Answer::Already | Answer::Moved) => return Err(unavailable("no outcome".into())),
+        Ok(Answer::Unavailable(why)) => return Err(unavailable(why)),
+        Err(error @ (CallError::Ask(_) | CallError::Unavailable(_) | CallError::BreakerOpen(_))) => {
+            return Err(unavailable(error.to_string()));
+        }
+    };
+    if let Event::PaymentDeclined(declined) = &outcome.event {
+        let detail = format!("{}; no order was placed", declined.reason);
+        return Err(Problem::new(StatusCode::PAYMENT_REQUIRED, "payment_declined", detail));
+    }
+    Ok(outcome)
+}
+
+/// Asks for an order to be undone, and waits a while for the outcome.
+pub(super) async fn cancel(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    given: Given,
+    body: Body,
+) -> Result<Response, Problem> {
+    let order_id = order_id(&id)?;
+    let command = Command::Ordering(OrderCommand::RequestCancel { reason: reason(&body.value)? });
+    let intent = given.intent(order_id, command, &body.bytes);
+    let requested = app.executor.execute(intent).await.map_err(|error| failed(order_id, &error))?;
+    let wait = Duration::from_secs(given.wait_s.unwrap_or(CANCEL_WAIT_S));
+    let state = outcome(&app, order_id, wait).await?.unwrap_or_else(|| requested.state.clone());
+    let status = if state.order == Order::Canceled { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok(accepted(app.executor.log(), order_id, &Executed { state, ..requested }, status))
+}
+
+/// The order once it is canceled; `None` if it is not yet when the time is up.
+async fn outcome(app: &App, order_id: OrderId, wait: Duration) -> Result<Option<OrderState>, Problem> {
+    let until = Instant::now() + wait;
+    let mut pause = OUTCOME_POLL_MIN;
+    loop {
+        let story = app.executor.story(order_id).await.map_err(|error| failed(order_id, &error.into()))?;
+        let state = OrderState::replay(story.iter().map(|stored| &stored.recorded));
+        if state.order == Order::Canceled {
+            return Ok(Some(state));
+        }
+        if Instant::now() + pause > until {
+            return Ok(None);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(OUTCOME_POLL_MAX);
+    }
+}

@@ -1,0 +1,332 @@
+//! The saga at work: one active worker a partition, one task an order, many orders at once.
+//!
+//! The runner's order is written once, in [`Runner::advance`]: load, react, send, until nothing is left to do; then
+//! acknowledge. It may be killed anywhere in between: the work comes again, the story says what was done, and each
+//! command holds only for the story it was derived from.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use domain::{
+    Command, CommandId, OrderId, OrderState,
+    command::SagaCommand,
+    saga::{self, Step},
+};
+use nats::{
+    ask::{Answer, Ask},
+    subject::SAGA_CONSUMER,
+    worklist::{PROLONG_EVERY, Work, Worklist},
+};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::{
+    calls::Calls,
+    execute::{Executor, Intent},
+};
+
+/// Commands that one process's sagas have under way at a time.
+const SENDS_MAX: usize = 256;
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Settled orders that are remembered, so that the echo of their own events costs no read.
+const SETTLED_MAX: usize = 50_000;
+const REJOIN_PAUSE: Duration = Duration::from_millis(200);
+/// Answers "already so" in a row for a step that the story still asks for: then the two disagree for good.
+const ALREADY_MAX: u32 = 3;
+
+/// Runs sagas.
+#[derive(Clone)]
+pub struct Runner {
+    pub executor: Executor,
+    pub calls: Calls,
+    pub retry_pause_max: Duration,
+    pub sends: Arc<Semaphore>,
+}
+
+/// An order that a task is working on.
+struct Active {
+    /// What came in since the task began.
+    queued: Vec<Work>,
+    news: Arc<Notify>,
+}
+
+/// How a task left an order.
+struct Left {
+    order_id: OrderId,
+    /// Nothing is to be done up to this sequence; `None` if news interrupted a pause.
+    settled: Option<u64>,
+    /// Work that is not acknowledged yet.
+    unfinished: Vec<Work>,
+}
+
+/// What one look at an order led to.
+enum Advanced {
+    Settled(u64),
+    Interrupted,
+}
+
+impl Runner {
+    pub fn sends() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(SENDS_MAX))
+    }
+
+    /// Works on one partition until `stop`.
+    pub async fn run(self, partition: u16, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            match Worklist::join(self.executor.log(), partition, SAGA_CONSUMER).await {
+                Ok(list) => self.work(partition, list, &stop).await,
+                Err(error) => tracing::warn!(partition, %error, "cannot join the worklist; trying again"),
+            }
+            tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(REJOIN_PAUSE) => {} }
+        }
+    }
+
+    async fn work(&self, partition: u16, mut list: Worklist, stop: &CancellationToken) {
+        let mut active: HashMap<OrderId, Active> = HashMap::new();
+        let mut settled: HashMap<OrderId, u64> = HashMap::new();
+        let mut tasks: JoinSet<Left> = JoinSet::new();
+        let waiting = metrics::gauge!("twelve_saga_orders_active", "partition" => partition.to_string());
+        loop {
+            waiting.set(u32::try_from(active.len()).unwrap_or(u32::MAX));
+            tokio::select! {
+                // Dropped tasks were not acknowledged; their work comes again.
+                () = stop.cancelled() => return,
+                Some(joined) = tasks.join_next() => match joined {
+                    Ok(left) => self.resume(left, &mut active, &mut settled, &mut tasks),
+                    Err(error) => {
+                        tracing::error!(partition, %error, "a saga task failed; the worklist is joined anew");
+                        return;
+                    }
+                },
+                next = list.next() => match next {
+                    Some(Ok(work)) => self.take(work, &mut active, &settled, &mut tasks).await,
+                    Some(Err(error)) => {
+                        tracing::debug!(partition, %error, "the worklist is joined anew");
+                        return;
+                    }
+                    None => return,
+                },
+            }
+        }
+    }
+
+    async fn take(
+        &self,
+        work: Work,
+        active: &mut HashMap<OrderId, Active>,
+        settled: &HashMap<OrderId, u64>,
+        tasks: &mut JoinSet<Left>,
+    ) {
+        let order_id = work.order_id;
+        if let Some(busy) = active.get_mut(&order_id) {
+            busy.queued.push(work);
+            busy.news.notify_one();
+        } else if settled.get(&order_id).is_some_and(|sequence| work.position.sequence <= *sequence) {
+            finish(vec![work]).await;
+        } else {
+            self.start(order_id, vec![work], active, tasks);
+        }
+    }
+
+    fn resume(
+        &self,
+        left: Left,
+        active: &mut HashMap<OrderId, Active>,
+        settled: &mut HashMap<OrderId, u64>,
+        tasks: &mut JoinSet<Left>,
+    ) {
+        let mut works = left.unfinished;
+        if let Some(was) = active.remove(&left.order_id) {
+            works.extend(was.queued);
+        }
+        if let Some(sequence) = left.settled {
+            if settled.len() >= SETTLED_MAX {
+                settled.clear();
+            }
+            settled.insert(left.order_id, sequence);
+        }
+        if !works.is_empty() {
+            self.start(left.order_id, works, active, tasks);
+        }
+    }
+
+    fn start(
+        &self,
+        order_id: OrderId,
+        works: Vec<Work>,
+        active: &mut HashMap<OrderId, Active>,
+        tasks: &mut JoinSet<Left>,
+    ) {
+        let news = Arc::new(Notify::new());
+        active.insert(order_id, Active { queued: Vec::new(), news: Arc::clone(&news) });
+        let runner = self.clone();
+        let span = tracing::info_span!("saga", %order_id);
+        tasks.spawn(async move { runner.attend(order_id, works, &news).await }.instrument(span));
+    }
+
+    /// Brings an order as far as it goes, keeping its work from being handed to another meanwhile.
+    async fn attend(self, order_id: OrderId, works: Vec<Work>, news: &Notify) -> Left {
+        let mut prolong = tokio::time::interval(PROLONG_EVERY);
+        prolong.tick().await;
+        let advancing = self.advance(order_id, news);
+        tokio::pin!(advancing);
+        let advanced = loop {
+            tokio::select! {
+                advanced = &mut advancing => break advanced,
+                _ = prolong.tick() => for work in &works {
+                    if let Err(error) = work.prolong().await {
+                        tracing::debug!(%error, "work was not prolonged; it may come again");
+                    }
+                },
+            }
+        };
+        match advanced {
+            Advanced::Interrupted => Left { order_id, settled: None, unfinished: works },
+            Advanced::Settled(sequence) => {
+                let (seen, unfinished) =
+                    works.into_iter().partition(|work| work.position.sequence <= sequence);
+                finish(seen).await;
+                Left { order_id, settled: Some(sequence), unfinished }
+            }
+        }
+    }
+
+    /// Load, react, send, again, until the order waits for a person or is at its end.
+    async fn advance(&self, order_id: OrderId, news: &Notify) -> Advanced {
+        let mut tries = 0;
+        let mut already = 0;
+        loop {
+            let (state, trace_parent) = match self.load(order_id).await {
+                Ok(loaded) => loaded,
+                Err(why) => match self.pause(order_id, &mut tries, "load", &why, news).await {
+                    true => return Advanced::Interrupted,
+                    false => continue,
+                },
+            };
+            let step = match self.react(&state) {
+                Ok(Some(step)) => step,
+                Ok(None) => return Advanced::Settled(state.sequence()),
+                Err(why) => match self.pause(order_id, &mut tries, "react", why, news).await {
+                    true => return Advanced::Interrupted,
+                    false => continue,
+                },
+            };
+            if let Some(due) = step.not_before
+                && wait_until(due, news).await
+            {
+                return Advanced::Interrupted;
+            }
+            let name = step.command.name();
+            match self.send(order_id, &state, step, trace_parent).await {
+                Ok(Answer::Done(_) | Answer::Moved) => (tries, already) = (0, 0),
+                Ok(Answer::Already) if already < ALREADY_MAX => already += 1,
+                Ok(Answer::Already) => self.park(order_id, &state, name, "already", "it is so already").await,
+                Ok(Answer::Refused(why)) => {
+                    self.park(order_id, &state, name, why.code(), &why.to_string()).await;
+                }
+                Ok(Answer::Unavailable(why)) => {
+                    if self.pause(order_id, &mut tries, name, &why, news).await {
+                        return Advanced::Interrupted;
+                    }
+                }
+                Err(error) => {
+                    if self.pause(order_id, &mut tries, name, &error.to_string(), news).await {
+                        return Advanced::Interrupted;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn load(&self, order_id: OrderId) -> Result<(OrderState, Option<String>), String> {
+        let story = self.executor.story(order_id).await.map_err(|error| nats::causes(&error))?;
+        let trace_parent = story.last().and_then(|stored| stored.trace_parent.clone());
+        Ok((OrderState::replay(story.iter().map(|stored| &stored.recorded)), trace_parent))
+    }
+
+    fn react(&self, state: &OrderState) -> Result<Option<Step>, &'static str> {
+        let Some(reference) = &state.flow else { return Ok(None) };
+        let flow = self.executor.flows().get(reference).ok_or("the order's flow is not known here")?;
+        Ok(saga::react(flow, state))
+    }
+
+    async fn send(
+        &self,
+        order_id: OrderId,
+        state: &OrderState,
+        step: Step,
+        trace_parent: Option<String>,
+    ) -> Result<Answer, crate::calls::CallError> {
+        let ask = Ask {
+            order_id,
+            command: step.command,
+            command_id: step.command_id,
+            causation_id: state.newest.map(|newest| newest.event_id),
+            expected: Some(state.sequence()),
+            fingerprint: None,
+            trace_parent,
+        };
+        let name = ask.command.name();
+        let _slot = self.sends.acquire().await;
+        let started = Instant::now();
+        let answer = self.calls.call(ask).await;
+        metrics::histogram!("twelve_saga_step_seconds", "step" => name)
+            .record(started.elapsed().as_secs_f64());
+        answer
+    }
+
+    /// Sets an order aside for an operator: a step was refused for good.
+    async fn park(&self, order_id: OrderId, state: &OrderState, step: &str, code: &str, detail: &str) {
+        tracing::error!(%order_id, step, code, detail, "the saga is parked; correct the cause, then resume it");
+        metrics::counter!("twelve_saga_parked_total", "step" => step.to_owned()).increment(1);
+        let Some(newest) = state.newest else { return };
+        let park = SagaCommand::Park { step: step.into(), code: code.into(), detail: detail.into() };
+        let intent = Intent {
+            order_id,
+            command: Command::Saga(park),
+            command_id: CommandId::from_step(newest.event_id, "park"),
+            causation_id: Some(newest.event_id),
+            expected: Some(state.sequence()),
+            fingerprint: None,
+            trace_parent: None,
+        };
+        if let Err(error) = self.executor.execute(intent).await {
+            tracing::warn!(%order_id, error = %nats::causes(&error), "not parked yet; the step is tried again");
+            tokio::time::sleep(RETRY_PAUSE_MIN).await;
+        }
+    }
+
+    /// Waits before the next try, longer each time; true if news of the order came first.
+    async fn pause(&self, order_id: OrderId, tries: &mut u32, step: &str, why: &str, news: &Notify) -> bool {
+        let doubled = RETRY_PAUSE_MIN.saturating_mul(1_u32.checked_shl((*tries).min(16)).unwrap_or(u32::MAX));
+        // Orders that failed together do not come back together: up to half of the pause depends on the order's id.
+        let spread = 50 + u32::try_from(order_id.0.as_u128() % 51).unwrap_or_default();
+        let pause = doubled.min(self.retry_pause_max) * spread / 100;
+        *tries = tries.saturating_add(1);
+        tracing::info!(step, why, tries, ?pause, "waiting to try again");
+        metrics::counter!("twelve_saga_retries_total", "step" => step.to_owned()).increment(1);
+        tokio::select! { () = news.notified() => true, () = tokio::time::sleep(pause) => false }
+    }
+}
+
+/// Waits until a step is due; true if news of the order came first.
+async fn wait_until(due: domain::Timestamp, news: &Notify) -> bool {
+    let left = due.duration_since(nats::now());
+    let Ok(left) = Duration::try_from(left) else { return false };
+    tokio::select! { () = news.notified() => true, () = tokio::time::sleep(left) => false }
+}
+
+async fn finish(works: Vec<Work>) {
+    for work in works {
+        if let Err(error) = work.done().await {
+            tracing::debug!(%error, "an acknowledgement was lost; the work comes again and finds nothing to do");
+        }
+    }
+}

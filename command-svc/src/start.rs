@@ -1,0 +1,137 @@
+//! Puts the service together: routes for people, endpoints for the other services, runners for sagas.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use domain::{Command, Context, Flows};
+use nats::{
+    EventLog,
+    ask::{Answer, Ask, StoredEvent},
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    calls::Calls,
+    execute::{Executed, ExecuteError, Executor, Intent},
+    payment::{PaymentError, Payments},
+    provider::Sandbox,
+    routes::{self, App},
+    runner::Runner,
+    settings::{CommandSettings, Role},
+};
+
+/// A command service that is ready to work.
+pub struct CommandService {
+    settings: CommandSettings,
+    executor: Executor,
+    calls: Calls,
+}
+
+/// What the endpoints of this process decide with.
+#[derive(Clone)]
+struct Decider {
+    executor: Executor,
+    payments: Payments,
+    answer_delay: Duration,
+}
+
+impl CommandService {
+    pub fn new(log: EventLog, settings: CommandSettings) -> anyhow::Result<Self> {
+        let calls = Calls::new(log.connection(), &settings)?;
+        let executor = Executor::new(log, Arc::new(Flows::shipped()?));
+        Ok(Self { settings, executor, calls })
+    }
+
+    /// The REST routes of this process's roles.
+    pub fn router(&self) -> Router {
+        let app = App { executor: self.executor.clone(), calls: self.calls.clone() };
+        routes::router(app, &self.settings.roles)
+    }
+
+    /// Starts the endpoints and the runners of this process's roles; they end some time after `stop`.
+    pub fn start(&self, stop: &CancellationToken) -> JoinSet<anyhow::Result<()>> {
+        let mut tasks = JoinSet::new();
+        let decider = Decider {
+            executor: self.executor.clone(),
+            payments: Payments {
+                executor: self.executor.clone(),
+                provider: Sandbox,
+                provider_timeout: self.settings.provider_timeout(),
+            },
+            answer_delay: Duration::from_millis(self.settings.answer_delay_ms),
+        };
+        for role in &self.settings.roles {
+            tasks.spawn(answer(self.executor.log().clone(), role.context(), decider.clone(), stop.clone()));
+        }
+        if self.settings.roles.contains(&Role::Saga) {
+            let runner = Runner {
+                executor: self.executor.clone(),
+                calls: self.calls.clone(),
+                retry_pause_max: self.settings.retry_pause_max(),
+                sends: Runner::sends(),
+            };
+            for partition in 0..self.executor.log().partitions() {
+                let work = runner.clone().run(partition, stop.clone());
+                tasks.spawn(async move {
+                    work.await;
+                    Ok(())
+                });
+            }
+        }
+        tasks
+    }
+}
+
+async fn answer(
+    log: EventLog,
+    context: Context,
+    decider: Decider,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let served = log.connection().serve(context, stop, move |ask| decider.clone().decide(ask)).await;
+    served.map_err(|error| anyhow::anyhow!("the {} endpoint failed: {error}", context.as_str()))
+}
+
+impl Decider {
+    async fn decide(self, ask: Ask) -> Answer {
+        tokio::time::sleep(self.answer_delay).await;
+        let order_id = ask.order_id;
+        let intent = Intent {
+            order_id,
+            command: ask.command,
+            command_id: ask.command_id,
+            causation_id: ask.causation_id,
+            expected: ask.expected,
+            fingerprint: ask.fingerprint,
+            trace_parent: ask.trace_parent,
+        };
+        let decided = match intent.command.clone() {
+            Command::ChargePayment { request, token } => {
+                self.payments.charge(intent, request, &token).await.map(Some)
+            }
+            Command::ReturnPayment => self.payments.give_back(intent).await.map(event),
+            Command::Ordering(_)
+            | Command::Payment(_)
+            | Command::Marketing(_)
+            | Command::Delivery(_)
+            | Command::Saga(_) => self.executor.execute(intent).await.map(event).map_err(Into::into),
+        };
+        match decided.map(|event| event.as_ref().map(StoredEvent::wrap).transpose()) {
+            Ok(Ok(Some(event))) => Answer::Done(Box::new(event)),
+            Ok(Ok(None)) => Answer::Already,
+            Ok(Err(error)) => Answer::Unavailable(error.to_string()),
+            Err(PaymentError::Execute(ExecuteError::Refused(refusal))) => Answer::Refused(refusal),
+            Err(PaymentError::Execute(ExecuteError::Moved)) => Answer::Moved,
+            Err(error) => {
+                let why = nats::causes(&error);
+                tracing::info!(%order_id, why, "a command could not be decided now");
+                Answer::Unavailable(why)
+            }
+        }
+    }
+}
+
+fn event(executed: Executed) -> Option<nats::Stored> {
+    executed.event
+}

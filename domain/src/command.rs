@@ -1,0 +1,156 @@
+//! Intents, by context, and the ways to refuse them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    coupon::CouponCommand,
+    delivery::DeliveryCommand,
+    event::{Context, PaymentRequested},
+    order::OrderCommand,
+    payment::PaymentCommand,
+};
+
+/// An intent for one context of one order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    Ordering(OrderCommand),
+    Payment(PaymentCommand),
+    /// The payment context records the intent, asks the provider to charge, and records the outcome. The token is
+    /// for the provider alone and is never stored.
+    ChargePayment { request: Box<PaymentRequested>, token: String },
+    /// The payment context asks the provider to give back what it took, then records that.
+    ReturnPayment,
+    Marketing(CouponCommand),
+    Delivery(DeliveryCommand),
+    Saga(SagaCommand),
+}
+
+/// What the process manager, or an operator, records about an order that cannot go on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SagaCommand {
+    Park { step: String, code: String, detail: String },
+    Resume,
+}
+
+impl Command {
+    /// Who decides about it.
+    pub fn context(&self) -> Context {
+        match self {
+            Self::Ordering(_) => Context::Ordering,
+            Self::Payment(_) | Self::ChargePayment { .. } | Self::ReturnPayment => Context::Payment,
+            Self::Marketing(_) => Context::Marketing,
+            Self::Delivery(_) => Context::Delivery,
+            Self::Saga(_) => Context::Saga,
+        }
+    }
+
+    /// The command's name in log lines, in the `sagas` view and in derived ids.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ordering(command) => match command {
+                OrderCommand::Place(_) => "place_order",
+                OrderCommand::Expire { .. } => "expire_order",
+                OrderCommand::RequestCancel { .. } => "request_cancel",
+                OrderCommand::Cancel => "cancel_order",
+            },
+            Self::Payment(command) => match command {
+                PaymentCommand::Request(_) => "request_payment",
+                PaymentCommand::Approve { .. } => "approve_payment",
+                PaymentCommand::Decline { .. } => "decline_payment",
+                PaymentCommand::Cancel { .. } => "cancel_payment",
+            },
+            Self::ChargePayment { .. } => "charge_payment",
+            Self::ReturnPayment => "return_payment",
+            Self::Marketing(command) => match command {
+                CouponCommand::Issue { .. } => "issue_coupon",
+                CouponCommand::Cancel => "cancel_coupon",
+            },
+            Self::Delivery(command) => match command {
+                DeliveryCommand::Request { .. } => "request_delivery",
+                DeliveryCommand::Start => "start_delivery",
+                DeliveryCommand::Complete => "complete_delivery",
+                DeliveryCommand::Cancel => "cancel_delivery",
+            },
+            Self::Saga(command) => match command {
+                SagaCommand::Park { .. } => "park",
+                SagaCommand::Resume => "resume",
+            },
+        }
+    }
+}
+
+/// Why a command is refused. A refusal leaves nothing in the log; its code is API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    #[error("there is no such order")]
+    OrderNotFound,
+    #[error("the order's payment was not confirmed in time; what was taken goes back, please order anew")]
+    OrderExpired,
+    #[error("the order stands already")]
+    AlreadyPlaced,
+    #[error("the order is canceled, or being canceled")]
+    AlreadyCanceled,
+    #[error("the order was delivered already")]
+    AlreadyDelivered,
+    #[error("nobody asked to cancel the order")]
+    CancelNotRequested,
+    #[error("the order is being canceled")]
+    CancelRequested,
+    #[error("no payment was asked for")]
+    PaymentNotRequested,
+    #[error("the payment was declined")]
+    PaymentDeclined,
+    #[error("the payment was approved already")]
+    PaymentApproved,
+    #[error("the payment was canceled")]
+    PaymentCanceled,
+    #[error("the order's flow wants a coupon before its delivery starts, and none is issued yet")]
+    CouponRequired,
+    #[error("the coupon was canceled")]
+    CouponCanceled,
+    #[error("the order's coupon is still valid; it is canceled before the delivery is")]
+    CouponStillValid,
+    #[error("no delivery was asked for yet")]
+    DeliveryNotRequested,
+    #[error("the delivery has not started yet")]
+    DeliveryNotStarted,
+    #[error("the delivery was canceled")]
+    DeliveryCanceled,
+    #[error("the order's saga is not parked")]
+    NotParked,
+    #[error("the order's flow is not known to this service")]
+    FlowUnknown,
+    #[error("the idempotency key was used before with another body; a new intent needs a new key")]
+    IdempotencyKeyReused,
+}
+
+impl Refusal {
+    /// The stable code of the refusal.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::OrderNotFound => "order_not_found",
+            Self::OrderExpired => "order_expired",
+            Self::AlreadyPlaced => "already_placed",
+            Self::AlreadyCanceled => "already_canceled",
+            Self::AlreadyDelivered => "already_delivered",
+            Self::CancelNotRequested => "cancel_not_requested",
+            Self::CancelRequested => "cancel_requested",
+            Self::PaymentNotRequested => "payment_not_requested",
+            Self::PaymentDeclined => "payment_declined",
+            Self::PaymentApproved => "payment_approved",
+            Self::PaymentCanceled => "payment_canceled",
+            Self::CouponRequired => "coupon_required",
+            Self::CouponCanceled => "coupon_canceled",
+            Self::CouponStillValid => "coupon_still_valid",
+            Self::DeliveryNotRequested => "delivery_not_requested",
+            Self::DeliveryNotStarted => "delivery_not_started",
+            Self::DeliveryCanceled => "delivery_canceled",
+            Self::NotParked => "not_parked",
+            Self::FlowUnknown => "flow_unknown",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Every fact the platform records. One decision is one event is one message in the log.
+//!
+//! An event's type name and field names are stored for ever: a change of shape is a new schema version, lifted in
+//! the codec of the `nats` crate and pinned by a golden file.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{
+    flow::FlowRef,
+    id::{CommandId, EventId, OrderId, Position},
+    money::Money,
+    order::{Address, Channel, Customer, Line},
+    Timestamp,
+};
+
+/// A bounded context: who decides about one side of an order, and who may be deployed alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Context {
+    Ordering,
+    Payment,
+    Marketing,
+    Delivery,
+    /// The process manager itself; its facts are about what it could not do.
+    Saga,
+}
+
+impl Context {
+    pub const ALL: [Self; 5] = [Self::Ordering, Self::Payment, Self::Marketing, Self::Delivery, Self::Saga];
+
+    /// The context's name in headers, in subjects and on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ordering => "ordering",
+            Self::Payment => "payment",
+            Self::Marketing => "marketing",
+            Self::Delivery => "delivery",
+            Self::Saga => "saga",
+        }
+    }
+}
+
+/// Declares the events once: enum, type names, contexts, writing and reading by type name.
+macro_rules! events {
+    ($($context:ident { $($name:ident),+ $(,)? })+) => {
+        /// One fact of an order, whichever context recorded it.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Event { $($($name($name),)+)+ }
+
+        impl Event {
+            /// Every event type there is.
+            pub const TYPES: &'static [&'static str] = &[$($(stringify!($name),)+)+];
+
+            /// The type's name, as the log stores it.
+            pub fn type_name(&self) -> &'static str {
+                match self { $($(Self::$name(_) => stringify!($name),)+)+ }
+            }
+
+            /// The context that recorded it.
+            pub fn context(&self) -> Context {
+                match self { $($(Self::$name(_) => Context::$context,)+)+ }
+            }
+
+            /// Writes the event's data, without its type.
+            pub fn serialize_data<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self { $($(Self::$name(data) => data.serialize(serializer),)+)+ }
+            }
+
+            /// Reads the data of an event of the named type; `None` if this program knows no such type.
+            pub fn deserialize_data<'de, D: Deserializer<'de>>(
+                type_name: &str,
+                deserializer: D,
+            ) -> Option<Result<Self, D::Error>> {
+                match type_name {
+                    $($(stringify!($name) => Some($name::deserialize(deserializer).map(Self::$name)),)+)+
+                    _ => None,
+                }
+            }
+        }
+
+        $($(impl From<$name> for Event {
+            fn from(data: $name) -> Self { Self::$name(data) }
+        })+)+
+    };
+}
+
+events! {
+    Ordering { OrderPlaced, OrderExpired, OrderCancelRequested, OrderCanceled }
+    Payment { PaymentRequested, PaymentApproved, PaymentDeclined, PaymentCanceled }
+    Marketing { CouponIssued, CouponCanceled }
+    Delivery { DeliveryRequested, DeliveryStarted, DeliveryCompleted, DeliveryCanceled }
+    Saga { SagaParked, SagaResumed }
+}
+
+/// The order stands: it is complete, and paid if its flow takes the payment with the order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OrderPlaced {
+    pub flow: FlowRef,
+    pub channel: Channel,
+    pub customer: Customer,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_id: Option<String>,
+    pub lines: Vec<Line>,
+    pub total: Money,
+    pub address: Address,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery_type: Option<String>,
+}
+
+/// The order never came to stand: its payment was not confirmed in time. Whatever was taken goes back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OrderExpired {
+    pub reason: String,
+}
+
+/// The customer wants the order undone, in time. From here no context may carry it past its cancel cut-off.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OrderCancelRequested {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Everything the order had set in motion is undone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OrderCanceled {}
+
+/// The intent to charge, recorded before the provider is called, so that a lost answer can be asked for again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PaymentRequested {
+    pub flow: FlowRef,
+    pub customer_id: String,
+    pub amount: Money,
+    pub method: String,
+}
+
+/// The provider took the money.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PaymentApproved {
+    pub amount: Money,
+    /// The provider's own name for the charge.
+    pub reference: String,
+}
+
+/// The provider will not take the money.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PaymentDeclined {
+    pub reason: String,
+}
+
+/// What had been taken is back with the customer; `returned` is zero if nothing had been taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PaymentCanceled {
+    pub returned: Money,
+}
+
+/// The customer holds a coupon of this order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CouponIssued {
+    pub coupon_id: String,
+    pub kind: String,
+}
+
+/// The coupon is worth nothing any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CouponCanceled {
+    pub coupon_id: String,
+}
+
+/// The delivery team knows of the order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeliveryRequested {
+    pub address: Address,
+}
+
+/// The goods left.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeliveryStarted {}
+
+/// The goods arrived.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeliveryCompleted {}
+
+/// The goods stay, or came back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeliveryCanceled {}
+
+/// A step of the saga was refused for good; the order waits for an operator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SagaParked {
+    pub step: String,
+    pub code: String,
+    pub detail: String,
+}
+
+/// An operator lets a parked order go on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SagaResumed {}
+
+/// An event with everything the log knows of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    pub order_id: OrderId,
+    pub position: Position,
+    pub event_id: EventId,
+    /// When it was decided.
+    pub time: Timestamp,
+    /// The command that led to it.
+    pub command_id: CommandId,
+    /// The fingerprint of the caller's body, if the command came with an idempotency key.
+    pub fingerprint: Option<String>,
+    pub event: Event,
+}

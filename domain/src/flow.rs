@@ -1,0 +1,209 @@
+//! Flows: how an order travels, declared as data.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{id::fingerprint, order::Channel};
+
+/// The flows that come with the program, as the files they are.
+const SHIPPED: [&str; 1] = [include_str!("flow/marketplace.toml")];
+
+/// Which flow an order follows, and in which version; an order keeps both for its life.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FlowRef {
+    pub name: String,
+    /// A hash of the flow's declaration.
+    pub version: String,
+}
+
+/// The declared way of an order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flow {
+    pub name: String,
+    pub title: String,
+    pub channels: Vec<Channel>,
+    pub payment: PaymentRule,
+    #[serde(default)]
+    pub coupon: Option<CouponRule>,
+    pub delivery: DeliveryRule,
+    pub cancel: CancelRule,
+}
+
+/// When the order is paid.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaymentRule {
+    pub when: PaymentTime,
+    /// Seconds after which an order whose payment got no answer is given up, and what was taken goes back.
+    pub settle_within_s: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentTime {
+    /// One act: the order stands once the provider has approved.
+    WithOrder,
+}
+
+/// The coupon that marketing issues before a delivery may start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CouponRule {
+    pub coupon_id: String,
+    pub kind: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeliveryRule {
+    pub start: DeliveryStart,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryStart {
+    /// By itself, as soon as everything before it is done.
+    Automatic,
+}
+
+/// Until when the customer may cancel, and what is undone in which order before the order counts as canceled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CancelRule {
+    pub until: CancelUntil,
+    pub undo: Vec<Undo>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CancelUntil {
+    Delivered,
+}
+
+/// One thing to take back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Undo {
+    Coupon,
+    Delivery,
+    Payment,
+}
+
+/// A flow file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FlowError {
+    #[error("the flow file does not read as a flow:\n{0}")]
+    Syntax(#[from] toml::de::Error),
+    #[error("flow {flow}: {reason}")]
+    Contradiction { flow: String, reason: String },
+}
+
+impl Flow {
+    /// Reads a flow from its TOML text and checks that it does not contradict itself.
+    pub fn parse(text: &str) -> Result<(Self, FlowRef), FlowError> {
+        let flow: Self = toml::from_str(text)?;
+        flow.check()?;
+        let version = fingerprint(text.as_bytes());
+        let reference = FlowRef { name: flow.name.clone(), version };
+        Ok((flow, reference))
+    }
+
+    fn check(&self) -> Result<(), FlowError> {
+        let refuse =
+            |reason: &str| Err(FlowError::Contradiction { flow: self.name.clone(), reason: reason.into() });
+        if self.channels.is_empty() {
+            return refuse("channels is empty: nobody could order");
+        }
+        for (index, undo) in self.cancel.undo.iter().enumerate() {
+            if self.cancel.undo[..index].contains(undo) {
+                return refuse("cancel.undo names a thing twice");
+            }
+        }
+        if !self.cancel.undo.contains(&Undo::Payment) || !self.cancel.undo.contains(&Undo::Delivery) {
+            return refuse("cancel.undo must name payment and delivery, or a canceled order keeps them");
+        }
+        if self.coupon.is_some() != self.cancel.undo.contains(&Undo::Coupon) {
+            return refuse("cancel.undo names the coupon exactly when the flow issues one");
+        }
+        Ok(())
+    }
+
+    /// Whether a delivery may only be canceled once the coupon is.
+    pub fn undoes_coupon_before_delivery(&self) -> bool {
+        let place = |wanted| self.cancel.undo.iter().position(|undo| *undo == wanted);
+        matches!((place(Undo::Coupon), place(Undo::Delivery)), (Some(coupon), Some(delivery)) if coupon < delivery)
+    }
+}
+
+/// The flows a service knows, each in every version it was given.
+#[derive(Clone, Debug)]
+pub struct Flows {
+    by_reference: BTreeMap<FlowRef, Arc<Flow>>,
+    newest: BTreeMap<String, FlowRef>,
+}
+
+impl Flows {
+    /// The flows that come with the program.
+    pub fn shipped() -> Result<Self, FlowError> {
+        let mut flows = Self { by_reference: BTreeMap::new(), newest: BTreeMap::new() };
+        for text in SHIPPED {
+            let (flow, reference) = Flow::parse(text)?;
+            flows.newest.insert(flow.name.clone(), reference.clone());
+            flows.by_reference.insert(reference, Arc::new(flow));
+        }
+        Ok(flows)
+    }
+
+    /// The flow that a new order of this name follows.
+    pub fn newest(&self, name: &str) -> Option<(&FlowRef, &Arc<Flow>)> {
+        let reference = self.newest.get(name)?;
+        Some((reference, self.by_reference.get(reference)?))
+    }
+
+    /// The flow that a running order follows.
+    pub fn get(&self, reference: &FlowRef) -> Option<&Arc<Flow>> {
+        self.by_reference.get(reference)
+    }
+
+    /// The names a new order can give, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.newest.keys().map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_flows_read_and_do_not_contradict_themselves() {
+        let flows = Flows::shipped().unwrap();
+        let (reference, flow) = flows.newest("marketplace").unwrap();
+        assert_eq!(flow.channels, [Channel::Web, Channel::Phone]);
+        assert_eq!(flow.cancel.undo, [Undo::Coupon, Undo::Delivery, Undo::Payment]);
+        assert!(flows.get(reference).is_some());
+    }
+
+    #[test]
+    fn a_flow_that_contradicts_itself_is_refused_with_its_reason() {
+        let good = SHIPPED[0];
+        let cases = [
+            (r#"["web", "phone"]"#, "[]", "nobody could order"),
+            (r#"["coupon", "delivery", "payment"]"#, r#"["coupon", "delivery"]"#, "must name payment"),
+            (r#"["coupon", "delivery", "payment"]"#, r#"["delivery", "payment"]"#, "exactly when"),
+            (
+                r#"["coupon", "delivery", "payment"]"#,
+                r#"["coupon", "coupon", "delivery", "payment"]"#,
+                "twice",
+            ),
+            ("[delivery]", "[delivery]\nwings = true", "unknown field"),
+        ];
+        for (was, is, reason) in cases {
+            assert!(good.contains(was), "{was}");
+            let error = Flow::parse(&good.replace(was, is)).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+}

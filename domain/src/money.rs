@@ -1,0 +1,85 @@
+//! Money in whole minor units; there is no fraction to lose.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Amounts are below this many minor units, so that sums of an order's lines cannot leave `i64`.
+pub const AMOUNT_LIMIT: i64 = 1_000_000_000_000_000;
+
+/// An ISO 4217 currency code: three capital letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Currency([u8; 3]);
+
+/// A text that is no currency code.
+#[derive(Debug, thiserror::Error)]
+#[error("a currency is three capital letters (ISO 4217), for example KRW")]
+pub struct InvalidCurrency;
+
+impl FromStr for Currency {
+    type Err = InvalidCurrency;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let letters: [u8; 3] = text.as_bytes().try_into().map_err(|_| InvalidCurrency)?;
+        if letters.iter().all(u8::is_ascii_uppercase) { Ok(Self(letters)) } else { Err(InvalidCurrency) }
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|letter| write!(f, "{}", char::from(*letter)))
+    }
+}
+
+impl From<Currency> for String {
+    fn from(currency: Currency) -> Self {
+        currency.to_string()
+    }
+}
+
+impl TryFrom<String> for Currency {
+    type Error = InvalidCurrency;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+/// An amount of a currency in its minor units (won for KRW, cents for EUR).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Money {
+    pub amount: i64,
+    pub currency: Currency,
+}
+
+impl Money {
+    /// The sum of `quantity × unit price` over the lines; `None` if it reaches [`AMOUNT_LIMIT`].
+    pub fn total(currency: Currency, lines: impl IntoIterator<Item = (u32, i64)>) -> Option<Self> {
+        let sum = lines.into_iter().try_fold(0_i64, |sum, (quantity, unit_price)| {
+            let line = unit_price.checked_mul(i64::from(quantity))?;
+            sum.checked_add(line).filter(|sum| *sum < AMOUNT_LIMIT)
+        })?;
+        Some(Self { amount: sum, currency })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_total_that_reaches_the_limit_is_refused_and_never_wraps() {
+        let krw: Currency = "KRW".parse().unwrap();
+        assert_eq!(Money::total(krw, [(2, 450), (1, 100)]).unwrap().amount, 1_000);
+        assert!(Money::total(krw, [(9_999, AMOUNT_LIMIT - 1)]).is_none());
+        assert!(Money::total(krw, [(1, AMOUNT_LIMIT - 1), (1, 1)]).is_none());
+        assert!(Money::total(krw, [(u32::MAX, i64::MAX)]).is_none());
+    }
+
+    #[test]
+    fn a_currency_is_three_capital_letters() {
+        assert!("KRW".parse::<Currency>().is_ok());
+        for wrong in ["", "krw", "KR", "KRWW", "K₩W", "원"] {
+            assert!(wrong.parse::<Currency>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The ordering context: an order comes to stand, is wished undone, is undone.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    command::Refusal,
+    event::{Event, OrderCancelRequested, OrderCanceled, OrderExpired, OrderPlaced},
+};
+
+/// The most lines of one order.
+pub const LINES_MAX: usize = 100;
+/// The most pieces of one line.
+pub const QUANTITY_MAX: u32 = 9_999;
+/// The longest text field, in characters.
+pub const TEXT_CHARS_MAX: usize = 500;
+
+/// How the order reached us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Channel {
+    Web,
+    Phone,
+}
+
+impl Channel {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Web => "web",
+            Self::Phone => "phone",
+        }
+    }
+}
+
+/// Who ordered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Customer {
+    pub id: String,
+    pub name: String,
+    #[serde(default)]
+    pub phone: Option<String>,
+    #[serde(default)]
+    pub email: Option<String>,
+}
+
+/// One item of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    pub item_id: String,
+    pub name: String,
+    pub quantity: u32,
+    /// Minor units of the order's currency.
+    pub unit_price: i64,
+    #[serde(default)]
+    pub options: Vec<String>,
+}
+
+/// Where it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    pub line: String,
+    #[serde(default)]
+    pub region: Option<String>,
+}
+
+/// The order as its own context sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    #[default]
+    NotPlaced,
+    Placed,
+    CancelRequested,
+    Canceled,
+    Expired,
+}
+
+/// What ordering may be asked to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderCommand {
+    Place(Box<OrderPlaced>),
+    Expire { reason: String },
+    RequestCancel { reason: Option<String> },
+    Cancel,
+}
+
+/// Decides about the order; `None` means that the fact already holds.
+pub fn decide(order: Order, command: &OrderCommand) -> Result<Option<Event>, Refusal> {
+    match command {
+        OrderCommand::Place(placed) => match order {
+            Order::NotPlaced => Ok(Some((**placed).clone().into())),
+            Order::Placed => Ok(None),
+            Order::CancelRequested | Order::Canceled => Err(Refusal::AlreadyCanceled),
+            Order::Expired => Err(Refusal::OrderExpired),
+        },
+        OrderCommand::Expire { reason } => match order {
+            Order::NotPlaced => Ok(Some(OrderExpired { reason: reason.clone() }.into())),
+            Order::Expired => Ok(None),
+            Order::Placed | Order::CancelRequested | Order::Canceled => Err(Refusal::AlreadyPlaced),
+        },
+        OrderCommand::RequestCancel { reason } => match order {
+            Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
+            Order::Placed => Ok(Some(OrderCancelRequested { reason: reason.clone() }.into())),
+            Order::CancelRequested | Order::Canceled => Ok(None),
+        },
+        OrderCommand::Cancel => match order {
+            Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
+            Order::Placed => Err(Refusal::CancelNotRequested),
+            Order::CancelRequested => Ok(Some(OrderCanceled {}.into())),
+            Order::Canceled => Ok(None),
+        },
+    }
+}
+
+/// The order after a fact; facts of other contexts leave it as it is.
+#[must_use]
+pub fn evolve(order: Order, event: &Event) -> Order {
+    match event {
+        Event::OrderPlaced(_) => Order::Placed,
+        Event::OrderExpired(_) => Order::Expired,
+        Event::OrderCancelRequested(_) => Order::CancelRequested,
+        Event::OrderCanceled(_) => Order::Canceled,
+        Event::PaymentRequested(_)
+        | Event::PaymentApproved(_)
+        | Event::PaymentDeclined(_)
+        | Event::PaymentCanceled(_)
+        | Event::CouponIssued(_)
+        | Event::CouponCanceled(_)
+        | Event::DeliveryRequested(_)
+        | Event::DeliveryStarted(_)
+        | Event::DeliveryCompleted(_)
+        | Event::DeliveryCanceled(_)
+        | Event::SagaParked(_)
+        | Event::SagaResumed(_) => order,
+    }
+}

@@ -1,0 +1,106 @@
+//! The process manager: what an order does next by itself.
+//!
+//! [`react`] looks at the order's folded story, never at a single event, so it can be asked at any time and any
+//! number of times: after a crash, after a repeat, by a second runner. Each answer holds for exactly the story it was
+//! given: the runner sends it guarded by that story's last sequence, and asks again when the story has moved on.
+
+use jiff::SignedDuration;
+
+use crate::{
+    command::Command,
+    coupon::{Coupon, CouponCommand},
+    delivery::{Delivery, DeliveryCommand},
+    flow::{Flow, Undo},
+    id::CommandId,
+    order::{Order, OrderCommand},
+    payment::Payment,
+    state::OrderState,
+    Timestamp,
+};
+
+/// The order's next step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    pub command: Command,
+    /// The same however often it is derived from the same story.
+    pub command_id: CommandId,
+    /// The step is due at this moment, and superseded by anything that happens before; `None`: at once.
+    pub not_before: Option<Timestamp>,
+}
+
+/// The next step of an order that follows `flow`; `None` while it waits for a person, or is at its end.
+pub fn react(flow: &Flow, state: &OrderState) -> Option<Step> {
+    let newest = state.newest?;
+    if state.parked.is_some() {
+        return None;
+    }
+    let (command, not_before) = match state.order {
+        Order::NotPlaced => {
+            let settle_within = SignedDuration::from_secs(i64::from(flow.payment.settle_within_s));
+            (give_up(state)?, newest.time.checked_add(settle_within).ok())
+        }
+        Order::Placed => (advance(flow, state)?, None),
+        Order::CancelRequested => (undo(flow, state).unwrap_or(Command::Ordering(OrderCommand::Cancel)), None),
+        Order::Expired => (undo(flow, state)?, None),
+        Order::Canceled => return None,
+    };
+    let command_id = CommandId::from_step(newest.event_id, command.name());
+    Some(Step { command, command_id, not_before })
+}
+
+/// An order whose payment is open, and that nobody carries on, does not come to stand.
+fn give_up(state: &OrderState) -> Option<Command> {
+    match state.payment {
+        Payment::Requested { .. } | Payment::Approved { .. } => {
+            let reason = "payment_not_confirmed".to_owned();
+            Some(Command::Ordering(OrderCommand::Expire { reason }))
+        }
+        Payment::None | Payment::Declined | Payment::Canceled => None,
+    }
+}
+
+/// The way forward: delivery asked for, coupon issued, delivery started.
+fn advance(flow: &Flow, state: &OrderState) -> Option<Command> {
+    match state.delivery {
+        Delivery::NotRequested => {
+            let address = state.address.clone()?;
+            Some(Command::Delivery(DeliveryCommand::Request { address }))
+        }
+        Delivery::Requested => match (&flow.coupon, &state.coupon) {
+            (Some(rule), Coupon::None) => {
+                let (coupon_id, kind) = (rule.coupon_id.clone(), rule.kind.clone());
+                Some(Command::Marketing(CouponCommand::Issue { coupon_id, kind }))
+            }
+            (Some(_), Coupon::Canceled) => None,
+            (None, _) | (Some(_), Coupon::Issued { .. }) => Some(Command::Delivery(DeliveryCommand::Start)),
+        },
+        Delivery::Started
+        | Delivery::Completed
+        | Delivery::HaltedUnrequested
+        | Delivery::Halted
+        | Delivery::Canceled => None,
+    }
+}
+
+/// The next thing to take back, in the flow's order; `None` once everything is.
+fn undo(flow: &Flow, state: &OrderState) -> Option<Command> {
+    flow.cancel.undo.iter().find_map(|undo| match undo {
+        Undo::Coupon => match state.coupon {
+            Coupon::Issued { .. } => Some(Command::Marketing(CouponCommand::Cancel)),
+            Coupon::None | Coupon::Canceled => None,
+        },
+        Undo::Delivery => match state.delivery {
+            Delivery::Requested | Delivery::Started | Delivery::Halted => {
+                Some(Command::Delivery(DeliveryCommand::Cancel))
+            }
+            Delivery::NotRequested
+            | Delivery::HaltedUnrequested
+            | Delivery::Canceled
+            | Delivery::Completed => None,
+        },
+        Undo::Payment => match state.payment {
+            Payment::Requested { .. } | Payment::Approved { .. } => Some(Command::ReturnPayment),
+            Payment::None | Payment::Declined | Payment::Canceled => None,
+        },
+    })
+}

@@ -1,0 +1,258 @@
+//! One order's whole story, folded: every context's aggregate side by side.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    command::{Command, Refusal, SagaCommand},
+    coupon::{self, Coupon},
+    delivery::{self, Delivery, DeliveryCommand},
+    event::{Event, Recorded, SagaParked, SagaResumed},
+    flow::{CancelUntil, Flow, FlowRef},
+    id::{CommandId, EventId},
+    order::{self, Address, Order, OrderCommand},
+    payment::{self, Payment, PaymentCommand},
+    Timestamp,
+};
+
+/// What a person calls the order's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Not visible to customers: the payment that makes the order stand is not approved yet.
+    AwaitingPayment,
+    Placed,
+    Paid,
+    OutForDelivery,
+    Delivered,
+    CancelRequested,
+    Canceled,
+    Expired,
+}
+
+impl Status {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AwaitingPayment => "awaiting_payment",
+            Self::Placed => "placed",
+            Self::Paid => "paid",
+            Self::OutForDelivery => "out_for_delivery",
+            Self::Delivered => "delivered",
+            Self::CancelRequested => "cancel_requested",
+            Self::Canceled => "canceled",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// The newest fact of an order, on which the next decision stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Newest {
+    pub sequence: u64,
+    pub event_id: EventId,
+    pub command_id: CommandId,
+    pub time: Timestamp,
+}
+
+/// The fold of all events of one order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OrderState {
+    pub flow: Option<FlowRef>,
+    pub address: Option<Address>,
+    pub order: Order,
+    pub payment: Payment,
+    pub coupon: Coupon,
+    pub delivery: Delivery,
+    /// The step that was refused for good, while an operator has not said how to go on.
+    pub parked: Option<SagaParked>,
+    pub newest: Option<Newest>,
+}
+
+impl OrderState {
+    /// Folds a story from its beginning.
+    pub fn replay<'a>(events: impl IntoIterator<Item = &'a Recorded>) -> Self {
+        events.into_iter().fold(Self::default(), Self::evolve)
+    }
+
+    /// The state after one more recorded event. An event at or before the newest is a repeat and changes nothing.
+    #[must_use]
+    pub fn evolve(mut self, recorded: &Recorded) -> Self {
+        if recorded.position.sequence <= self.sequence() {
+            return self;
+        }
+        self.newest = Some(Newest {
+            sequence: recorded.position.sequence,
+            event_id: recorded.event_id,
+            command_id: recorded.command_id,
+            time: recorded.time,
+        });
+        self.apply(&recorded.event)
+    }
+
+    /// The state after one more fact, whatever its place in the log.
+    #[must_use]
+    pub fn apply(self, event: &Event) -> Self {
+        let (flow, address) = match event {
+            Event::OrderPlaced(placed) => (Some(placed.flow.clone()), Some(placed.address.clone())),
+            Event::PaymentRequested(requested) => (Some(requested.flow.clone()), self.address),
+            Event::OrderExpired(_)
+            | Event::OrderCancelRequested(_)
+            | Event::OrderCanceled(_)
+            | Event::PaymentApproved(_)
+            | Event::PaymentDeclined(_)
+            | Event::PaymentCanceled(_)
+            | Event::CouponIssued(_)
+            | Event::CouponCanceled(_)
+            | Event::DeliveryRequested(_)
+            | Event::DeliveryStarted(_)
+            | Event::DeliveryCompleted(_)
+            | Event::DeliveryCanceled(_)
+            | Event::SagaParked(_)
+            | Event::SagaResumed(_) => (self.flow, self.address),
+        };
+        Self {
+            flow,
+            address,
+            order: order::evolve(self.order, event),
+            payment: payment::evolve(self.payment, event),
+            coupon: coupon::evolve(self.coupon, event),
+            delivery: delivery::evolve(self.delivery, event),
+            parked: evolve_parked(self.parked, event),
+            newest: self.newest,
+        }
+    }
+
+    /// The sequence of the newest event; 0 if the order has none.
+    pub fn sequence(&self) -> u64 {
+        self.newest.map_or(0, |newest| newest.sequence)
+    }
+
+    /// Whether customers can see the order: it came to stand once.
+    pub fn is_visible(&self) -> bool {
+        !matches!(self.order, Order::NotPlaced | Order::Expired)
+    }
+
+    /// Decides about a command on this order: first what the order's flow forbids, then what the context itself
+    /// refuses. `None` means that the fact already holds.
+    ///
+    /// [`Command::ChargePayment`] and [`Command::ReturnPayment`] are not decided here: the payment context carries
+    /// them out with the provider, and decides about a [`PaymentCommand`] before and after.
+    pub fn decide(&self, flow: &Flow, command: &Command) -> Result<Option<Event>, Refusal> {
+        self.allowed_by(flow, command)?;
+        match command {
+            Command::Ordering(command) => order::decide(self.order, command),
+            Command::Payment(command) => payment::decide(self.payment, command),
+            Command::ChargePayment { .. } | Command::ReturnPayment => Ok(None),
+            Command::Marketing(command) => coupon::decide(&self.coupon, command),
+            Command::Delivery(command) => delivery::decide(self.delivery, command),
+            Command::Saga(command) => decide_parked(self.parked.as_ref(), command),
+        }
+    }
+
+    /// What no single context can know: rules of the flow that bind one context to another.
+    fn allowed_by(&self, flow: &Flow, command: &Command) -> Result<(), Refusal> {
+        match command {
+            Command::Ordering(OrderCommand::RequestCancel { .. }) if self.order == Order::Placed => {
+                self.cut_off(flow).map_or(Ok(()), Err)
+            }
+            Command::Payment(
+                PaymentCommand::Request(_) | PaymentCommand::Approve { .. } | PaymentCommand::Decline { .. },
+            ) if self.order == Order::Expired => Err(Refusal::OrderExpired),
+            Command::Delivery(command) => self.delivery_allowed_by(flow, command),
+            Command::Ordering(_)
+            | Command::Payment(_)
+            | Command::ChargePayment { .. }
+            | Command::ReturnPayment
+            | Command::Marketing(_)
+            | Command::Saga(_) => Ok(()),
+        }
+    }
+
+    fn delivery_allowed_by(&self, flow: &Flow, command: &DeliveryCommand) -> Result<(), Refusal> {
+        if !self.is_visible() {
+            return Err(Refusal::OrderNotFound);
+        }
+        let coupon_issued = matches!(self.coupon, Coupon::Issued { .. });
+        match command {
+            DeliveryCommand::Start if flow.coupon.is_some() && !coupon_issued => match self.order {
+                Order::Placed => Err(Refusal::CouponRequired),
+                Order::NotPlaced | Order::CancelRequested | Order::Canceled | Order::Expired => Ok(()),
+            },
+            DeliveryCommand::Cancel if coupon_issued && flow.undoes_coupon_before_delivery() => {
+                Err(Refusal::CouponStillValid)
+            }
+            DeliveryCommand::Request { .. }
+            | DeliveryCommand::Start
+            | DeliveryCommand::Complete
+            | DeliveryCommand::Cancel => Ok(()),
+        }
+    }
+
+    /// Why the order can no longer be canceled, if its flow's cut-off has passed.
+    ///
+    /// The cut-off is judged on the log itself, under the guard of the order's last sequence, so a cancel request
+    /// that is accepted was in time, and a context that heeds it goes no further.
+    pub fn cut_off(&self, flow: &Flow) -> Option<Refusal> {
+        match flow.cancel.until {
+            CancelUntil::Delivered => {
+                (self.delivery == Delivery::Completed).then_some(Refusal::AlreadyDelivered)
+            }
+        }
+    }
+
+    /// What a person calls the order's state.
+    pub fn status(&self) -> Status {
+        match self.order {
+            Order::CancelRequested => Status::CancelRequested,
+            Order::Canceled => Status::Canceled,
+            Order::Expired => Status::Expired,
+            Order::NotPlaced => Status::AwaitingPayment,
+            Order::Placed => match self.delivery {
+                Delivery::Completed => Status::Delivered,
+                Delivery::Started => Status::OutForDelivery,
+                Delivery::NotRequested
+                | Delivery::Requested
+                | Delivery::HaltedUnrequested
+                | Delivery::Halted
+                | Delivery::Canceled => match self.payment {
+                    Payment::Approved { .. } => Status::Paid,
+                    Payment::None | Payment::Requested { .. } | Payment::Declined | Payment::Canceled => {
+                        Status::Placed
+                    }
+                },
+            },
+        }
+    }
+}
+
+fn decide_parked(parked: Option<&SagaParked>, command: &SagaCommand) -> Result<Option<Event>, Refusal> {
+    match (command, parked) {
+        (SagaCommand::Park { .. }, Some(_)) => Ok(None),
+        (SagaCommand::Park { step, code, detail }, None) => {
+            let (step, code, detail) = (step.clone(), code.clone(), detail.clone());
+            Ok(Some(SagaParked { step, code, detail }.into()))
+        }
+        (SagaCommand::Resume, Some(_)) => Ok(Some(SagaResumed {}.into())),
+        (SagaCommand::Resume, None) => Err(Refusal::NotParked),
+    }
+}
+
+fn evolve_parked(parked: Option<SagaParked>, event: &Event) -> Option<SagaParked> {
+    match event {
+        Event::SagaParked(why) => Some(why.clone()),
+        // A cancel takes another way, on which the parked step does not stand.
+        Event::SagaResumed(_) | Event::OrderCancelRequested(_) => None,
+        Event::OrderPlaced(_)
+        | Event::OrderExpired(_)
+        | Event::OrderCanceled(_)
+        | Event::PaymentRequested(_)
+        | Event::PaymentApproved(_)
+        | Event::PaymentDeclined(_)
+        | Event::PaymentCanceled(_)
+        | Event::CouponIssued(_)
+        | Event::CouponCanceled(_)
+        | Event::DeliveryRequested(_)
+        | Event::DeliveryStarted(_)
+        | Event::DeliveryCompleted(_)
+        | Event::DeliveryCanceled(_) => parked,
+    }
+}

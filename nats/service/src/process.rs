@@ -1,0 +1,150 @@
+//! A process from its first line to its last: tracing, signals, the HTTP server and its probes.
+
+use std::{
+    io::IsTerminal,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use clap::{Args, ValueEnum};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use serde::Serialize;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::request;
+
+/// How long open calls may take to finish once the process was asked to stop.
+const DRAIN_MAX: Duration = Duration::from_secs(4);
+/// Buckets of every histogram of seconds, from a tenth of a millisecond to ten seconds.
+const SECONDS: [f64; 15] =
+    [0.0001, 0.0003, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// What a process says about itself.
+#[derive(Args, Clone, Debug)]
+pub struct ProcessSettings {
+    /// A TOML file of settings, named like the flags: `listen = "0.0.0.0:8080"`
+    #[arg(long, env = "TWELVE_CONFIG", value_name = "FILE", global = true)]
+    pub config: Option<std::path::PathBuf>,
+    /// What to log: a level, or per module (`info,nats=debug`)
+    #[arg(long, env = "TWELVE_LOG", value_name = "FILTER", default_value = "info,async_nats=warn", global = true)]
+    pub log: String,
+    /// How to write log lines
+    #[arg(long, env = "TWELVE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub log_format: LogFormat,
+}
+
+impl ProcessSettings {
+    /// Sends log lines to standard error, as set.
+    pub fn start_tracing(&self) -> anyhow::Result<()> {
+        let filter = EnvFilter::try_new(&self.log).with_context(|| format!("--log {:?}", self.log))?;
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr);
+        match self.log_format {
+            LogFormat::Text => builder.try_init(),
+            LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        }
+        .map_err(|error| anyhow::anyhow!(error))
+    }
+}
+
+/// Starts to collect metrics; the first call decides, later ones share.
+pub fn metrics_handle() -> anyhow::Result<PrometheusHandle> {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    if let Some(handle) = HANDLE.get() {
+        return Ok(handle.clone());
+    }
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
+        .install_recorder()?;
+    Ok(HANDLE.get_or_init(|| handle).clone())
+}
+
+/// A token that is cancelled by Ctrl-C or SIGTERM.
+pub fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        tracing::info!("stopping");
+        token.cancel();
+        // A second Ctrl-C does not wait.
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        std::process::exit(130);
+    });
+    Ok(stop)
+}
+
+/// One reason to be ready or not.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    pub name: &'static str,
+    pub ok: bool,
+    pub detail: String,
+}
+
+/// What a process says when it is asked whether it is ready.
+pub type Readiness = Arc<dyn Fn() -> Vec<Check> + Send + Sync>;
+
+#[derive(Clone)]
+struct Probes {
+    metrics: PrometheusHandle,
+    readiness: Readiness,
+}
+
+/// `/healthz`, `/readyz` and `/metrics`.
+pub fn probes(readiness: Readiness) -> anyhow::Result<Router> {
+    let probes = Probes { metrics: metrics_handle()?, readiness };
+    Ok(Router::new()
+        .route("/healthz", get(async || Json(serde_json::json!({ "status": "alive" }))))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(async |State(probes): State<Probes>| probes.metrics.render()))
+        .with_state(probes))
+}
+
+async fn ready(State(probes): State<Probes>) -> impl IntoResponse {
+    let checks = (probes.readiness)();
+    let (status, word) = if checks.iter().all(|check| check.ok) {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+    };
+    (status, Json(serde_json::json!({ "status": word, "checks": checks })))
+}
+
+/// Listens, or says plainly why not.
+pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; is another process using it? Choose another: --listen HOST:PORT")
+    })
+}
+
+/// Serves until `stop`; open calls get [`DRAIN_MAX`] to finish.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> anyhow::Result<()> {
+    let router = request::layered(router);
+    let graceful = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    tokio::select! {
+        served = graceful => served.context("the HTTP server failed"),
+        () = async { stop.cancelled().await; tokio::time::sleep(DRAIN_MAX).await } => {
+            tracing::warn!("calls that were still open after {DRAIN_MAX:?} were cut");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Every call gets an id, a trace context, a span, a metric, and a problem document for what the framework refuses.
+
+use std::time::{Duration, Instant};
+
+use axum::{
+    Router,
+    extract::{FromRequestParts, MatchedPath, Request},
+    http::{HeaderMap, HeaderValue, StatusCode, request::Parts},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::problem::Problem;
+
+/// The longest a caller's own request id may be.
+const REQUEST_ID_CHARS_MAX: usize = 128;
+const REQUEST_ID: &str = "x-request-id";
+const TRACE_PARENT: &str = "traceparent";
+
+/// Who calls, and under which ids.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub request_id: String,
+    /// A W3C trace context.
+    pub trace_parent: String,
+}
+
+impl Caller {
+    fn of(headers: &HeaderMap) -> Self {
+        let given = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let request_id = given(REQUEST_ID)
+            .filter(|id| (1..=REQUEST_ID_CHARS_MAX).contains(&id.len()))
+            .map_or_else(|| Uuid::new_v4().to_string(), ToOwned::to_owned);
+        let trace_parent = given(TRACE_PARENT)
+            .filter(|text| is_trace_parent(text))
+            .map_or_else(new_trace_parent, ToOwned::to_owned);
+        Self { request_id, trace_parent }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self::of(&parts.headers)))
+    }
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>`, as the W3C Trace Context recommendation has it.
+fn is_trace_parent(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    lengths == [2, 32, 16, 2]
+        && parts[0] == "00"
+        && parts.iter().all(|part| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+fn new_trace_parent() -> String {
+    let span = Uuid::new_v4().simple().to_string();
+    format!("00-{}-{}-01", Uuid::new_v4().simple(), &span[..16])
+}
+
+/// Puts the layers that every service has around its routes.
+pub(crate) fn layered(router: Router) -> Router {
+    router
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path takes other methods")
+        })
+        .layer(CatchPanicLayer::custom(|_| {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a fault of ours; it was logged")
+                .into_response()
+        }))
+        .layer(middleware::from_fn(observe))
+}
+
+async fn observe(mut request: Request, next: Next) -> Response {
+    let caller = Caller::of(request.headers());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let method = request.method().to_string();
+    let span = tracing::info_span!(
+        "http", %method, path = %request.uri().path(), request_id = %caller.request_id,
+        trace = &caller.trace_parent[3..35],
+    );
+    request.extensions_mut().insert(caller.clone());
+    let started = Instant::now();
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let status = response.status().as_u16();
+    count(route, method, status, started.elapsed());
+    span.in_scope(|| tracing::debug!(status, took = ?started.elapsed(), "answered"));
+    let headers = response.headers_mut();
+    for (name, value) in [(REQUEST_ID, caller.request_id), (TRACE_PARENT, caller.trace_parent)] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+    response
+}
+
+fn count(route: String, method: String, status: u16, took: Duration) {
+    let labels = [("route", route), ("method", method), ("status", status.to_string())];
+    metrics::counter!("twelve_http_requests_total", &labels).increment(1);
+    metrics::histogram!("twelve_http_request_seconds", &labels[..2]).record(took.as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_real_trace_context_is_taken_over() {
+        assert!(is_trace_parent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+        assert!(is_trace_parent(&new_trace_parent()));
+        for wrong in ["", "00-x-y-01", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331", "é"] {
+            assert!(!is_trace_parent(wrong), "{wrong}");
+        }
+    }
+}

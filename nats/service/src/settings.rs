@@ -1,0 +1,165 @@
+//! Settings: a flag beats the environment, the environment beats the file, the file beats the default.
+//!
+//! One library (clap) knows every setting: a configuration file merely replaces the flags' defaults, so `--help`
+//! documents them all and a bad value is refused by its flag's name wherever it came from.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use anyhow::Context as _;
+use clap::{Args, Command, Parser};
+use nats::{
+    Connection, Durability, EventLog,
+    topology::{PARTITION_BYTES_DEFAULT, PARTITIONS_DEFAULT, PARTITIONS_MAX, Topology},
+};
+
+const CONFIG_FLAG: &str = "--config";
+const CONFIG_VARIABLE: &str = "TWELVE_CONFIG";
+
+/// Which log a service works on.
+#[derive(Args, Clone, Debug)]
+pub struct LogSettings {
+    /// Partitions of the log; fixed when the log is made
+    #[arg(long, env = "TWELVE_PARTITIONS", value_name = "N", default_value_t = PARTITIONS_DEFAULT,
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(PARTITIONS_MAX)))]
+    pub partitions: u16,
+    /// Replicas of each partition, in a cluster of at least as many servers
+    #[arg(long, env = "TWELVE_REPLICAS", value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub replicas: u8,
+    /// Bytes that one partition may hold; a full partition refuses new events and forgets none
+    #[arg(long, env = "TWELVE_PARTITION_BYTES_MAX", value_name = "BYTES", default_value_t = PARTITION_BYTES_DEFAULT,
+          value_parser = clap::value_parser!(i64).range(1_048_576..))]
+    pub partition_bytes_max: i64,
+}
+
+/// Where the log is, for a service that does not bring its own server.
+#[derive(Args, Clone, Debug)]
+pub struct ServerSettings {
+    /// The nats-server to use (2.15 or newer)
+    #[arg(long, env = "TWELVE_NATS", value_name = "URL", default_value = "nats://127.0.0.1:4222")]
+    pub nats: String,
+    /// What an acknowledgement of that server is worth: `fsync` if it runs with `sync_interval: always`
+    #[arg(long, env = "TWELVE_DURABILITY", value_enum, default_value_t = Durability::Memory)]
+    pub durability: Durability,
+}
+
+impl LogSettings {
+    /// Connects to `url` as `name` and opens the log there.
+    pub async fn open(&self, url: &str, name: &str, durability: Durability) -> anyhow::Result<EventLog> {
+        let connection = Connection::open(url, name).await?;
+        let topology = Topology {
+            partitions: self.partitions,
+            replicas: usize::from(self.replicas),
+            partition_bytes_max: self.partition_bytes_max,
+        };
+        Ok(EventLog::open(connection, topology, durability).await?)
+    }
+}
+
+/// Reads the settings of this process; prints help or the fault and ends the process where clap would.
+pub fn parse<T: Parser>() -> anyhow::Result<T> {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let mut command = T::command();
+    if let Some(path) = config_path(&arguments) {
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
+        command = with_file(command, &text)
+            .with_context(|| format!("the configuration file {} is not usable", path.display()))?;
+    }
+    let matches = command.get_matches_from(arguments);
+    T::from_arg_matches(&matches).map_err(|error| error.exit())
+}
+
+fn config_path(arguments: &[OsString]) -> Option<PathBuf> {
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        if argument == CONFIG_FLAG {
+            return arguments.next().map(PathBuf::from);
+        }
+        if let Some(path) = argument.to_str().and_then(|text| text.strip_prefix("--config=")) {
+            return Some(PathBuf::from(path));
+        }
+    }
+    std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from)
+}
+
+/// Makes the file's values the defaults of the flags they name.
+fn with_file(mut command: Command, text: &str) -> anyhow::Result<Command> {
+    let table: toml::Table = text.parse()?;
+    for (key, value) in table {
+        let text = plain(&value).with_context(|| format!("setting {key}: give a text, a number or a list"))?;
+        let id = key.replace('-', "_");
+        let (changed, known) = with_default(command, &id, &text);
+        anyhow::ensure!(known, "there is no setting called {key:?}; --help lists them");
+        command = changed;
+    }
+    Ok(command)
+}
+
+fn with_default(mut command: Command, id: &str, value: &str) -> (Command, bool) {
+    let mut known = false;
+    if command.get_arguments().any(|argument| argument.get_id() == id) {
+        let value = value.to_owned();
+        command = command.mut_arg(id, |argument| argument.required(false).default_value(value));
+        known = true;
+    }
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    for name in names {
+        let mut found = false;
+        command = command.mut_subcommand(name, |sub| {
+            let (sub, known) = with_default(sub, id, value);
+            found = known;
+            sub
+        });
+        known |= found;
+    }
+    (command, known)
+}
+
+fn plain(value: &toml::Value) -> anyhow::Result<String> {
+    Ok(match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Float(number) => number.to_string(),
+        toml::Value::Boolean(truth) => truth.to_string(),
+        toml::Value::Array(items) => {
+            items.iter().map(plain).collect::<anyhow::Result<Vec<_>>>()?.join(",")
+        }
+        toml::Value::Datetime(_) | toml::Value::Table(_) => anyhow::bail!("not a plain value"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Parser, Debug)]
+    struct Sample {
+        #[arg(long, env = "SAMPLE_TEST_LISTEN", default_value = "127.0.0.1:8080")]
+        listen: std::net::SocketAddr,
+        #[arg(long, value_delimiter = ',', default_value = "a")]
+        roles: Vec<String>,
+    }
+
+    fn read(file: &str, arguments: &[&str]) -> anyhow::Result<Sample> {
+        let command = with_file(Sample::command(), file)?;
+        let arguments = std::iter::once("sample").chain(arguments.iter().copied());
+        Ok(Sample::from_arg_matches(&command.try_get_matches_from(arguments)?)?)
+    }
+
+    #[test]
+    fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+        assert_eq!(read("", &[]).unwrap().listen.port(), 8080);
+        assert_eq!(read("listen = '0.0.0.0:9'", &[]).unwrap().listen.port(), 9);
+        assert_eq!(read("listen = '0.0.0.0:9'", &["--listen", "0.0.0.0:7"]).unwrap().listen.port(), 7);
+        assert_eq!(read("roles = ['a', 'b']", &[]).unwrap().roles, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_bad_setting_is_refused_by_its_name() {
+        let unknown = read("lisen = 'x'", &[]).unwrap_err().to_string();
+        assert!(unknown.contains("lisen"), "{unknown}");
+        let bad = read("listen = 'nowhere'", &[]).unwrap_err().to_string();
+        assert!(bad.contains("--listen") && bad.contains("nowhere"), "{bad}");
+    }
+}

@@ -1,0 +1,209 @@
+//! Commands between services: a request to the context that decides, and its answer.
+//!
+//! Every context is a NATS service (`nats service ls` lists them); its replicas share the requests.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use async_nats::{
+    HeaderMap, Request,
+    client::RequestErrorKind,
+    service::{self, ServiceExt},
+};
+use domain::{Command, CommandId, Context, Event, EventId, OrderId, Position, Recorded, Refusal, Timestamp};
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::{sync::Semaphore, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    codec::{Stored, TRACE_PARENT},
+    connection::Connection,
+    subject,
+};
+
+/// Requests one context of one process works on at a time; more wait in the server's and the client's buffers.
+const IN_FLIGHT_MAX: usize = 1_024;
+
+/// A command for the context that decides about it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ask {
+    pub order_id: OrderId,
+    pub command: Command,
+    pub command_id: CommandId,
+    /// The event that the command answers to.
+    #[serde(default)]
+    pub causation_id: Option<EventId>,
+    /// The command holds only for the story that ends at this sequence.
+    #[serde(default)]
+    pub expected: Option<u64>,
+    #[serde(default)]
+    pub fingerprint: Option<String>,
+    #[serde(default)]
+    pub trace_parent: Option<String>,
+}
+
+impl Ask {
+    /// Whether the answer waits for the payment provider.
+    pub const fn waits_for_provider(&self) -> bool {
+        matches!(self.command, Command::ChargePayment { .. } | Command::ReturnPayment)
+    }
+}
+
+/// What became of a command.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// This event says it; it may have been there already, from an earlier try.
+    Done(Box<StoredEvent>),
+    /// The fact holds already, by another command.
+    Already,
+    Refused(Refusal),
+    /// The order's story is not the expected one any more.
+    Moved,
+    /// Not now; the same command may be sent again.
+    Unavailable(String),
+}
+
+/// A stored event on its way between services.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StoredEvent {
+    order_id: OrderId,
+    position: Position,
+    event_id: EventId,
+    time: Timestamp,
+    command_id: CommandId,
+    fingerprint: Option<String>,
+    #[serde(rename = "type")]
+    event_type: String,
+    data: Box<RawValue>,
+}
+
+impl StoredEvent {
+    /// Wraps what the log stored.
+    pub fn wrap(stored: &Stored) -> Result<Self, serde_json::Error> {
+        let recorded = &stored.recorded;
+        Ok(Self {
+            order_id: recorded.order_id,
+            position: recorded.position,
+            event_id: recorded.event_id,
+            time: recorded.time,
+            command_id: recorded.command_id,
+            fingerprint: recorded.fingerprint.clone(),
+            event_type: recorded.event.type_name().to_owned(),
+            data: serde_json::from_slice(&stored.data)?,
+        })
+    }
+
+    /// The event as the domain knows it.
+    pub fn unwrap(self) -> Result<Recorded, AskError> {
+        let reader = &mut serde_json::Deserializer::from_str(self.data.get());
+        let event = Event::deserialize_data(&self.event_type, reader)
+            .ok_or_else(|| AskError::Unreadable(format!("unknown event type {}", self.event_type)))?
+            .map_err(|error| AskError::Unreadable(error.to_string()))?;
+        Ok(Recorded {
+            order_id: self.order_id,
+            position: self.position,
+            event_id: self.event_id,
+            time: self.time,
+            command_id: self.command_id,
+            fingerprint: self.fingerprint,
+            event,
+        })
+    }
+}
+
+/// Why a command got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error("no {} service is running", .0.as_str())]
+    NobodyThere(Context),
+    #[error("the {} service did not answer in time", .0.as_str())]
+    TimedOut(Context),
+    #[error("the request could not be sent")]
+    Unsent(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the answer does not read: {0}")]
+    Unreadable(String),
+}
+
+impl Connection {
+    /// Sends a command to its context and waits at most `limit` for the answer.
+    pub async fn ask(&self, ask: &Ask, limit: Duration) -> Result<Answer, AskError> {
+        let context = ask.command.context();
+        let payload = serde_json::to_vec(ask).map_err(|error| AskError::Unsent(Box::new(error)))?;
+        let mut request = Request::new().payload(payload.into()).timeout(Some(limit));
+        if let Some(trace_parent) = &ask.trace_parent {
+            let mut headers = HeaderMap::new();
+            headers.insert(TRACE_PARENT, trace_parent.as_str());
+            request = request.headers(headers);
+        }
+        let answer = self.client.send_request(subject::commands(context), request).await;
+        let message = answer.map_err(|error| match error.kind() {
+            RequestErrorKind::NoResponders => AskError::NobodyThere(context),
+            RequestErrorKind::TimedOut => AskError::TimedOut(context),
+            RequestErrorKind::InvalidSubject
+            | RequestErrorKind::MaxPayloadExceeded
+            | RequestErrorKind::Other => AskError::Unsent(Box::new(error)),
+        })?;
+        serde_json::from_slice(&message.payload).map_err(|error| AskError::Unreadable(error.to_string()))
+    }
+
+    /// Answers the commands of a context until `stop`, then finishes those at hand.
+    pub async fn serve<F, A>(
+        &self,
+        context: Context,
+        stop: CancellationToken,
+        decide: F,
+    ) -> Result<(), async_nats::Error>
+    where
+        F: Fn(Ask) -> A + Send + Sync + 'static,
+        A: Future<Output = Answer> + Send + 'static,
+    {
+        let service = self
+            .client
+            .service_builder()
+            .description(format!("Twelve: decides about commands of the {} context", context.as_str()))
+            .queue_group(context.as_str())
+            .start(format!("twelve-{}", context.as_str()), env!("CARGO_PKG_VERSION"))
+            .await?;
+        let mut requests = service
+            .endpoint_builder()
+            .name("decide")
+            .add(subject::commands(context))
+            .await
+            .map_err(|error| error.to_string())?;
+        let decide = Arc::new(decide);
+        let slots = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+        let mut at_hand = JoinSet::new();
+        loop {
+            let request = tokio::select! {
+                () = stop.cancelled() => break,
+                Some(_) = at_hand.join_next(), if !at_hand.is_empty() => continue,
+                request = requests.next() => match request { Some(request) => request, None => break },
+            };
+            let slot = Arc::clone(&slots).acquire_owned().await?;
+            let decide = Arc::clone(&decide);
+            at_hand.spawn(async move {
+                respond(&request, &*decide).await;
+                drop(slot);
+            });
+        }
+        at_hand.join_all().await;
+        service.stop().await
+    }
+}
+
+async fn respond<F, A>(request: &service::Request, decide: &F)
+where
+    F: Fn(Ask) -> A,
+    A: Future<Output = Answer>,
+{
+    let answer = match serde_json::from_slice(&request.message.payload) {
+        Ok(ask) => serde_json::to_vec(&decide(ask).await)
+            .map_err(|error| service::error::Error { status: error.to_string(), code: 500 }),
+        Err(error) => Err(service::error::Error { status: error.to_string(), code: 400 }),
+    };
+    if let Err(error) = request.respond(answer.map(Into::into)).await {
+        tracing::warn!(%error, "an answer could not be sent; the asker will ask again");
+    }
+}

@@ -1,0 +1,185 @@
+//! An event as a message: type, ids and time in short headers, the data as JSON in the body.
+//!
+//! Headers are stored for ever, so there are few and they are short. Old shapes are lifted in [`lift`], nowhere else.
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use domain::{CommandId, Event, EventId, Position, Recorded, Timestamp};
+
+use crate::subject;
+
+const EVENT_TYPE: &str = "Event-Type";
+const CONTEXT: &str = "Context";
+const EVENT_ID: &str = "Event-Id";
+const SCHEMA_VERSION: &str = "Schema-Version";
+const TIME: &str = "Time";
+const COMMAND_ID: &str = "Command-Id";
+const CAUSATION_ID: &str = "Causation-Id";
+const FINGERPRINT: &str = "Fingerprint";
+pub(crate) const TRACE_PARENT: &str = "traceparent";
+
+/// The shape in which this program writes events.
+const CURRENT_SCHEMA: u32 = 1;
+
+/// A message of the log that this program cannot read as an event.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the message at {position} does not read as an event: {reason}")]
+pub struct Undecodable {
+    pub position: Position,
+    pub reason: String,
+}
+
+/// An event together with what the log stored for it.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub recorded: Recorded,
+    /// The event's data, as JSON text.
+    pub data: Bytes,
+    /// The event that led to it, if one did.
+    pub causation_id: Option<EventId>,
+    /// The trace in which it was decided.
+    pub trace_parent: Option<String>,
+}
+
+/// An event that is about to be appended.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    pub event: Event,
+    pub command_id: CommandId,
+    pub causation_id: Option<EventId>,
+    pub time: Timestamp,
+    pub fingerprint: Option<String>,
+    /// A W3C trace context, already checked to be one.
+    pub trace_parent: Option<String>,
+}
+
+impl NewEvent {
+    /// The id that the event will have: derived from its command, so a repeat has the same.
+    pub fn event_id(&self) -> EventId {
+        EventId::from_command(self.command_id, self.event.type_name())
+    }
+}
+
+/// Writes an event as a message.
+pub(crate) fn encode(new: &NewEvent) -> Result<(HeaderMap, Bytes), serde_json::Error> {
+    let mut headers = HeaderMap::new();
+    headers.insert(EVENT_TYPE, new.event.type_name());
+    headers.insert(CONTEXT, new.event.context().as_str());
+    headers.insert(EVENT_ID, new.event_id().to_string());
+    headers.insert(SCHEMA_VERSION, CURRENT_SCHEMA.to_string());
+    headers.insert(TIME, new.time.to_string());
+    headers.insert(COMMAND_ID, new.command_id.to_string());
+    if let Some(cause) = new.causation_id {
+        headers.insert(CAUSATION_ID, cause.to_string());
+    }
+    if let Some(fingerprint) = &new.fingerprint {
+        headers.insert(FINGERPRINT, fingerprint.as_str());
+    }
+    if let Some(trace_parent) = &new.trace_parent {
+        headers.insert(TRACE_PARENT, trace_parent.as_str());
+    }
+    let mut body = Vec::with_capacity(256);
+    new.event.serialize_data(&mut serde_json::Serializer::new(&mut body))?;
+    Ok((headers, body.into()))
+}
+
+/// Reads a message of the log at `position` on `subject_name`.
+pub(crate) fn decode(
+    subject_name: &str,
+    position: Position,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<Stored, Undecodable> {
+    let unreadable = |reason: String| Undecodable { position, reason };
+    let header =
+        |name: &str| headers.get(name).map(async_nats::HeaderValue::as_str).ok_or_else(|| missing(name));
+    let read = || -> Result<Stored, String> {
+        let (_, order_id) =
+            subject::parse_order(subject_name).ok_or_else(|| format!("{subject_name} is no order's subject"))?;
+        let schema: u32 = parse(SCHEMA_VERSION, header(SCHEMA_VERSION)?)?;
+        let (event_type, data) = lift(schema, header(EVENT_TYPE)?, body)?;
+        let event = Event::deserialize_data(event_type, &mut serde_json::Deserializer::from_slice(&data))
+            .ok_or_else(|| format!("no event type is called {event_type}"))?
+            .map_err(|error| format!("{event_type}: {error}"))?;
+        let recorded = Recorded {
+            order_id,
+            position,
+            event_id: parse(EVENT_ID, header(EVENT_ID)?)?,
+            time: parse(TIME, header(TIME)?)?,
+            command_id: parse(COMMAND_ID, header(COMMAND_ID)?)?,
+            fingerprint: header(FINGERPRINT).ok().map(ToOwned::to_owned),
+            event,
+        };
+        let causation_id = header(CAUSATION_ID).ok().map(|id| parse(CAUSATION_ID, id)).transpose()?;
+        let trace_parent = header(TRACE_PARENT).ok().map(ToOwned::to_owned);
+        Ok(Stored { recorded, data, causation_id, trace_parent })
+    };
+    read().map_err(unreadable)
+}
+
+/// Brings a message of an older schema version into today's shape; the one place that knows old shapes.
+fn lift(schema: u32, event_type: &str, body: Bytes) -> Result<(&str, Bytes), String> {
+    match schema {
+        CURRENT_SCHEMA => Ok((event_type, body)),
+        other => Err(format!(
+            "{event_type} has schema version {other}, and this program reads up to {CURRENT_SCHEMA}"
+        )),
+    }
+}
+
+fn missing(name: &str) -> String {
+    format!("the header {name} is missing")
+}
+
+fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(name: &str, value: &str) -> Result<T, String> {
+    value.parse().map_err(|error| format!("the header {name} reads {value:?}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{OrderId, event::CouponIssued};
+
+    use super::*;
+
+    fn issued() -> NewEvent {
+        NewEvent {
+            event: CouponIssued { coupon_id: "COUPON1".into(), kind: "할인".into() }.into(),
+            command_id: CommandId::from_step(EventId(uuid::Uuid::nil()), "issue_coupon"),
+            causation_id: Some(EventId(uuid::Uuid::nil())),
+            time: Timestamp::UNIX_EPOCH,
+            fingerprint: None,
+            trace_parent: None,
+        }
+    }
+
+    #[test]
+    fn an_event_reads_back_as_it_was_written_korean_and_all() {
+        let new = issued();
+        let order_id = OrderId::from_key("t", "1");
+        let position = Position { partition: 1, sequence: 7 };
+        let (headers, body) = encode(&new).unwrap();
+        let stored = decode(&subject::order(1, order_id), position, &headers, body).unwrap();
+        assert_eq!(stored.recorded.event, new.event);
+        assert_eq!(stored.recorded.event_id, new.event_id());
+        assert_eq!(stored.causation_id, new.causation_id);
+        assert_eq!((stored.recorded.order_id, stored.recorded.position), (order_id, position));
+    }
+
+    #[test]
+    fn a_message_that_is_no_event_says_why() {
+        let position = Position { partition: 0, sequence: 1 };
+        let subject = subject::order(0, OrderId::from_key("t", "1"));
+        let (headers, body) = encode(&issued()).unwrap();
+        let with = |name: &str, value: &str| {
+            let mut changed = headers.clone();
+            changed.insert(name, value);
+            decode(&subject, position, &changed, body.clone()).unwrap_err().reason
+        };
+        assert!(with(EVENT_TYPE, "CouponEaten").contains("CouponEaten"));
+        assert!(with(SCHEMA_VERSION, "9").contains("schema version 9"));
+        assert!(with(EVENT_ID, "x").contains(EVENT_ID));
+        let torn = decode(&subject, position, &headers, body.slice(..5)).unwrap_err();
+        assert!(torn.reason.contains("CouponIssued"), "{torn}");
+        assert!(decode("elsewhere", position, &headers, body.clone()).is_err());
+    }
+}

@@ -1,0 +1,108 @@
+//! A connection that names itself, notices a dead peer, and tells when it is back.
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::{Client, ConnectOptions, Event, jetstream};
+use tokio::sync::watch;
+
+/// How long one question to the server may take, publish acknowledgements included.
+pub const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the first connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// The oldest server whose durable writes are fast and whose batches are sound.
+pub const SERVER_VERSION_MIN: (u64, u64) = (2, 15);
+
+/// Why there is no connection to work with.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("no nats-server answers at {url}")]
+    Unreachable { url: String, source: async_nats::ConnectError },
+    #[error(
+        "the nats-server at {url} is version {found}; Twelve needs 2.15 or newer, because older ones lose speed or data on durable writes"
+    )]
+    TooOld { url: String, found: String },
+}
+
+/// A connected client; clones share the connection.
+#[derive(Clone)]
+pub struct Connection {
+    pub(crate) client: Client,
+    pub(crate) jetstream: jetstream::Context,
+    /// Counts how often the connection was made; a follower starts anew when it changes.
+    pub(crate) connects: watch::Receiver<u64>,
+    _keep: Arc<watch::Sender<u64>>,
+}
+
+impl Connection {
+    /// Connects as `name` and refuses a server older than [`SERVER_VERSION_MIN`].
+    pub async fn open(url: &str, name: &str) -> Result<Self, ConnectError> {
+        let (sender, connects) = watch::channel(0_u64);
+        let sender = Arc::new(sender);
+        let counter = Arc::clone(&sender);
+        let client = ConnectOptions::new()
+            .name(name)
+            .connection_timeout(CONNECT_TIMEOUT)
+            .request_timeout(Some(SERVER_TIMEOUT))
+            .ping_interval(PING_INTERVAL)
+            .event_callback(move |event| {
+                note(&event, &counter);
+                std::future::ready(())
+            })
+            .connect(url)
+            .await
+            .map_err(|source| ConnectError::Unreachable { url: url.to_owned(), source })?;
+        let found = client.server_info().version.clone();
+        if version(&found).is_none_or(|version| version < SERVER_VERSION_MIN) {
+            return Err(ConnectError::TooOld { url: url.to_owned(), found });
+        }
+        let jetstream = jetstream::context::ContextBuilder::new()
+            .timeout(SERVER_TIMEOUT)
+            .ack_timeout(SERVER_TIMEOUT)
+            .build(client.clone());
+        Ok(Self { client, jetstream, connects, _keep: sender })
+    }
+
+    /// Whether the server is reachable at this moment.
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// Sends what is buffered and closes; whoever waits for an answer should have it by now.
+    pub async fn close(&self) {
+        if let Err(error) = self.client.drain().await {
+            tracing::debug!(%error, "the connection was closed already");
+        }
+    }
+}
+
+fn note(event: &Event, connects: &watch::Sender<u64>) {
+    match event {
+        Event::Connected => {
+            connects.send_modify(|count| *count += 1);
+            tracing::debug!("connected to nats-server");
+        }
+        Event::Disconnected => tracing::warn!("lost the connection to nats-server; reconnecting"),
+        other => tracing::debug!(event = %other, "connection event"),
+    }
+}
+
+/// Major and minor of a version such as `2.15.1` or `v2.15.1-RC.1`.
+pub(crate) fn version(text: &str) -> Option<(u64, u64)> {
+    let mut parts = text.trim().trim_start_matches('v').split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_told_apart_by_major_and_minor() {
+        assert_eq!(version("2.15.1"), Some((2, 15)));
+        assert_eq!(version("v2.9.10"), Some((2, 9)));
+        assert!(version("2.9.10") < Some(SERVER_VERSION_MIN));
+        assert!(version("3.0.0-dev") > Some(SERVER_VERSION_MIN));
+        assert_eq!(version("banana"), None);
+    }
+}

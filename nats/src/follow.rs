@@ -1,0 +1,153 @@
+//! Reads a partition of the log as it grows, from a checkpoint on, through reconnects, without gaps or repeats.
+//!
+//! The consumer is disposable: it acknowledges nothing, and a new one starts after the last event that was handed
+//! over. It is made anew at every reconnect, because one that lived in a restarted server is silently gone.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    self, Message,
+    consumer::{AckPolicy, DeliverPolicy, pull},
+};
+use domain::Position;
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    codec::{self, Stored, Undecodable},
+    log::EventLog,
+    subject,
+    topology::TopologyError,
+};
+
+/// Events handed over together at most.
+pub const BATCH_EVENTS_MAX: usize = 1_000;
+const PULL_EXPIRES: Duration = Duration::from_secs(5);
+const PULL_HEARTBEAT: Duration = Duration::from_secs(1);
+/// After this long without its follower, the server forgets a consumer.
+const CONSUMER_IDLE_MAX: Duration = Duration::from_secs(30);
+const RESTART_PAUSE: Duration = Duration::from_millis(50);
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Some events of one partition, in order.
+#[derive(Debug)]
+pub struct Batch {
+    pub partition: u16,
+    pub events: Vec<Result<Stored, Undecodable>>,
+    /// How many more the partition had when the last of these was sent.
+    pub pending: u64,
+}
+
+/// One partition as the server describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionInfo {
+    /// The sequence of the newest event; 0 if there is none.
+    pub last_sequence: u64,
+    /// When the stream was made; another time means another log.
+    pub created: String,
+}
+
+impl EventLog {
+    /// Describes a partition.
+    pub async fn partition_info(&self, partition: u16) -> Result<PartitionInfo, TopologyError> {
+        let name = subject::stream(partition);
+        let failed = |source: Failure| TopologyError::Server { stream: subject::stream(partition), source };
+        let mut stream =
+            self.connection.jetstream.get_stream(&name).await.map_err(|error| failed(Box::new(error)))?;
+        let info = stream.info().await.map_err(|error| failed(Box::new(error)))?;
+        Ok(PartitionInfo { last_sequence: info.state.last_sequence, created: info.created.to_string() })
+    }
+
+    /// Sends every event of the partition after sequence `after` to `sink`, until `stop` or until nobody listens.
+    pub async fn follow(
+        &self,
+        partition: u16,
+        mut after: u64,
+        sink: mpsc::Sender<Batch>,
+        stop: CancellationToken,
+    ) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                ended = self.follow_once(partition, &mut after, &sink) => match ended {
+                    Ok(()) => return,
+                    Err(error) => tracing::debug!(partition, after, %error, "following starts anew"),
+                }
+            }
+            tokio::time::sleep(RESTART_PAUSE).await;
+        }
+    }
+
+    async fn follow_once(
+        &self,
+        partition: u16,
+        after: &mut u64,
+        sink: &mpsc::Sender<Batch>,
+    ) -> Result<(), Failure> {
+        let mut connects = self.connection.connects.clone();
+        connects.borrow_and_update();
+        let stream = self.connection.jetstream.get_stream_no_info(subject::stream(partition)).await?;
+        let consumer = stream
+            .create_consumer(pull::Config {
+                description: Some("Twelve: a view follows".into()),
+                deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: *after + 1 },
+                ack_policy: AckPolicy::None,
+                memory_storage: true,
+                num_replicas: 1,
+                inactive_threshold: CONSUMER_IDLE_MAX,
+                ..pull::Config::default()
+            })
+            .await?;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(BATCH_EVENTS_MAX)
+            .expires(PULL_EXPIRES)
+            .heartbeat(PULL_HEARTBEAT)
+            .messages()
+            .await?;
+        let mut chunks = messages.ready_chunks(BATCH_EVENTS_MAX);
+        loop {
+            let chunk = tokio::select! {
+                _ = connects.changed() => return Err("the connection was made anew".into()),
+                chunk = chunks.next() => chunk.ok_or("the consumer ended")?,
+            };
+            let mut batch = Batch { partition, events: Vec::with_capacity(chunk.len()), pending: 0 };
+            let mut failed = None;
+            for message in chunk {
+                match message {
+                    Ok(message) => note(&message, &mut batch, after)?,
+                    Err(error) => failed = Some(error),
+                }
+            }
+            if !batch.events.is_empty() && sink.send(batch).await.is_err() {
+                return Ok(());
+            }
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
+        }
+    }
+}
+
+fn note(message: &Message, batch: &mut Batch, after: &mut u64) -> Result<(), Failure> {
+    let (sequence, pending) = message.info().map(|info| (info.stream_sequence, info.pending))?;
+    if sequence <= *after {
+        return Ok(());
+    }
+    let position = Position { partition: batch.partition, sequence };
+    let headers = message.headers.clone().unwrap_or_default();
+    batch.events.push(codec::decode(&message.subject, position, &headers, message.payload.clone()));
+    batch.pending = pending;
+    *after = sequence;
+    Ok(())
+}
+
+/// How far a durable consumer of a partition is behind, for metrics.
+pub async fn consumer_pending(log: &EventLog, partition: u16, name: &str) -> Result<(u64, usize), Failure> {
+    let stream = log.connection.jetstream.get_stream_no_info(subject::stream(partition)).await?;
+    let consumer: jetstream::consumer::Consumer<pull::Config> = stream.get_consumer(name).await?;
+    let info = consumer.cached_info();
+    Ok((info.num_pending, info.num_ack_pending))
+}

@@ -1,0 +1,35 @@
+//! The log on NATS JetStream: the only crate that names a subject, a stream or a header.
+//!
+//! [`server`] finds, installs and runs a local nats-server; [`connection`] connects to it; [`topology`] declares the
+//! streams; [`log`] loads and appends an order's events; [`follow`] reads a partition as it grows; [`worklist`] hands
+//! a partition's events to exactly one worker; [`ask`] carries commands to the context that decides about them.
+
+pub mod subject;
+pub mod codec;
+pub mod server;
+pub mod connection;
+pub mod topology;
+pub mod log;
+pub mod follow;
+pub mod worklist;
+pub mod ask;
+pub mod bench;
+
+pub use codec::{Stored, Undecodable};
+pub use connection::{ConnectError, Connection};
+pub use log::{AppendError, EventLog, LoadError, NewEvent};
+pub use topology::{Durability, TopologyError};
+
+/// The current moment, in whole microseconds. The domain never asks; the edges hand it in.
+pub fn now() -> domain::Timestamp {
+    let now = jiff::Timestamp::now();
+    jiff::Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+}
+
+/// An error with all its causes on one line, for the one place where it is logged or answered.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}

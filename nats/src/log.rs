@@ -1,0 +1,266 @@
+//! The log of orders: load one order's story, append one decision.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{self, ErrorCode, context::PublishError, message::PublishMessage};
+use bytes::Bytes;
+use domain::{OrderId, Position};
+use futures::StreamExt;
+use tokio::time::timeout;
+
+pub use crate::codec::NewEvent;
+use crate::{
+    codec::{self, Stored, Undecodable},
+    connection::{Connection, SERVER_TIMEOUT},
+    subject,
+    topology::{Durability, Topology, TopologyError},
+};
+
+/// Messages asked for in one read of an order.
+const LOAD_BATCH: usize = 1_000;
+/// Events one order may have; a story longer than this is not an order's.
+pub const EVENTS_PER_ORDER_MAX: usize = 10_000;
+/// Times a read is repeated while a replica has not seen what another already acknowledged.
+const STALE_READS_MAX: u32 = 20;
+const STALE_READ_PAUSE: Duration = Duration::from_millis(5);
+
+/// Why an order's story could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("the log did not answer")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the log answered {status} to a read")]
+    Refused { status: String },
+    #[error(transparent)]
+    Undecodable(#[from] Undecodable),
+    #[error("order {0} has more than {EVENTS_PER_ORDER_MAX} events")]
+    TooLong(OrderId),
+}
+
+/// Why an event was not appended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// Somebody else's event came first; decide afresh on a story that reaches at least `last`.
+    #[error("the order's story moved on (last sequence {last:?}) while the decision was made")]
+    Conflict { last: Option<u64> },
+    /// Nothing is known to be stored. A repeat with the same command id is safe.
+    #[error("the log did not acknowledge the event")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the event cannot be written as JSON")]
+    Encoding(#[source] serde_json::Error),
+}
+
+/// The log, as declared; clones share the connection.
+#[derive(Clone)]
+pub struct EventLog {
+    pub(crate) connection: Connection,
+    partitions: u16,
+    durability: Durability,
+}
+
+impl EventLog {
+    /// Opens the log, making its streams if they are absent.
+    pub async fn open(
+        connection: Connection,
+        topology: Topology,
+        durability: Durability,
+    ) -> Result<Self, TopologyError> {
+        topology.ensure(&connection).await?;
+        let durability = if topology.replicas > 1 { Durability::Replicated } else { durability };
+        Ok(Self { connection, partitions: topology.partitions, durability })
+    }
+
+    pub const fn partitions(&self) -> u16 {
+        self.partitions
+    }
+
+    /// What an acknowledgement of this log is worth.
+    pub const fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    pub const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// An order's story up to at least `at_least` (0: whatever the log has), oldest event first.
+    pub async fn load(&self, order_id: OrderId, at_least: u64) -> Result<Vec<Stored>, LoadError> {
+        for _ in 0..STALE_READS_MAX {
+            let story = self.load_once(order_id).await?;
+            let reached = story.last().map_or(0, |stored| stored.recorded.position.sequence);
+            if reached >= at_least {
+                return Ok(story);
+            }
+            tokio::time::sleep(STALE_READ_PAUSE).await;
+        }
+        Err(LoadError::Refused { status: format!("a story that ends before {at_least}") })
+    }
+
+    async fn load_once(&self, order_id: OrderId) -> Result<Vec<Stored>, LoadError> {
+        let mut story = Vec::new();
+        let mut from = 1;
+        loop {
+            let read = self.read_batch(order_id, from, &mut story);
+            let more = timeout(SERVER_TIMEOUT, read)
+                .await
+                .map_err(|elapsed| LoadError::Unavailable(Box::new(elapsed)))??;
+            match more {
+                None => return Ok(story),
+                Some(_) if story.len() > EVENTS_PER_ORDER_MAX => return Err(LoadError::TooLong(order_id)),
+                Some(next) => from = next,
+            }
+        }
+    }
+
+    /// One batched direct get of the order's exact subject; answers where to go on if the story is longer.
+    async fn read_batch(
+        &self,
+        order_id: OrderId,
+        from: u64,
+        story: &mut Vec<Stored>,
+    ) -> Result<Option<u64>, LoadError> {
+        let unavailable = |error| LoadError::Unavailable(error);
+        let partition = order_id.partition(self.partitions);
+        let subject = subject::order(partition, order_id);
+        let client = &self.connection.client;
+        let inbox = client.new_inbox();
+        let mut answers =
+            client.subscribe(inbox.clone()).await.map_err(|error| unavailable(Box::new(error)))?;
+        let ask =
+            serde_json::json!({ "seq": from, "batch": LOAD_BATCH, "next_by_subj": subject }).to_string();
+        let api = format!("$JS.API.DIRECT.GET.{}", subject::stream(partition));
+        client
+            .publish_with_reply(api, inbox, ask.into())
+            .await
+            .map_err(|error| unavailable(Box::new(error)))?;
+        let mut last = from;
+        while let Some(message) = answers.next().await {
+            let headers = message.headers.clone().unwrap_or_default();
+            match message.status.map(|status| status.as_u16()) {
+                None => {
+                    let sequence = header_number(&headers, "Nats-Sequence").unwrap_or_default();
+                    let position = Position { partition, sequence };
+                    story.push(codec::decode(&subject, position, &headers, message.payload)?);
+                    last = sequence;
+                }
+                Some(404) => return Ok(None),
+                Some(204) => {
+                    let pending = header_number(&headers, "Nats-Num-Pending").unwrap_or_default();
+                    return Ok((pending > 0).then_some(last + 1));
+                }
+                Some(status) => {
+                    let description = message.description.unwrap_or_default();
+                    let closed = std::io::Error::other(format!("{status} {description}"));
+                    return Err(unavailable(Box::new(closed)));
+                }
+            }
+        }
+        Err(LoadError::Refused { status: "nothing: the connection closed".into() })
+    }
+
+    /// Appends one event to an order whose last event is `expected` (0: the order has none).
+    ///
+    /// A missing acknowledgement is not a failure: the order is read back, and if the event is there, it counts.
+    pub async fn append(
+        &self,
+        order_id: OrderId,
+        expected: u64,
+        new: &NewEvent,
+    ) -> Result<Stored, AppendError> {
+        let (headers, body) = codec::encode(new).map_err(AppendError::Encoding)?;
+        let partition = order_id.partition(self.partitions);
+        let subject = subject::order(partition, order_id);
+        let message = PublishMessage::build()
+            .payload(body.clone())
+            .headers(headers.clone())
+            .expected_last_subject_sequence(expected);
+        let started = std::time::Instant::now();
+        let published = match self.connection.jetstream.send_publish(subject.clone(), message).await {
+            Ok(acknowledgement) => acknowledgement.await,
+            Err(error) => Err(error),
+        };
+        metrics::histogram!("twelve_append_seconds").record(started.elapsed().as_secs_f64());
+        match published {
+            Ok(ack) => {
+                let position = Position { partition, sequence: ack.sequence };
+                Ok(stored(order_id, position, new, body))
+            }
+            Err(error) if is_conflict(&error) => {
+                metrics::counter!("twelve_append_conflicts_total").increment(1);
+                self.settle(order_id, new, Some(&error)).await
+            }
+            Err(error) if is_ambiguous(&error) => match self.settle(order_id, new, None).await {
+                Err(AppendError::Conflict { .. }) => Err(AppendError::Unavailable(Box::new(error))),
+                settled => settled,
+            },
+            Err(error) => Err(AppendError::Unavailable(Box::new(error))),
+        }
+    }
+
+    /// Finds out whether the event is in the log after all: an earlier try may have been stored, its answer lost.
+    async fn settle(
+        &self,
+        order_id: OrderId,
+        new: &NewEvent,
+        conflict: Option<&PublishError>,
+    ) -> Result<Stored, AppendError> {
+        let last = conflict.and_then(named_sequence);
+        let story = self
+            .load(order_id, last.unwrap_or_default())
+            .await
+            .map_err(|error| AppendError::Unavailable(Box::new(error)))?;
+        let event_id = new.event_id();
+        match story.into_iter().find(|stored| stored.recorded.event_id == event_id) {
+            Some(stored) => Ok(stored),
+            None => Err(AppendError::Conflict { last }),
+        }
+    }
+}
+
+fn stored(order_id: OrderId, position: Position, new: &NewEvent, data: Bytes) -> Stored {
+    let recorded = domain::Recorded {
+        order_id,
+        position,
+        event_id: new.event_id(),
+        time: new.time,
+        command_id: new.command_id,
+        fingerprint: new.fingerprint.clone(),
+        event: new.event.clone(),
+    };
+    Stored { recorded, data, causation_id: new.causation_id, trace_parent: new.trace_parent.clone() }
+}
+
+fn header_number(headers: &async_nats::HeaderMap, name: &str) -> Option<u64> {
+    headers.get(name)?.as_str().parse().ok()
+}
+
+fn server_code(error: &PublishError) -> Option<ErrorCode> {
+    Some(std::error::Error::source(error)?.downcast_ref::<jetstream::Error>()?.error_code())
+}
+
+/// The two codes by which a server says "the expected sequence is not the last": 10071, and 10164 (replicated or in
+/// a batch, while another write of the subject is in flight).
+fn is_conflict(error: &PublishError) -> bool {
+    server_code(error).is_some_and(|code| {
+        code == ErrorCode::STREAM_WRONG_LAST_SEQUENCE || code == ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT
+    })
+}
+
+/// Whether the event may have been stored although no acknowledgement came.
+fn is_ambiguous(error: &PublishError) -> bool {
+    use jetstream::context::PublishErrorKind as Kind;
+    match error.kind() {
+        Kind::TimedOut | Kind::BrokenPipe | Kind::StreamNotFound => true,
+        Kind::WrongLastMessageId
+        | Kind::WrongLastSequence
+        | Kind::MaxAckPending
+        | Kind::MaxPayloadExceeded
+        | Kind::Other => false,
+    }
+}
+
+/// The true last sequence, which the server names in the text of 10071.
+fn named_sequence(error: &PublishError) -> Option<u64> {
+    let text = std::error::Error::source(error)?.to_string();
+    text.rsplit_once("wrong last sequence: ")?.1.trim().split(' ').next()?.parse().ok()
+}

@@ -1,0 +1,191 @@
+//! The streams of the log, as declared; made when absent, compared when present, never loosened.
+
+use std::{collections::HashMap, time::Duration};
+
+use async_nats::jetstream::{
+    self,
+    context::GetStreamErrorKind,
+    stream::{Compression, Config, DiscardPolicy, RetentionPolicy, Source, StorageType},
+};
+
+use crate::{connection::Connection, subject};
+
+/// How many partitions a new log gets, so that partitions are exercised from the first day.
+pub const PARTITIONS_DEFAULT: u16 = 4;
+/// The most partitions a log may have.
+pub const PARTITIONS_MAX: u16 = 64;
+/// Bytes one partition may hold before the log refuses new events rather than forgetting old ones.
+pub const PARTITION_BYTES_DEFAULT: i64 = 4 * 1024 * 1024 * 1024;
+/// The server's own duplicate table is not used (the expected sequence guards every write), so it is kept small.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
+const MESSAGE_BYTES_MAX: i32 = 128 * 1024;
+const PARTITIONS_KEY: &str = "twelve-partitions";
+
+/// What an acknowledgement of the log is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Durability {
+    /// On disk: the server syncs before it acknowledges.
+    Fsync,
+    /// With a majority of the replicas.
+    Replicated,
+    /// In the server's memory; a power cut may lose it.
+    Memory,
+}
+
+impl Durability {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fsync => "fsync",
+            Self::Replicated => "replicated",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// The log as declared.
+#[derive(Clone, Copy, Debug)]
+pub struct Topology {
+    pub partitions: u16,
+    pub replicas: usize,
+    pub partition_bytes_max: i64,
+}
+
+impl Default for Topology {
+    fn default() -> Self {
+        Self {
+            partitions: PARTITIONS_DEFAULT,
+            replicas: 1,
+            partition_bytes_max: PARTITION_BYTES_DEFAULT,
+        }
+    }
+}
+
+/// Why the log cannot be used as declared.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    #[error(
+        "the log has {found} partitions and this service is set to {wanted}; the number is fixed when a log is made: start with --partitions {found}, or use another server"
+    )]
+    Partitions { found: String, wanted: u16 },
+    #[error(
+        "stream {stream} does not keep history safe: {rule}; it was made by other hands, please use another server or correct it"
+    )]
+    Unsafe { stream: String, rule: &'static str },
+    #[error("the server did not answer about stream {stream}")]
+    Server { stream: String, source: Box<dyn std::error::Error + Send + Sync> },
+}
+
+impl Topology {
+    /// Makes what is missing and checks what is there.
+    pub async fn ensure(&self, connection: &Connection) -> Result<(), TopologyError> {
+        for partition in 0..self.partitions {
+            let wanted = self.partition(partition);
+            let found = ensure_stream(&connection.jetstream, &wanted).await?;
+            self.check(&wanted, &found)?;
+        }
+        let beyond = subject::stream(self.partitions);
+        match connection.jetstream.get_stream(&beyond).await {
+            Ok(_) => {
+                let found = format!("more than {}", self.partitions);
+                Err(TopologyError::Partitions { found, wanted: self.partitions })
+            }
+            Err(error) if is_absent(error.kind()) => self.ensure_mirrors(connection).await,
+            Err(source) => Err(TopologyError::Server { stream: beyond, source: Box::new(source) }),
+        }
+    }
+
+    async fn ensure_mirrors(&self, connection: &Connection) -> Result<(), TopologyError> {
+        for partition in 0..self.partitions {
+            ensure_stream(&connection.jetstream, &self.mirror(partition)).await?;
+        }
+        Ok(())
+    }
+
+    /// The declaration of one partition's stream.
+    pub fn partition(&self, partition: u16) -> Config {
+        Config {
+            name: subject::stream(partition),
+            description: Some("Twelve: the events of orders, one subject an order".into()),
+            subjects: vec![subject::partition_filter(partition)],
+            storage: StorageType::File,
+            retention: RetentionPolicy::Limits,
+            discard: DiscardPolicy::New,
+            max_bytes: self.partition_bytes_max,
+            max_message_size: MESSAGE_BYTES_MAX,
+            num_replicas: self.replicas,
+            duplicate_window: DUPLICATE_WINDOW,
+            compression: Some(Compression::S2),
+            deny_delete: true,
+            deny_purge: true,
+            allow_direct: true,
+            allow_atomic_publish: true,
+            metadata: HashMap::from([(PARTITIONS_KEY.to_owned(), self.partitions.to_string())]),
+            ..Config::default()
+        }
+    }
+
+    /// The declaration of a partition's mirror, where inspectors may make consumers.
+    fn mirror(&self, partition: u16) -> Config {
+        Config {
+            name: subject::inspection_stream(partition),
+            description: Some("Twelve: a mirror to look at events without touching the log".into()),
+            storage: StorageType::File,
+            num_replicas: 1,
+            compression: Some(Compression::S2),
+            deny_delete: true,
+            deny_purge: true,
+            allow_direct: true,
+            mirror: Some(Source { name: subject::stream(partition), ..Source::default() }),
+            ..Config::default()
+        }
+    }
+
+    fn check(&self, wanted: &Config, found: &Config) -> Result<(), TopologyError> {
+        let partitions = found.metadata.get(PARTITIONS_KEY).cloned().unwrap_or_else(|| "unknown".into());
+        if partitions != self.partitions.to_string() {
+            return Err(TopologyError::Partitions { found: partitions, wanted: self.partitions });
+        }
+        let rules = [
+            (found.deny_delete, "deny_delete is off"),
+            (found.deny_purge, "deny_purge is off"),
+            (found.discard == DiscardPolicy::New, "discard is old: a full stream would forget"),
+            (found.storage == StorageType::File, "storage is memory"),
+            (found.max_age.is_zero(), "max_age is set: events would expire"),
+            (found.max_messages_per_subject <= 0, "max_msgs_per_subject is set: events would vanish"),
+            (found.allow_direct, "allow_direct is off: an order could not be loaded"),
+            (found.subjects == wanted.subjects, "its subjects are others"),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            Some((_, rule)) => Err(TopologyError::Unsafe { stream: found.name.clone(), rule }),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn ensure_stream(jetstream: &jetstream::Context, wanted: &Config) -> Result<Config, TopologyError> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| TopologyError::Server {
+        stream: wanted.name.clone(),
+        source,
+    };
+    let mut stream = match jetstream.get_stream(&wanted.name).await {
+        Ok(stream) => stream,
+        Err(error) if is_absent(error.kind()) => {
+            // Two services may start at once: whoever is second finds the other's stream.
+            jetstream.get_or_create_stream(wanted.clone()).await.map_err(|error| failed(Box::new(error)))?
+        }
+        Err(error) => return Err(failed(Box::new(error))),
+    };
+    let info = stream.info().await.map_err(|error| failed(Box::new(error)))?;
+    Ok(info.config.clone())
+}
+
+fn is_absent(kind: GetStreamErrorKind) -> bool {
+    match kind {
+        GetStreamErrorKind::JetStream(error) => {
+            error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND
+        }
+        GetStreamErrorKind::EmptyName
+        | GetStreamErrorKind::Request
+        | GetStreamErrorKind::InvalidStreamName => false,
+    }
+}

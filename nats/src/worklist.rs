@@ -1,0 +1,96 @@
+//! A partition's events as work for exactly one worker: a durable consumer whose pinned group leaves one client active.
+//!
+//! Work that is not declared done comes again, to this worker or to the next one; whoever takes it copes with repeats.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    AckKind, Message,
+    consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, pull},
+};
+use domain::{OrderId, Position};
+use futures::StreamExt;
+
+use crate::{log::EventLog, subject};
+
+/// Work that was neither finished nor prolonged for this long is handed out again.
+pub const WORK_WAIT: Duration = Duration::from_secs(5);
+/// Work that takes longer is prolonged this often.
+pub const PROLONG_EVERY: Duration = Duration::from_secs(2);
+/// Events of one partition that may be handed out and unfinished at a time; beyond it, new events wait.
+pub const UNFINISHED_MAX: i64 = 20_000;
+/// A worker that has not asked for work for this long loses its place to the next.
+const PIN_TIMEOUT: Duration = Duration::from_secs(5);
+const PULL_EXPIRES: Duration = Duration::from_secs(2);
+const PULL_HEARTBEAT: Duration = Duration::from_millis(500);
+const PULL_MESSAGES_MAX: usize = 500;
+const GROUP: &str = "runner";
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The worklist of one partition.
+pub struct Worklist {
+    partition: u16,
+    messages: pull::Stream,
+}
+
+/// One event that wants attention.
+pub struct Work {
+    pub order_id: OrderId,
+    pub position: Position,
+    message: Message,
+}
+
+impl Worklist {
+    /// Joins the group of workers of a partition; work comes once this worker is the active one.
+    pub async fn join(log: &EventLog, partition: u16, name: &str) -> Result<Self, Failure> {
+        let stream = log.connection.jetstream.get_stream_no_info(subject::stream(partition)).await?;
+        let config = pull::Config {
+            durable_name: Some(name.to_owned()),
+            description: Some("Twelve: the process manager of this partition's orders".into()),
+            deliver_policy: DeliverPolicy::All,
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: WORK_WAIT,
+            max_ack_pending: UNFINISHED_MAX,
+            headers_only: true,
+            priority_policy: PriorityPolicy::PinnedClient,
+            priority_groups: vec![GROUP.to_owned()],
+            priority_timeout: PIN_TIMEOUT,
+            ..pull::Config::default()
+        };
+        let consumer = stream.get_or_create_consumer(name, config).await?;
+        let messages = consumer
+            .stream()
+            .group(GROUP)
+            .max_messages_per_batch(PULL_MESSAGES_MAX)
+            .expires(PULL_EXPIRES)
+            .heartbeat(PULL_HEARTBEAT)
+            .messages()
+            .await?;
+        Ok(Self { partition, messages })
+    }
+
+    /// The next event; `None` once the list must be joined anew.
+    pub async fn next(&mut self) -> Option<Result<Work, Failure>> {
+        Some(self.messages.next().await?.map_err(Into::into).and_then(|message| self.work(message)))
+    }
+
+    fn work(&self, message: Message) -> Result<Work, Failure> {
+        let sequence = message.info()?.stream_sequence;
+        let (_, order_id) = subject::parse_order(&message.subject)
+            .ok_or_else(|| format!("{} is no order's subject", message.subject))?;
+        Ok(Work { order_id, position: Position { partition: self.partition, sequence }, message })
+    }
+}
+
+impl Work {
+    /// This event needs nothing more.
+    pub async fn done(self) -> Result<(), Failure> {
+        self.message.ack().await
+    }
+
+    /// The work goes on; it is not to be handed to another yet.
+    pub async fn prolong(&self) -> Result<(), Failure> {
+        self.message.ack_with(AckKind::Progress).await
+    }
+}

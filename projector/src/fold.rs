@@ -1,0 +1,186 @@
+//! Events in, changed rows out: one writer folds all views in memory and commits rows and checkpoints together.
+
+use std::collections::{BTreeMap, HashMap};
+
+use domain::Position;
+use nats::{Stored, Undecodable, follow::Batch};
+
+use crate::{
+    store::{Changes, Checkpoint, Store, StoreError},
+    view::{self, View, orders},
+};
+
+/// Rows of one view that stay in memory between commits.
+const ROWS_CACHED_MAX: usize = 20_000;
+/// Changed rows after which a commit is due even if more events are waiting.
+pub const COMMIT_ROWS_MAX: usize = 20_000;
+
+/// A view at work, whatever its rows are.
+pub(crate) trait Fold: Send {
+    fn note(&mut self, store: &Store, event: &Stored) -> Result<(), StoreError>;
+    fn changed(&self) -> usize;
+    fn drain(&mut self, changes: &mut Changes) -> Result<(), StoreError>;
+}
+
+/// The rows of one view that are in memory.
+pub(crate) struct Folder<V: View> {
+    rows: HashMap<Vec<u8>, V::Row>,
+    /// Changed since the last commit, with the place in the list that the store knows.
+    dirty: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+impl<V: View> Default for Folder<V> {
+    fn default() -> Self {
+        Self { rows: HashMap::new(), dirty: BTreeMap::new() }
+    }
+}
+
+impl<V: View> Folder<V> {
+    fn row(&self, key: &[u8]) -> Option<&V::Row> {
+        self.rows.get(key)
+    }
+}
+
+impl<V: View> Fold for Folder<V> {
+    fn note(&mut self, store: &Store, event: &Stored) -> Result<(), StoreError> {
+        let Some(key) = V::key(event) else { return Ok(()) };
+        let before = match self.rows.remove(&key) {
+            Some(row) => Some(row),
+            None => store.row(V::NAME, &key)?.map(|bytes| postcard::from_bytes(&bytes)).transpose()?,
+        };
+        if !self.dirty.contains_key(&key) {
+            self.dirty.insert(key.clone(), before.as_ref().and_then(V::place));
+        }
+        match V::apply(before, event) {
+            Some(row) => drop(self.rows.insert(key, row)),
+            None => drop(self.dirty.remove(&key)),
+        }
+        Ok(())
+    }
+
+    fn changed(&self) -> usize {
+        self.dirty.len()
+    }
+
+    fn drain(&mut self, changes: &mut Changes) -> Result<(), StoreError> {
+        for (key, place_before) in std::mem::take(&mut self.dirty) {
+            let Some(row) = self.rows.get(&key) else { continue };
+            let place = V::place(row);
+            if place != place_before {
+                if let Some(before) = place_before {
+                    changes.remove_place(V::NAME, &before);
+                }
+                if let Some(place) = place {
+                    changes.put_place(V::NAME, &place, &key);
+                }
+            }
+            changes.put_row(V::NAME, &key, postcard::to_stdvec(row)?);
+        }
+        if self.rows.len() > ROWS_CACHED_MAX {
+            self.rows.clear();
+        }
+        Ok(())
+    }
+}
+
+/// Why the views of a partition stand still.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the views stand still before {}: {}", .0.position, .0.reason)]
+pub struct Stopped(pub Undecodable);
+
+/// An event that readers of the live feed may see.
+#[derive(Clone, Debug)]
+pub struct Visible {
+    pub order_id: domain::OrderId,
+    pub customer_id: String,
+    pub entry: orders::Entry,
+}
+
+/// All views of one store, being folded.
+pub struct Projection {
+    store: Store,
+    orders: Folder<orders::Orders>,
+    views: Vec<Box<dyn Fold>>,
+    checkpoints: Vec<Checkpoint>,
+    stopped: BTreeMap<u16, Stopped>,
+}
+
+impl Projection {
+    /// Goes on where the store stands. `log_created` names, per partition, the log that is to be followed.
+    pub fn resume(store: Store, log_created: &[String]) -> Result<Self, StoreError> {
+        let mut checkpoints = Vec::new();
+        for (partition, created) in (0..).zip(log_created) {
+            let fresh = Checkpoint { sequence: 0, log_created: created.clone() };
+            checkpoints.push(store.checkpoint(partition)?.unwrap_or(fresh));
+        }
+        let orders = Folder::default();
+        Ok(Self { store, orders, views: view::all(), checkpoints, stopped: BTreeMap::new() })
+    }
+
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub fn checkpoints(&self) -> &[Checkpoint] {
+        &self.checkpoints
+    }
+
+    pub const fn stopped(&self) -> &BTreeMap<u16, Stopped> {
+        &self.stopped
+    }
+
+    /// Folds a batch in memory; answers with what became visible. A partition whose event does not read stands still
+    /// from there on: nothing is skipped, and the others go on.
+    pub fn fold(&mut self, batch: Batch) -> Result<Vec<Visible>, StoreError> {
+        let mut visible = Vec::new();
+        for event in batch.events {
+            if self.stopped.contains_key(&batch.partition) {
+                break;
+            }
+            match event {
+                Ok(stored) => visible.extend(self.note(&stored)?),
+                Err(undecodable) => drop(self.stopped.insert(batch.partition, Stopped(undecodable))),
+            }
+        }
+        Ok(visible)
+    }
+
+    fn note(&mut self, stored: &Stored) -> Result<Option<Visible>, StoreError> {
+        let Position { partition, sequence } = stored.recorded.position;
+        let Some(checkpoint) = self.checkpoints.get_mut(usize::from(partition)) else { return Ok(None) };
+        if sequence <= checkpoint.sequence {
+            return Ok(None);
+        }
+        self.orders.note(&self.store, stored)?;
+        for view in &mut self.views {
+            view.note(&self.store, stored)?;
+        }
+        checkpoint.sequence = sequence;
+        let row = self.orders.row(&view::order_key(stored.recorded.order_id));
+        Ok(row.filter(|row| row.is_visible()).and_then(|row| {
+            Some(Visible {
+                order_id: row.order_id,
+                customer_id: row.customer_id()?.to_owned(),
+                entry: row.timeline.last()?.clone(),
+            })
+        }))
+    }
+
+    /// Rows changed since the last commit.
+    pub fn changed(&self) -> usize {
+        self.orders.changed() + self.views.iter().map(|view| view.changed()).sum::<usize>()
+    }
+
+    /// Commits rows and checkpoints in one atomic batch.
+    pub fn commit(&mut self) -> Result<(), StoreError> {
+        let mut changes = Changes::default();
+        self.orders.drain(&mut changes)?;
+        for view in &mut self.views {
+            view.drain(&mut changes)?;
+        }
+        for (partition, checkpoint) in (0..).zip(&self.checkpoints) {
+            changes.put_checkpoint(partition, checkpoint)?;
+        }
+        self.store.commit(changes)
+    }
+}

@@ -1,0 +1,83 @@
+//! `deliveries`: the delivery context's rows.
+
+use domain::{Event, OrderId, Timestamp, order::Address};
+use nats::Stored;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{View, newest_first, order_key};
+
+pub struct Deliveries;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Row {
+    order_id: OrderId,
+    address: Address,
+    requested_at: Timestamp,
+    started_at: Option<Timestamp>,
+    completed_at: Option<Timestamp>,
+    canceled_at: Option<Timestamp>,
+}
+
+impl View for Deliveries {
+    const NAME: &'static str = "deliveries";
+    type Row = Row;
+
+    fn key(event: &Stored) -> Option<Vec<u8>> {
+        let is_ours = event.recorded.event.context() == domain::Context::Delivery;
+        is_ours.then(|| order_key(event.recorded.order_id))
+    }
+
+    fn apply(row: Option<Row>, event: &Stored) -> Option<Row> {
+        let recorded = &event.recorded;
+        let at = Some(recorded.time);
+        match &recorded.event {
+            Event::DeliveryRequested(requested) => Some(Row {
+                order_id: recorded.order_id,
+                address: requested.address.clone(),
+                requested_at: recorded.time,
+                started_at: None,
+                completed_at: None,
+                canceled_at: None,
+            }),
+            Event::DeliveryStarted(_) => row.map(|row| Row { started_at: at, ..row }),
+            Event::DeliveryCompleted(_) => row.map(|row| Row { completed_at: at, ..row }),
+            Event::DeliveryCanceled(_) => row.map(|row| Row { canceled_at: at, ..row }),
+            Event::OrderPlaced(_)
+            | Event::OrderExpired(_)
+            | Event::OrderCancelRequested(_)
+            | Event::OrderCanceled(_)
+            | Event::PaymentRequested(_)
+            | Event::PaymentApproved(_)
+            | Event::PaymentDeclined(_)
+            | Event::PaymentCanceled(_)
+            | Event::CouponIssued(_)
+            | Event::CouponCanceled(_)
+            | Event::SagaParked(_)
+            | Event::SagaResumed(_) => row,
+        }
+    }
+
+    fn place(row: &Row) -> Option<Vec<u8>> {
+        Some(newest_first(row.requested_at, row.order_id))
+    }
+
+    fn show(row: &Row) -> Value {
+        let status = match (row.canceled_at, row.completed_at, row.started_at) {
+            (Some(_), _, _) => "canceled",
+            (None, Some(_), _) => "completed",
+            (None, None, Some(_)) => "started",
+            (None, None, None) => "requested",
+        };
+        json!({
+            "order_id": row.order_id,
+            "address": row.address,
+            "status": status,
+            "rider_id": null,
+            "requested_at": row.requested_at,
+            "started_at": row.started_at,
+            "completed_at": row.completed_at,
+            "canceled_at": row.canceled_at,
+        })
+    }
+}

@@ -1,0 +1,242 @@
+//! `orders`: one order, whole, with its timeline.
+
+use domain::{
+    Context, Event, Money, OrderId, OrderState, Position, Status, Timestamp,
+    coupon::Coupon,
+    delivery::Delivery,
+    event::OrderPlaced,
+    payment::Payment,
+};
+use nats::Stored;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{View, newest_first, order_key};
+
+pub struct Orders;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Row {
+    pub order_id: OrderId,
+    pub state: OrderState,
+    placed: Option<Placed>,
+    method: Option<String>,
+    reference: Option<String>,
+    amount: Option<Money>,
+    returned: Option<Money>,
+    coupon_kind: Option<String>,
+    coupon_id: Option<String>,
+    /// Every event so far, oldest first.
+    pub timeline: Vec<Entry>,
+}
+
+/// What the order was placed with, and when.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Placed {
+    /// `OrderPlaced` as JSON text: the store's encoding wants fixed shapes.
+    order: String,
+    customer_id: String,
+    channel: domain::order::Channel,
+    at: Timestamp,
+}
+
+/// One event of an order's story.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    pub position: Position,
+    pub time: Timestamp,
+    pub context: Context,
+    pub event_type: String,
+    /// The event's data as JSON text.
+    data: String,
+    /// The order's status right after it.
+    pub status: Status,
+}
+
+impl Row {
+    /// Whether readers may see the order: it came to stand.
+    pub fn is_visible(&self) -> bool {
+        self.state.is_visible()
+    }
+
+    pub fn customer_id(&self) -> Option<&str> {
+        self.placed.as_ref().map(|placed| placed.customer_id.as_str())
+    }
+
+    pub fn flow(&self) -> Option<&str> {
+        self.state.flow.as_ref().map(|flow| flow.name.as_str())
+    }
+
+    pub fn channel(&self) -> Option<&'static str> {
+        self.placed.as_ref().map(|placed| placed.channel.as_str())
+    }
+
+    /// The position of the order's newest event.
+    pub fn position(&self) -> Option<Position> {
+        self.timeline.last().map(|entry| entry.position)
+    }
+
+    fn note(&mut self, event: &Event, data: &str, time: Timestamp) {
+        match event {
+            Event::OrderPlaced(placed) => {
+                self.placed = Some(Placed {
+                    order: data.to_owned(),
+                    customer_id: placed.customer.id.clone(),
+                    channel: placed.channel,
+                    at: time,
+                });
+            }
+            Event::PaymentRequested(requested) => {
+                self.amount = Some(requested.amount);
+                self.method = Some(requested.method.clone());
+            }
+            Event::PaymentApproved(approved) => self.reference = Some(approved.reference.clone()),
+            Event::PaymentCanceled(canceled) => self.returned = Some(canceled.returned),
+            Event::CouponIssued(issued) => {
+                self.coupon_id = Some(issued.coupon_id.clone());
+                self.coupon_kind = Some(issued.kind.clone());
+            }
+            Event::OrderExpired(_)
+            | Event::OrderCancelRequested(_)
+            | Event::OrderCanceled(_)
+            | Event::PaymentDeclined(_)
+            | Event::CouponCanceled(_)
+            | Event::DeliveryRequested(_)
+            | Event::DeliveryStarted(_)
+            | Event::DeliveryCompleted(_)
+            | Event::DeliveryCanceled(_)
+            | Event::SagaParked(_)
+            | Event::SagaResumed(_) => {}
+        }
+    }
+}
+
+impl Entry {
+    /// The entry as readers see it.
+    pub fn show(&self) -> Value {
+        json!({
+            "position": self.position.to_string(),
+            "time": self.time,
+            "context": self.context,
+            "type": self.event_type,
+            "status": self.status,
+            "data": parsed(&self.data),
+        })
+    }
+}
+
+impl View for Orders {
+    const NAME: &'static str = "orders";
+    type Row = Row;
+
+    fn key(event: &Stored) -> Option<Vec<u8>> {
+        Some(order_key(event.recorded.order_id))
+    }
+
+    fn apply(row: Option<Row>, event: &Stored) -> Option<Row> {
+        let recorded = &event.recorded;
+        let mut row = row.unwrap_or_else(|| Row {
+            order_id: recorded.order_id,
+            state: OrderState::default(),
+            placed: None,
+            method: None,
+            reference: None,
+            amount: None,
+            returned: None,
+            coupon_kind: None,
+            coupon_id: None,
+            timeline: Vec::new(),
+        });
+        let data = String::from_utf8_lossy(&event.data).into_owned();
+        row.note(&recorded.event, &data, recorded.time);
+        row.state = row.state.evolve(recorded);
+        row.timeline.push(Entry {
+            position: recorded.position,
+            time: recorded.time,
+            context: recorded.event.context(),
+            event_type: recorded.event.type_name().to_owned(),
+            data,
+            status: row.state.status(),
+        });
+        Some(row)
+    }
+
+    fn place(row: &Row) -> Option<Vec<u8>> {
+        row.placed.as_ref().map(|placed| newest_first(placed.at, row.order_id))
+    }
+
+    fn show(row: &Row) -> Value {
+        let mut shown = row.placed.as_ref().map_or_else(|| json!({}), |placed| parsed(&placed.order));
+        let order: Option<OrderPlaced> = serde_json::from_value(shown.take()).ok();
+        let placed = row.placed.as_ref().zip(order);
+        let coupon = json!({
+            "status": coupon_status(&row.state.coupon),
+            "coupon_id": row.coupon_id,
+            "kind": row.coupon_kind,
+        });
+        json!({
+            "order_id": row.order_id,
+            "flow": row.flow(),
+            "flow_version": row.state.flow.as_ref().map(|flow| &flow.version),
+            "channel": row.channel(),
+            "customer": placed.as_ref().map(|(_, order)| json!({ "id": order.customer.id, "name": order.customer.name })),
+            "store_id": placed.as_ref().and_then(|(_, order)| order.store_id.clone()),
+            "lines": placed.as_ref().map(|(_, order)| &order.lines),
+            "total": placed.as_ref().map(|(_, order)| order.total),
+            "address": placed.as_ref().map(|(_, order)| &order.address),
+            "delivery_type": placed.as_ref().and_then(|(_, order)| order.delivery_type.clone()),
+            "status": row.state.status(),
+            "payment": {
+                "status": payment_status(row.state.payment),
+                "amount": row.amount,
+                "method": row.method,
+                "reference": row.reference,
+                "returned": row.returned,
+            },
+            "coupon": coupon,
+            "store": null,
+            "delivery": { "status": delivery_status(row.state.delivery), "rider_id": null },
+            "review": null,
+            "placed_at": placed.as_ref().map(|(placed, _)| placed.at),
+            "updated_at": row.timeline.last().map(|entry| entry.time),
+            "position": row.position().map(|position| position.to_string()),
+            "timeline": row.timeline.iter().map(Entry::show).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn parsed(data: &str) -> Value {
+    serde_json::from_str(data).unwrap_or(Value::Null)
+}
+
+/// A payment's state as readers see it.
+pub(super) const fn payment_status(payment: Payment) -> &'static str {
+    match payment {
+        Payment::None => "none",
+        Payment::Requested { .. } => "requested",
+        Payment::Approved { .. } => "approved",
+        Payment::Declined => "declined",
+        Payment::Canceled => "canceled",
+    }
+}
+
+/// A coupon's state as readers see it.
+pub(super) const fn coupon_status(coupon: &Coupon) -> &'static str {
+    match coupon {
+        Coupon::None => "none",
+        Coupon::Issued { .. } => "issued",
+        Coupon::Canceled => "canceled",
+    }
+}
+
+/// A delivery's state as readers see it; one that is halted for a cancel reads as what it was.
+pub(super) const fn delivery_status(delivery: Delivery) -> &'static str {
+    match delivery {
+        Delivery::NotRequested | Delivery::HaltedUnrequested => "none",
+        Delivery::Requested => "requested",
+        Delivery::Started => "started",
+        Delivery::Completed => "completed",
+        Delivery::Halted => "halted",
+        Delivery::Canceled => "canceled",
+    }
+}

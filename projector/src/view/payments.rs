@@ -1,0 +1,105 @@
+//! `payments`: the payment context's rows, those of orders that never came to stand included.
+
+use domain::{Event, Money, OrderId, Timestamp};
+use nats::Stored;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{View, newest_first, order_key};
+
+pub struct Payments;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Row {
+    order_id: OrderId,
+    customer_id: String,
+    amount: Money,
+    method: String,
+    outcome: Outcome,
+    requested_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Outcome {
+    Open,
+    Approved { reference: String },
+    Declined { reason: String },
+    Canceled { reference: Option<String>, returned: Money },
+}
+
+impl View for Payments {
+    const NAME: &'static str = "payments";
+    type Row = Row;
+
+    fn key(event: &Stored) -> Option<Vec<u8>> {
+        let is_ours = event.recorded.event.context() == domain::Context::Payment;
+        is_ours.then(|| order_key(event.recorded.order_id))
+    }
+
+    fn apply(row: Option<Row>, event: &Stored) -> Option<Row> {
+        let recorded = &event.recorded;
+        let outcome = match &recorded.event {
+            Event::PaymentRequested(requested) => {
+                return Some(Row {
+                    order_id: recorded.order_id,
+                    customer_id: requested.customer_id.clone(),
+                    amount: requested.amount,
+                    method: requested.method.clone(),
+                    outcome: Outcome::Open,
+                    requested_at: recorded.time,
+                    updated_at: recorded.time,
+                });
+            }
+            Event::PaymentApproved(approved) => Outcome::Approved { reference: approved.reference.clone() },
+            Event::PaymentDeclined(declined) => Outcome::Declined { reason: declined.reason.clone() },
+            Event::PaymentCanceled(canceled) => {
+                let reference = match row.as_ref().map(|row| &row.outcome) {
+                    Some(Outcome::Approved { reference }) => Some(reference.clone()),
+                    Some(Outcome::Open | Outcome::Declined { .. } | Outcome::Canceled { .. }) | None => None,
+                };
+                Outcome::Canceled { reference, returned: canceled.returned }
+            }
+            Event::OrderPlaced(_)
+            | Event::OrderExpired(_)
+            | Event::OrderCancelRequested(_)
+            | Event::OrderCanceled(_)
+            | Event::CouponIssued(_)
+            | Event::CouponCanceled(_)
+            | Event::DeliveryRequested(_)
+            | Event::DeliveryStarted(_)
+            | Event::DeliveryCompleted(_)
+            | Event::DeliveryCanceled(_)
+            | Event::SagaParked(_)
+            | Event::SagaResumed(_) => return row,
+        };
+        row.map(|row| Row { outcome, updated_at: recorded.time, ..row })
+    }
+
+    fn place(row: &Row) -> Option<Vec<u8>> {
+        Some(newest_first(row.requested_at, row.order_id))
+    }
+
+    fn show(row: &Row) -> Value {
+        let (status, reference, reason, returned) = match &row.outcome {
+            Outcome::Open => ("requested", None, None, None),
+            Outcome::Approved { reference } => ("approved", Some(reference), None, None),
+            Outcome::Declined { reason } => ("declined", None, Some(reason), None),
+            Outcome::Canceled { reference, returned } => {
+                ("canceled", reference.as_ref(), None, Some(returned))
+            }
+        };
+        json!({
+            "order_id": row.order_id,
+            "customer_id": row.customer_id,
+            "amount": row.amount,
+            "method": row.method,
+            "status": status,
+            "reference": reference,
+            "reason": reason,
+            "returned": returned,
+            "requested_at": row.requested_at,
+            "updated_at": row.updated_at,
+        })
+    }
+}

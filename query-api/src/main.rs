@@ -1,0 +1,51 @@
+//! `query-api`: a view node as a process of its own.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use clap::Parser;
+use domain::Flows;
+use projector::Views;
+use query_api::{App, readiness, router};
+use service::{
+    process::{self, ProcessSettings},
+    settings::{self, LogSettings, ServerSettings},
+};
+
+/// Follows the log into views of its own and answers queries from them. Start as many as there is need for.
+#[derive(Parser, Debug)]
+#[command(version, about)]
+struct Settings {
+    /// Where to listen for queries, probes and metrics
+    #[arg(long, env = "TWELVE_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8082")]
+    listen: SocketAddr,
+    /// Where to keep the views; belongs to one process at a time
+    #[arg(long, env = "TWELVE_VIEWS", value_name = "DIR", default_value = ".twelve/views")]
+    views: PathBuf,
+    #[command(flatten)]
+    server: ServerSettings,
+    #[command(flatten)]
+    log: LogSettings,
+    #[command(flatten)]
+    process: ProcessSettings,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let settings: Settings = settings::parse()?;
+    settings.process.start_tracing()?;
+    let stop = process::stop_on_signal()?;
+    let log = settings.log.open(&settings.server.nats, "twelve-query-api", settings.server.durability).await?;
+    process::metrics_handle()?;
+    let (views, mut tasks) = Views::start(&log, &settings.views, &stop).await?;
+    let probes = process::probes(readiness(views.clone(), &log))?;
+    let app = App { views, log: log.clone(), flows: Arc::new(Flows::shipped()?), stop: stop.clone() };
+    let listener = process::listen(settings.listen).await?;
+    tracing::info!(address = %listener.local_addr()?, "query-api is up");
+    let result = process::serve(listener, router(app).merge(probes), stop.clone()).await;
+    stop.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    log.connection().close().await;
+    result
+}

@@ -1,0 +1,187 @@
+//! What every query has in common: it may wait for a position, it may page, and its answer says how far it sees.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use axum::{
+    Json,
+    extract::{FromRequestParts, Query},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use domain::Position;
+use projector::StoreError;
+use serde_json::Value;
+use service::Problem;
+
+use crate::App;
+
+const WAIT_MS_DEFAULT: u64 = 2_000;
+const WAIT_MS_MAX: u64 = 10_000;
+const LIMIT_DEFAULT: usize = 50;
+const LIMIT_MAX: usize = 200;
+const POSITIONS_MAX: usize = 64;
+const RETRY_AFTER_S: u64 = 1;
+
+/// A query whose views have reached the positions that it asked for.
+pub struct Read {
+    parameters: BTreeMap<String, String>,
+    if_none_match: Option<String>,
+    pub last_event_id: Option<String>,
+    /// How far the views were when the query began; its answer sees at least that.
+    seen: Vec<Position>,
+}
+
+impl FromRequestParts<App> for Read {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let Query(pairs) = Query::<Vec<(String, String)>>::from_request_parts(parts, app)
+            .await
+            .map_err(|_| Problem::malformed("the query string does not read"))?;
+        let mut parameters = BTreeMap::new();
+        for (name, value) in pairs {
+            if parameters.insert(name.clone(), value).is_some() {
+                return Err(Problem::malformed(format!("the parameter {name:?} is given twice")));
+            }
+        }
+        let wait = number(parameters.remove("wait"), "wait", 0, WAIT_MS_MAX)?.unwrap_or(WAIT_MS_DEFAULT);
+        let after = parameters.remove("after");
+        let positions = wanted(&parts.headers, after.as_deref())?;
+        wait_for(app, &positions, Duration::from_millis(wait)).await?;
+        let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        Ok(Self {
+            parameters,
+            if_none_match: text(header::IF_NONE_MATCH).map(ToOwned::to_owned),
+            last_event_id: text(HeaderName::from_static("last-event-id")).map(ToOwned::to_owned),
+            seen: app.views.positions(),
+        })
+    }
+}
+
+/// The positions in `Log-Position` and in `?after=`.
+fn wanted(headers: &HeaderMap, after: Option<&str>) -> Result<Vec<Position>, Problem> {
+    let header = headers.get("log-position").map(|value| value.to_str().unwrap_or("not ASCII"));
+    let texts = header.into_iter().chain(after).flat_map(|list| list.split(','));
+    let positions: Result<Vec<Position>, _> = texts.take(POSITIONS_MAX).map(str::parse).collect();
+    positions.map_err(|error| Problem::malformed(error.to_string()))
+}
+
+async fn wait_for(app: &App, positions: &[Position], limit: Duration) -> Result<(), Problem> {
+    let until = tokio::time::Instant::now() + limit;
+    for position in positions {
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        if !app.views.wait_for(*position, left).await {
+            let has = positions_text(&app.views.positions());
+            let detail = format!("the views have not reached {position}; they have {has}");
+            return Err(Problem::unavailable("view_behind", detail, RETRY_AFTER_S)
+                .with_header("view-position", has));
+        }
+    }
+    Ok(())
+}
+
+fn positions_text(positions: &[Position]) -> String {
+    positions.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn number(text: Option<String>, name: &str, least: u64, most: u64) -> Result<Option<u64>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    number.map(Some).ok_or_else(|| {
+        Problem::malformed(format!("{name} is a whole number from {least} to {most}; got {text:?}"))
+    })
+}
+
+/// Where a page begins and how long it may be.
+pub struct Paging {
+    pub limit: usize,
+    pub after: Option<Vec<u8>>,
+}
+
+impl Read {
+    /// A parameter of this query.
+    pub fn take(&mut self, name: &str) -> Option<String> {
+        self.parameters.remove(name)
+    }
+
+    /// The truth of a parameter that is `true` or `false`.
+    pub fn take_truth(&mut self, name: &str) -> Result<Option<bool>, Problem> {
+        let Some(text) = self.take(name) else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| Problem::malformed(format!("{name} is true or false; got {text:?}")))
+    }
+
+    /// `limit` and `cursor`.
+    pub fn paging(&mut self) -> Result<Paging, Problem> {
+        let limit = number(self.take("limit"), "limit", 1, LIMIT_MAX as u64)?;
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(LIMIT_DEFAULT);
+        let cursor = self.take("cursor");
+        let after = cursor.map(|cursor| from_hex(&cursor).ok_or_else(|| Problem::malformed("that cursor is not one of ours")));
+        Ok(Paging { limit, after: after.transpose()? })
+    }
+
+    /// Refuses parameters that nobody took: a filter that is silently ignored gives wrong answers.
+    pub fn finish(&self) -> Result<(), Problem> {
+        match self.parameters.keys().next() {
+            Some(name) => Err(Problem::malformed(format!("this query has no parameter {name:?}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Answers with one value, unless the caller has it already.
+    pub fn answer(&self, app: &App, value: &Value, etag: Option<String>) -> Response {
+        let etag = etag.unwrap_or_else(|| domain::id::fingerprint(value.to_string().as_bytes()));
+        let etag = format!("\"{etag}\"");
+        let known = self.if_none_match.as_ref().is_some_and(|known| {
+            known.split(',').any(|known| known.trim().trim_start_matches("W/") == etag || known.trim() == "*")
+        });
+        let mut response =
+            if known { StatusCode::NOT_MODIFIED.into_response() } else { Json(value).into_response() };
+        let headers = response.headers_mut();
+        let seen = positions_text(&self.seen);
+        for (name, value) in [(header::ETAG, etag), (HeaderName::from_static("view-position"), seen)] {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(name, value);
+            }
+        }
+        headers.insert("view-generation", HeaderValue::from(app.views.generation()));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        response
+    }
+
+    /// Answers with one page of a list.
+    pub fn answer_page(&self, app: &App, items: Vec<Value>, next: Option<&[u8]>) -> Response {
+        let page = serde_json::json!({ "items": items, "next_cursor": next.map(to_hex) });
+        self.answer(app, &page, None)
+    }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if !digits.len().is_multiple_of(2) || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    digits.chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+/// A store that fails is our fault; it is logged here.
+pub fn store_failed(error: &StoreError) -> Problem {
+    tracing::error!(error = %nats::causes(error), "a view could not be read");
+    Problem::unavailable("view_unavailable", "the view store failed; it was logged", RETRY_AFTER_S)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_reads_back_and_a_made_up_one_does_not() {
+        assert_eq!(from_hex(&to_hex(&[0, 255, 16])), Some(vec![0, 255, 16]));
+        for wrong in ["0", "zz", "+1", "가나"] {
+            assert_eq!(from_hex(wrong), None, "{wrong}");
+        }
+    }
+}

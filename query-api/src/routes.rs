@@ -1,0 +1,86 @@
+//! The URL table of queries.
+
+mod flows;
+mod orders;
+mod rows;
+mod sagas;
+mod views;
+
+use std::sync::Arc;
+
+use axum::{Router, routing::get};
+use domain::{Flows, OrderId};
+use nats::EventLog;
+use projector::{
+    Views,
+    view::{coupons::Coupons, deliveries::Deliveries, payments::Payments},
+};
+use service::{
+    Problem,
+    process::{Check, Readiness},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::live;
+
+/// What handlers read from.
+#[derive(Clone)]
+pub struct App {
+    pub views: Views,
+    pub log: EventLog,
+    pub flows: Arc<Flows>,
+    /// Ends the live streams, which would otherwise outlive any graceful stop.
+    pub stop: CancellationToken,
+}
+
+/// All queries.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/orders", get(orders::list))
+        .route("/orders/{order_id}", get(orders::one))
+        .route("/orders/{order_id}/events", get(orders::events))
+        .route("/orders/{order_id}/live", get(live::order))
+        .route("/customers/{customer_id}/orders", get(orders::of_customer))
+        .route("/customers/{customer_id}/orders/live", get(live::customer))
+        .route("/coupons", get(rows::list::<Coupons>))
+        .route("/payments", get(rows::list::<Payments>))
+        .route("/deliveries", get(rows::list::<Deliveries>))
+        .route("/sagas", get(sagas::list))
+        .route("/sagas/{order_id}", get(sagas::one))
+        .route("/views", get(views::list))
+        .route("/views/{name}", get(views::one))
+        .route("/flows", get(flows::list))
+        .route("/flows/{name}", get(flows::one))
+        .with_state(app)
+}
+
+/// The order that a path names. What is no id names no order.
+fn order_id(text: &str) -> Result<OrderId, Problem> {
+    text.parse().map_err(|_| Problem::order_not_found())
+}
+
+/// Ready: connected, caught up with the log as it was at the start, and not standing still.
+pub fn readiness(views: Views, log: &EventLog) -> Readiness {
+    let connection = log.connection().clone();
+    Arc::new(move || {
+        let connected = connection.is_connected();
+        let caught_up = views.has_caught_up();
+        let stopped = views.health().stopped;
+        vec![
+            Check {
+                name: "nats",
+                ok: connected,
+                detail: if connected { "connected" } else { "not connected" }.into(),
+            },
+            Check {
+                name: "views",
+                ok: caught_up && stopped.is_none(),
+                detail: match (stopped, caught_up) {
+                    (Some(why), _) => why,
+                    (None, true) => "caught up with the log as it was at the start".into(),
+                    (None, false) => "catching up".into(),
+                },
+            },
+        ]
+    })
+}

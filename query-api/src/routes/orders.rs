@@ -1,0 +1,88 @@
+//! `GET /orders…` and a customer's page.
+
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use projector::view::{View, mypage::MyPage, order_key, orders::Orders};
+use serde_json::{Value, json};
+use service::Problem;
+
+use super::{App, order_id};
+use crate::read::{Read, store_failed};
+
+pub(super) async fn one(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    read: Read,
+) -> Result<Response, Problem> {
+    let order_id = order_id(&id)?;
+    read.finish()?;
+    let row = app.views.row::<Orders>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
+    let row = row.filter(|row| row.is_visible()).ok_or_else(Problem::order_not_found)?;
+    let etag = row.position().map(|position| position.to_string());
+    Ok(read.answer(&app, &Orders::show(&row), etag))
+}
+
+pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
+    let paging = read.paging()?;
+    let (flow, status, channel) = (read.take("flow"), read.take("status"), read.take("channel"));
+    read.finish()?;
+    let fits = |wanted: &Option<String>, is: Option<&str>| wanted.as_deref().is_none_or(|wanted| is == Some(wanted));
+    let page = app.views.list::<Orders>(&[], paging.after.as_deref(), paging.limit, |row| {
+        row.is_visible()
+            && fits(&flow, row.flow())
+            && fits(&channel, row.channel())
+            && fits(&status, Some(row.state.status().as_str()))
+    });
+    let page = page.map_err(|error| store_failed(&error))?;
+    Ok(read.answer_page(&app, page.rows.iter().map(Orders::show).collect(), page.next.as_deref()))
+}
+
+pub(super) async fn of_customer(
+    State(app): State<App>,
+    Path(customer_id): Path<String>,
+    mut read: Read,
+) -> Result<Response, Problem> {
+    let paging = read.paging()?;
+    read.finish()?;
+    let prefix = MyPage::places_of(&customer_id);
+    let page = app.views.list::<MyPage>(&prefix, paging.after.as_deref(), paging.limit, |_| true);
+    let page = page.map_err(|error| store_failed(&error))?;
+    Ok(read.answer_page(&app, page.rows.iter().map(MyPage::show).collect(), page.next.as_deref()))
+}
+
+/// The raw events, from the log itself.
+pub(super) async fn events(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    read: Read,
+) -> Result<Response, Problem> {
+    let order_id = order_id(&id)?;
+    read.finish()?;
+    let story = app.log.load(order_id, 0).await.map_err(|error| {
+        tracing::warn!(%order_id, error = %nats::causes(&error), "an order's events could not be read");
+        Problem::unavailable("log_unavailable", "the log did not answer; try again", 1)
+    })?;
+    if story.is_empty() {
+        return Err(Problem::order_not_found());
+    }
+    let items: Vec<Value> = story
+        .iter()
+        .map(|stored| {
+            let recorded = &stored.recorded;
+            json!({
+                "position": recorded.position.to_string(),
+                "event_id": recorded.event_id,
+                "type": recorded.event.type_name(),
+                "context": recorded.event.context(),
+                "time": recorded.time,
+                "command_id": recorded.command_id,
+                "causation_id": stored.causation_id,
+                "traceparent": stored.trace_parent,
+                "data": serde_json::from_slice::<Value>(&stored.data).unwrap_or_default(),
+            })
+        })
+        .collect();
+    Ok(read.answer_page(&app, items, None))
+}
