@@ -114,11 +114,25 @@ impl Executor {
             }
             let state = OrderState::replay(story.iter().map(|stored| &stored.recorded));
             let sequence = state.sequence();
-            if intent.expected.is_some_and(|expected| expected != sequence) {
+            if let Some(expected) = intent.expected
+                && expected != sequence
+            {
+                if expected > sequence && at_least < expected && self.log.reads_may_be_stale() {
+                    at_least = expected;
+                    continue;
+                }
                 return Err(ExecuteError::Moved);
             }
-            let Some(event) = self.decide(&state, &intent.command)? else {
-                return Ok(Executed { event: None, replayed: false, state });
+            let event = match self.decide(&state, &intent.command) {
+                Ok(Some(event)) => event,
+                denied => {
+                    at_least = self.newest(intent.order_id, sequence).await?;
+                    if at_least > sequence {
+                        continue;
+                    }
+                    denied?;
+                    return Ok(Executed { event: None, replayed: false, state });
+                }
             };
             let new = NewEvent {
                 event,
@@ -138,6 +152,11 @@ impl Executor {
             }
         }
         Err(ExecuteError::Contended)
+    }
+
+    /// How far the order's story really goes, when the one that was read ends at `sequence`.
+    async fn newest(&self, order_id: OrderId, sequence: u64) -> Result<u64, LoadError> {
+        if self.log.reads_may_be_stale() { self.log.last_sequence(order_id).await } else { Ok(sequence) }
     }
 
     fn decide(&self, state: &OrderState, command: &Command) -> Result<Option<domain::Event>, Refusal> {

@@ -175,7 +175,8 @@ impl Runner {
     async fn attend(self, order_id: OrderId, works: Vec<Work>, news: &Notify) -> Left {
         let mut prolong = tokio::time::interval(PROLONG_EVERY);
         prolong.tick().await;
-        let advancing = self.advance(order_id, news);
+        let newest = works.iter().map(|work| work.position.sequence).max().unwrap_or_default();
+        let advancing = self.advance(order_id, newest, news);
         tokio::pin!(advancing);
         let advanced = loop {
             tokio::select! {
@@ -199,11 +200,11 @@ impl Runner {
     }
 
     /// Load, react, send, again, until the order waits for a person or is at its end.
-    async fn advance(&self, order_id: OrderId, news: &Notify) -> Advanced {
+    async fn advance(&self, order_id: OrderId, newest: u64, news: &Notify) -> Advanced {
         let mut tries = 0;
         let mut already = 0;
         loop {
-            let (state, trace_parent) = match self.load(order_id).await {
+            let (state, trace_parent) = match self.load(order_id, newest).await {
                 Ok(loaded) => loaded,
                 Err(why) => match self.pause(order_id, &mut tries, "load", &why, news).await {
                     true => return Advanced::Interrupted,
@@ -245,8 +246,8 @@ impl Runner {
         }
     }
 
-    async fn load(&self, order_id: OrderId) -> Result<(OrderState, Option<String>), String> {
-        let story = self.executor.story(order_id).await.map_err(|error| nats::causes(&error))?;
+    async fn load(&self, order_id: OrderId, newest: u64) -> Result<(OrderState, Option<String>), String> {
+        let story = self.executor.log().load(order_id, newest).await.map_err(|error| nats::causes(&error))?;
         let trace_parent = story.last().and_then(|stored| stored.trace_parent.clone());
         Ok((OrderState::replay(story.iter().map(|stored| &stored.recorded)), trace_parent))
     }

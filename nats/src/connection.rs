@@ -6,7 +6,7 @@ use async_nats::{Client, ConnectOptions, Event, jetstream};
 use tokio::sync::watch;
 
 /// How long one question to the server may take, publish acknowledgements included.
-pub const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
+pub const SERVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the first connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const PING_INTERVAL: Duration = Duration::from_secs(10);

@@ -20,6 +20,8 @@ use crate::{
 const LOAD_BATCH: usize = 1_000;
 /// Events one order may have; a story longer than this is not an order's.
 pub const EVENTS_PER_ORDER_MAX: usize = 10_000;
+/// Times an event is sent while no acknowledgement comes.
+const SENDS_MAX: u32 = 2;
 /// Times a read is repeated while a replica has not seen what another already acknowledged.
 const STALE_READS_MAX: u32 = 20;
 const STALE_READ_PAUSE: Duration = Duration::from_millis(5);
@@ -81,6 +83,28 @@ impl EventLog {
 
     pub const fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// The sequence of an order's newest event, as the partition's leader knows it; 0 if it has none.
+    ///
+    /// With replicas, [`Self::load`] may be answered by one that is behind. Before something is denied on the ground
+    /// of a story, the leader is asked whether that was all of it.
+    pub async fn last_sequence(&self, order_id: OrderId) -> Result<u64, LoadError> {
+        use jetstream::stream::LastRawMessageErrorKind as Kind;
+        let partition = order_id.partition(self.partitions);
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| LoadError::Unavailable(error);
+        let stream = self.connection.jetstream.get_stream_no_info(subject::stream(partition)).await;
+        let stream = stream.map_err(|error| failed(Box::new(error)))?;
+        match stream.get_last_raw_message_by_subject(&subject::order(partition, order_id)).await {
+            Ok(message) => Ok(message.sequence),
+            Err(error) if matches!(error.kind(), Kind::NoMessageFound) => Ok(0),
+            Err(error) => Err(failed(Box::new(error))),
+        }
+    }
+
+    /// Whether a read may miss what was acknowledged a moment ago.
+    pub fn reads_may_be_stale(&self) -> bool {
+        self.durability == Durability::Replicated
     }
 
     /// An order's story up to at least `at_least` (0: whatever the log has), oldest event first.
@@ -160,7 +184,8 @@ impl EventLog {
 
     /// Appends one event to an order whose last event is `expected` (0: the order has none).
     ///
-    /// A missing acknowledgement is not a failure: the order is read back, and if the event is there, it counts.
+    /// A missing acknowledgement is not a failure: the event is sent again under the same guard, so at most one of the
+    /// two is stored, and a conflict is settled by reading the order back and looking for the event itself.
     pub async fn append(
         &self,
         order_id: OrderId,
@@ -170,41 +195,44 @@ impl EventLog {
         let (headers, body) = codec::encode(new).map_err(AppendError::Encoding)?;
         let partition = order_id.partition(self.partitions);
         let subject = subject::order(partition, order_id);
-        let message = PublishMessage::build()
-            .payload(body.clone())
-            .headers(headers.clone())
-            .expected_last_subject_sequence(expected);
-        let started = std::time::Instant::now();
-        let published = match self.connection.jetstream.send_publish(subject.clone(), message).await {
-            Ok(acknowledgement) => acknowledgement.await,
-            Err(error) => Err(error),
-        };
-        metrics::histogram!("twelve_append_seconds").record(started.elapsed().as_secs_f64());
-        match published {
-            Ok(ack) => {
-                let position = Position { partition, sequence: ack.sequence };
-                Ok(stored(order_id, position, new, body))
+        let mut sends_left = SENDS_MAX;
+        loop {
+            if !self.connection.is_connected() {
+                return Err(AppendError::Unavailable("not connected to nats-server".into()));
             }
-            Err(error) if is_conflict(&error) => {
-                metrics::counter!("twelve_append_conflicts_total").increment(1);
-                self.settle(order_id, new, Some(&error)).await
+            sends_left -= 1;
+            let message = PublishMessage::build()
+                .payload(body.clone())
+                .headers(headers.clone())
+                .expected_last_subject_sequence(expected);
+            match self.publish(subject.clone(), message).await {
+                Ok(sequence) => return Ok(stored(order_id, Position { partition, sequence }, new, body)),
+                Err(error) if is_conflict(&error) => {
+                    metrics::counter!("twelve_append_conflicts_total").increment(1);
+                    return self.settle(order_id, new, named_sequence(&error)).await;
+                }
+                Err(error) if is_ambiguous(&error) && sends_left > 0 => {
+                    metrics::counter!("twelve_append_ambiguous_total").increment(1);
+                }
+                Err(error) => return Err(AppendError::Unavailable(Box::new(error))),
             }
-            Err(error) if is_ambiguous(&error) => match self.settle(order_id, new, None).await {
-                Err(AppendError::Conflict { .. }) => Err(AppendError::Unavailable(Box::new(error))),
-                settled => settled,
-            },
-            Err(error) => Err(AppendError::Unavailable(Box::new(error))),
         }
     }
 
-    /// Finds out whether the event is in the log after all: an earlier try may have been stored, its answer lost.
+    async fn publish(&self, subject: String, message: PublishMessage) -> Result<u64, PublishError> {
+        let started = std::time::Instant::now();
+        let acknowledged = self.connection.jetstream.send_publish(subject, message).await?.await;
+        metrics::histogram!("twelve_append_seconds").record(started.elapsed().as_secs_f64());
+        Ok(acknowledged?.sequence)
+    }
+
+    /// Finds out whether the event that met a conflict is in the log already, from an earlier try.
     async fn settle(
         &self,
         order_id: OrderId,
         new: &NewEvent,
-        conflict: Option<&PublishError>,
+        last: Option<u64>,
     ) -> Result<Stored, AppendError> {
-        let last = conflict.and_then(named_sequence);
         let story = self
             .load(order_id, last.unwrap_or_default())
             .await

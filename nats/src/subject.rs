@@ -23,11 +23,6 @@ pub fn stream(partition: u16) -> String {
     format!("ORDERS-{partition}")
 }
 
-/// The mirror of a partition for inspectors, who may create consumers there but not on the log itself.
-pub fn inspection_stream(partition: u16) -> String {
-    format!("ORDERS-RO-{partition}")
-}
-
 /// The durable consumer of a partition's saga runner.
 pub const SAGA_CONSUMER: &str = "saga";
 

@@ -1,11 +1,14 @@
 //! The streams of the log, as declared; made when absent, compared when present, never loosened.
+//!
+//! No stream mirrors them: a mirror of a stream that allows direct gets answers those gets too, from what it has so
+//! far, and an order's story would lack its newest events.
 
 use std::{collections::HashMap, time::Duration};
 
 use async_nats::jetstream::{
     self,
     context::GetStreamErrorKind,
-    stream::{Compression, Config, DiscardPolicy, RetentionPolicy, Source, StorageType},
+    stream::{Compression, Config, DiscardPolicy, RetentionPolicy, StorageType},
 };
 
 use crate::{connection::Connection, subject};
@@ -89,16 +92,9 @@ impl Topology {
                 let found = format!("more than {}", self.partitions);
                 Err(TopologyError::Partitions { found, wanted: self.partitions })
             }
-            Err(error) if is_absent(error.kind()) => self.ensure_mirrors(connection).await,
+            Err(error) if is_absent(error.kind()) => Ok(()),
             Err(source) => Err(TopologyError::Server { stream: beyond, source: Box::new(source) }),
         }
-    }
-
-    async fn ensure_mirrors(&self, connection: &Connection) -> Result<(), TopologyError> {
-        for partition in 0..self.partitions {
-            ensure_stream(&connection.jetstream, &self.mirror(partition)).await?;
-        }
-        Ok(())
     }
 
     /// The declaration of one partition's stream.
@@ -120,22 +116,6 @@ impl Topology {
             allow_direct: true,
             allow_atomic_publish: true,
             metadata: HashMap::from([(PARTITIONS_KEY.to_owned(), self.partitions.to_string())]),
-            ..Config::default()
-        }
-    }
-
-    /// The declaration of a partition's mirror, where inspectors may make consumers.
-    fn mirror(&self, partition: u16) -> Config {
-        Config {
-            name: subject::inspection_stream(partition),
-            description: Some("Twelve: a mirror to look at events without touching the log".into()),
-            storage: StorageType::File,
-            num_replicas: 1,
-            compression: Some(Compression::S2),
-            deny_delete: true,
-            deny_purge: true,
-            allow_direct: true,
-            mirror: Some(Source { name: subject::stream(partition), ..Source::default() }),
             ..Config::default()
         }
     }

@@ -1,1 +1,77 @@
+//! What tests stand on: a nats-server and processes of ours, all real, and a client that waits for facts, not for time.
 
+pub mod processes;
+pub mod server;
+pub mod client;
+
+pub use client::Client;
+pub use processes::{Process, binary};
+pub use server::Server;
+
+use std::time::Duration;
+
+/// The longest that any single fact may take to come about.
+pub const LIMIT: Duration = Duration::from_secs(40);
+
+/// A free port of this machine.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// The folder that holds the workspace.
+pub fn workspace() -> std::path::PathBuf {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().expect("the tests lie in the workspace").to_owned()
+}
+
+/// A platform in one process, on a server of its own.
+pub struct Platform {
+    pub server: Server,
+    pub process: Option<Process>,
+    pub data: tempfile::TempDir,
+    arguments: Vec<String>,
+    pub client: Client,
+}
+
+impl Platform {
+    pub async fn up() -> Self {
+        Self::up_with(&[]).await
+    }
+
+    /// Starts `twelve up` with more arguments.
+    pub async fn up_with(more: &[&str]) -> Self {
+        let server = Server::start().await;
+        let data = tempfile::tempdir().expect("a temporary folder");
+        let listen = format!("127.0.0.1:{}", free_port());
+        let client = Client::new(&format!("http://{listen}"));
+        let mut arguments: Vec<String> = ["up", "--listen", &listen, "--nats", server.url()].map(Into::into).into();
+        arguments.extend(["--durability", "fsync", "--data"].map(Into::into));
+        arguments.push(data.path().display().to_string());
+        arguments.extend(more.iter().map(ToString::to_string));
+        let mut platform = Self { server, process: None, data, arguments, client };
+        platform.start().await;
+        platform
+    }
+
+    /// Starts the process (again), on the same data and with the same arguments.
+    pub async fn start(&mut self) {
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        self.process = Some(Process::start("twelve", &arguments));
+        self.client.until_ready().await;
+    }
+
+    /// Kills the process as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// Stops the process as Ctrl-C would.
+    pub async fn stop(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.interrupt().await;
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Processes of ours, started from the binaries of this very workspace.
+
+use std::{
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use crate::{LIMIT, workspace};
+
+/// The path of one of our binaries, built if need be.
+pub fn binary(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let tests = std::env::current_exe().expect("the test's own path");
+        let folder = tests.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps").to_owned();
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(workspace());
+        if folder.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().expect("cargo runs").success(), "the binaries do not build");
+        folder
+    });
+    folder.join(name)
+}
+
+/// A running process; it is killed when the test ends.
+pub struct Process {
+    child: Child,
+    name: String,
+}
+
+impl Process {
+    /// Starts one of our binaries.
+    pub fn start(name: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(binary(name));
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        if std::env::var_os("TWELVE_TEST_LOG").is_none() {
+            command.stderr(Stdio::null());
+        }
+        let child = command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        Self { child, name: name.to_owned() }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ended");
+    }
+
+    /// Sends Ctrl-C, waits until it ended, and says how long that took. It must end with success.
+    pub async fn interrupt(mut self) -> Duration {
+        let started = Instant::now();
+        signal("INT", self.child.id());
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a process that can be asked") {
+                assert!(status.success(), "{} ended with {status}", self.name);
+                return started.elapsed();
+            }
+            assert!(started.elapsed() < LIMIT, "{} does not stop", self.name);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Sends a signal to a process that this test started.
+pub fn signal(name: &str, pid: u32) {
+    let sent = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
+    assert!(sent.expect("kill runs").success(), "cannot send {name} to {pid}");
+}
