@@ -64,7 +64,10 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let placed = histogram(samples.iter().map(|sample| &sample.placed))?;
     let visible = histogram(samples.iter().map(|sample| &sample.visible))?;
     let rate = per_second(samples.len(), took);
-    println!("\nPOST /orders at {}/s for {} s (marketplace: three guarded events an order, then its saga):", settings.rate, settings.seconds);
+    println!(
+        "\nPOST /orders at {}/s for {} s (marketplace: three guarded events an order, then its saga):",
+        settings.rate, settings.seconds
+    );
     println!("  placed            {rate:>8.0}/s  {}", line(&placed));
     println!("  placed to visible            {}", line(&visible));
     println!("  failures          {failures:>8}");

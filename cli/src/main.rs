@@ -10,7 +10,11 @@ use service::{process::ProcessSettings, settings};
 
 /// An order platform on NATS JetStream: event-sourced, and each order's way is a declared flow.
 #[derive(Parser, Debug)]
-#[command(version, about, after_help = "First order in a minute:\n  twelve up\nthen run the curl line that it prints.")]
+#[command(
+    version,
+    about,
+    after_help = "First order in a minute:\n  twelve up\nthen run the curl line that it prints."
+)]
 struct Twelve {
     #[command(flatten)]
     process: ProcessSettings,

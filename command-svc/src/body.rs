@@ -8,7 +8,7 @@ use axum::{
     http::{StatusCode, header},
 };
 use domain::{
-    Currency, FlowRef, Flow, Flows, Money,
+    Currency, Flow, FlowRef, Flows, Money,
     event::OrderPlaced,
     money::AMOUNT_LIMIT,
     order::{Address, Channel, Customer, LINES_MAX, Line, QUANTITY_MAX, TEXT_CHARS_MAX},
@@ -181,13 +181,10 @@ impl<'a> Fields<'a> {
             self.fault(name, "is missing");
             return *range.start();
         };
-        match value.as_i64().filter(|number| range.contains(number)) {
-            Some(number) => number,
-            None => {
-                self.fault(name, format!("must be a whole number from {} to {}", range.start(), range.end()));
-                *range.start()
-            }
-        }
+        value.as_i64().filter(|number| range.contains(number)).unwrap_or_else(|| {
+            self.fault(name, format!("must be a whole number from {} to {}", range.start(), range.end()));
+            *range.start()
+        })
     }
 
     fn object(&self, name: &'static str) -> Self {

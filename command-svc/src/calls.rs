@@ -71,7 +71,8 @@ fn breaker(
         .permitted_calls_in_half_open(HALF_OPEN_CALLS)
         .on_state_transition(move |from, to| {
             tracing::warn!(context = name, ?from, ?to, "circuit breaker");
-            metrics::counter!("twelve_breaker_transitions_total", "call" => name, "to" => word(to)).increment(1);
+            metrics::counter!("twelve_breaker_transitions_total", "call" => name, "to" => word(to))
+                .increment(1);
             publish_state(name, to);
         })
         .on_call_rejected(move || {
@@ -84,7 +85,9 @@ fn breaker(
         async move {
             match connection.ask(&ask, limit).await? {
                 Answer::Unavailable(detail) => Err(CallError::Unavailable(detail)),
-                answer => Ok(answer),
+                answer @ (Answer::Done(_) | Answer::Already | Answer::Refused(_) | Answer::Moved) => {
+                    Ok(answer)
+                }
             }
         }
     });

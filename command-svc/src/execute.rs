@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use domain::{
-    Command, CommandId, EventId, FlowRef, Flows, OrderId, OrderState, Refusal,
-    order::OrderCommand,
+    Command, CommandId, EventId, FlowRef, Flows, OrderId, OrderState, Refusal, order::OrderCommand,
     payment::PaymentCommand,
 };
 use nats::{AppendError, EventLog, LoadError, NewEvent, Stored};

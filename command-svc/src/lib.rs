@@ -4,14 +4,14 @@
 //! calls outside), [`calls`] (commands to other contexts, behind breakers), [`runner`] (the saga at work),
 //! [`routes`] (the URL table) and [`body`] (what a body must say).
 
-pub mod settings;
-pub mod execute;
-pub mod provider;
-pub mod payment;
-pub mod calls;
-pub mod runner;
-pub mod routes;
 pub mod body;
+pub mod calls;
+pub mod execute;
+pub mod payment;
+pub mod provider;
+pub mod routes;
+pub mod runner;
+pub mod settings;
 pub mod start;
 
 pub use settings::{CommandSettings, Role};

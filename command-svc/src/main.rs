@@ -31,11 +31,12 @@ async fn main() -> anyhow::Result<()> {
     let settings: Settings = settings::parse()?;
     settings.process.start_tracing()?;
     let stop = process::stop_on_signal()?;
-    let log = settings.log.open(&settings.server.nats, "twelve-command-svc", settings.server.durability).await?;
+    let log =
+        settings.log.open(&settings.server.nats, "twelve-command-svc", settings.server.durability).await?;
     let connection = log.connection().clone();
-    let probed = connection.clone();
+    let watched = connection.clone();
     let probes = process::probes(Arc::new(move || {
-        let ok = probed.is_connected();
+        let ok = watched.is_connected();
         vec![Check { name: "nats", ok, detail: if ok { "connected" } else { "not connected" }.into() }]
     }))?;
     let service = CommandService::new(log, settings.commands)?;

@@ -12,7 +12,7 @@ use nats::Stored;
 use tokio::time::timeout;
 
 use crate::{
-    execute::{Executed, ExecuteError, Executor, Intent},
+    execute::{ExecuteError, Executed, Executor, Intent},
     provider::{Charge, ProviderDown, Sandbox},
 };
 
@@ -71,14 +71,20 @@ impl Payments {
         };
         match executed.event {
             Some(event) => Ok(event),
-            None => {
-                self.outcome(&outcome, &executed).await?.ok_or(ExecuteError::Refused(Refusal::PaymentCanceled).into())
-            }
+            None => self
+                .outcome(&outcome, &executed)
+                .await?
+                .ok_or(ExecuteError::Refused(Refusal::PaymentCanceled).into()),
         }
     }
 
     /// The order was given up while the provider was asked: what it took goes straight back.
-    async fn too_late(&self, outcome: &Intent, refusal: Refusal, amount: Money) -> Result<Stored, PaymentError> {
+    async fn too_late(
+        &self,
+        outcome: &Intent,
+        refusal: Refusal,
+        amount: Money,
+    ) -> Result<Stored, PaymentError> {
         if matches!(outcome.command, Command::Payment(PaymentCommand::Approve { .. })) {
             self.ask_back(outcome, amount).await?;
         }

@@ -66,6 +66,19 @@ struct Left {
     unfinished: Vec<Work>,
 }
 
+/// What one step of an order led to.
+enum Taken {
+    /// The order asks for none, up to this sequence.
+    Nothing(u64),
+    One,
+    /// News came before the step was due.
+    Superseded,
+    NotNow {
+        step: &'static str,
+        why: String,
+    },
+}
+
 /// What one look at an order led to.
 enum Advanced {
     Settled(u64),
@@ -201,49 +214,48 @@ impl Runner {
 
     /// Load, react, send, again, until the order waits for a person or is at its end.
     async fn advance(&self, order_id: OrderId, newest: u64, news: &Notify) -> Advanced {
-        let mut tries = 0;
-        let mut already = 0;
+        let (mut tries, mut already) = (0, 0);
         loop {
-            let (state, trace_parent) = match self.load(order_id, newest).await {
-                Ok(loaded) => loaded,
-                Err(why) => match self.pause(order_id, &mut tries, "load", &why, news).await {
-                    true => return Advanced::Interrupted,
-                    false => continue,
-                },
-            };
-            let step = match self.react(&state) {
-                Ok(Some(step)) => step,
-                Ok(None) => return Advanced::Settled(state.sequence()),
-                Err(why) => match self.pause(order_id, &mut tries, "react", why, news).await {
-                    true => return Advanced::Interrupted,
-                    false => continue,
-                },
-            };
-            if let Some(due) = step.not_before
-                && wait_until(due, news).await
-            {
-                return Advanced::Interrupted;
-            }
-            let name = step.command.name();
-            match self.send(order_id, &state, step, trace_parent).await {
-                Ok(Answer::Done(_) | Answer::Moved) => (tries, already) = (0, 0),
-                Ok(Answer::Already) if already < ALREADY_MAX => already += 1,
-                Ok(Answer::Already) => self.park(order_id, &state, name, "already", "it is so already").await,
-                Ok(Answer::Refused(why)) => {
-                    self.park(order_id, &state, name, why.code(), &why.to_string()).await;
-                }
-                Ok(Answer::Unavailable(why)) => {
-                    if self.pause(order_id, &mut tries, name, &why, news).await {
-                        return Advanced::Interrupted;
-                    }
-                }
-                Err(error) => {
-                    if self.pause(order_id, &mut tries, name, &error.to_string(), news).await {
+            match self.take_step(order_id, newest, news, &mut already).await {
+                Taken::Nothing(sequence) => return Advanced::Settled(sequence),
+                Taken::One => tries = 0,
+                Taken::Superseded => return Advanced::Interrupted,
+                Taken::NotNow { step, why } => {
+                    if self.pause(order_id, &mut tries, step, &why, news).await {
                         return Advanced::Interrupted;
                     }
                 }
             }
         }
+    }
+
+    async fn take_step(&self, order_id: OrderId, newest: u64, news: &Notify, already: &mut u32) -> Taken {
+        let (state, trace_parent) = match self.load(order_id, newest).await {
+            Ok(loaded) => loaded,
+            Err(why) => return Taken::NotNow { step: "load", why },
+        };
+        let step = match self.react(&state) {
+            Ok(Some(step)) => step,
+            Ok(None) => return Taken::Nothing(state.sequence()),
+            Err(why) => return Taken::NotNow { step: "react", why: why.to_owned() },
+        };
+        if let Some(due) = step.not_before
+            && wait_until(due, news).await
+        {
+            return Taken::Superseded;
+        }
+        let name = step.command.name();
+        match self.send(order_id, &state, step, trace_parent).await {
+            Ok(Answer::Done(_) | Answer::Moved) => *already = 0,
+            Ok(Answer::Already) if *already < ALREADY_MAX => *already += 1,
+            Ok(Answer::Already) => self.park(order_id, &state, name, "already", "it is so already").await,
+            Ok(Answer::Refused(why)) => {
+                self.park(order_id, &state, name, why.code(), &why.to_string()).await;
+            }
+            Ok(Answer::Unavailable(why)) => return Taken::NotNow { step: name, why },
+            Err(error) => return Taken::NotNow { step: name, why: nats::causes(&error) },
+        }
+        Taken::One
     }
 
     async fn load(&self, order_id: OrderId, newest: u64) -> Result<(OrderState, Option<String>), String> {

@@ -31,8 +31,14 @@ impl Role {
 #[derive(Args, Clone, Debug)]
 pub struct CommandSettings {
     /// The contexts that this process serves
-    #[arg(long, env = "TWELVE_ROLES", value_enum, value_delimiter = ',', value_name = "ROLE,…",
-          default_value = "ordering,payment,marketing,delivery,saga")]
+    #[arg(
+        long,
+        env = "TWELVE_ROLES",
+        value_enum,
+        value_delimiter = ',',
+        value_name = "ROLE,…",
+        default_value = "ordering,payment,marketing,delivery,saga"
+    )]
     pub roles: Vec<Role>,
     /// Milliseconds that another context may take to answer a command
     #[arg(long, env = "TWELVE_CALL_TIMEOUT_MS", value_name = "MS", default_value_t = 2_000,

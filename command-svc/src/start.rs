@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     calls::Calls,
-    execute::{Executed, ExecuteError, Executor, Intent},
+    execute::{ExecuteError, Executed, Executor, Intent},
     payment::{PaymentError, Payments},
     provider::Sandbox,
     routes::{self, App},

@@ -18,7 +18,10 @@ pub enum Command {
     Payment(PaymentCommand),
     /// The payment context records the intent, asks the provider to charge, and records the outcome. The token is
     /// for the provider alone and is never stored.
-    ChargePayment { request: Box<PaymentRequested>, token: String },
+    ChargePayment {
+        request: Box<PaymentRequested>,
+        token: String,
+    },
     /// The payment context asks the provider to give back what it took, then records that.
     ReturnPayment,
     Marketing(CouponCommand),

@@ -6,11 +6,11 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
+    Timestamp,
     flow::FlowRef,
     id::{CommandId, EventId, OrderId, Position},
     money::Money,
     order::{Address, Channel, Customer, Line},
-    Timestamp,
 };
 
 /// A bounded context: who decides about one side of an order, and who may be deployed alone.

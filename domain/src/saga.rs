@@ -7,6 +7,7 @@
 use jiff::SignedDuration;
 
 use crate::{
+    Timestamp,
     command::Command,
     coupon::{Coupon, CouponCommand},
     delivery::{Delivery, DeliveryCommand},
@@ -15,7 +16,6 @@ use crate::{
     order::{Order, OrderCommand},
     payment::Payment,
     state::OrderState,
-    Timestamp,
 };
 
 /// The order's next step.
@@ -40,7 +40,9 @@ pub fn react(flow: &Flow, state: &OrderState) -> Option<Step> {
             (give_up(state)?, newest.time.checked_add(settle_within).ok())
         }
         Order::Placed => (advance(flow, state)?, None),
-        Order::CancelRequested => (undo(flow, state).unwrap_or(Command::Ordering(OrderCommand::Cancel)), None),
+        Order::CancelRequested => {
+            (undo(flow, state).unwrap_or(Command::Ordering(OrderCommand::Cancel)), None)
+        }
         Order::Expired => (undo(flow, state)?, None),
         Order::Canceled => return None,
     };

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    Timestamp,
     command::{Command, Refusal, SagaCommand},
     coupon::{self, Coupon},
     delivery::{self, Delivery, DeliveryCommand},
@@ -11,7 +12,6 @@ use crate::{
     id::{CommandId, EventId},
     order::{self, Address, Order, OrderCommand},
     payment::{self, Payment, PaymentCommand},
-    Timestamp,
 };
 
 /// What a person calls the order's state.

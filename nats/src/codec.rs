@@ -94,8 +94,8 @@ pub(crate) fn decode(
     let header =
         |name: &str| headers.get(name).map(async_nats::HeaderValue::as_str).ok_or_else(|| missing(name));
     let read = || -> Result<Stored, String> {
-        let (_, order_id) =
-            subject::parse_order(subject_name).ok_or_else(|| format!("{subject_name} is no order's subject"))?;
+        let (_, order_id) = subject::parse_order(subject_name)
+            .ok_or_else(|| format!("{subject_name} is no order's subject"))?;
         let schema: u32 = parse(SCHEMA_VERSION, header(SCHEMA_VERSION)?)?;
         let (event_type, data) = lift(schema, header(EVENT_TYPE)?, body)?;
         let event = Event::deserialize_data(event_type, &mut serde_json::Deserializer::from_slice(&data))

@@ -83,7 +83,12 @@ fn note(event: &Event, connects: &watch::Sender<u64>) {
             tracing::debug!("connected to nats-server");
         }
         Event::Disconnected => tracing::warn!("lost the connection to nats-server; reconnecting"),
-        other => tracing::debug!(event = %other, "connection event"),
+        Event::LameDuckMode
+        | Event::Draining
+        | Event::Closed
+        | Event::SlowConsumer(_)
+        | Event::ServerError(_)
+        | Event::ClientError(_) => tracing::debug!(%event, "connection event"),
     }
 }
 

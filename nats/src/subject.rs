@@ -31,7 +31,6 @@ pub(crate) fn commands(context: Context) -> String {
     format!("twelve.{}.decide", context.as_str())
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

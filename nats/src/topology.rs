@@ -55,11 +55,7 @@ pub struct Topology {
 
 impl Default for Topology {
     fn default() -> Self {
-        Self {
-            partitions: PARTITIONS_DEFAULT,
-            replicas: 1,
-            partition_bytes_max: PARTITION_BYTES_DEFAULT,
-        }
+        Self { partitions: PARTITIONS_DEFAULT, replicas: 1, partition_bytes_max: PARTITION_BYTES_DEFAULT }
     }
 }
 
@@ -161,9 +157,7 @@ async fn ensure_stream(jetstream: &jetstream::Context, wanted: &Config) -> Resul
 
 fn is_absent(kind: GetStreamErrorKind) -> bool {
     match kind {
-        GetStreamErrorKind::JetStream(error) => {
-            error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND
-        }
+        GetStreamErrorKind::JetStream(error) => error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND,
         GetStreamErrorKind::EmptyName
         | GetStreamErrorKind::Request
         | GetStreamErrorKind::InvalidStreamName => false,

@@ -7,7 +7,10 @@ use std::{
 };
 
 use domain::{OrderId, Position};
-use nats::{EventLog, follow::{Batch, PartitionInfo}};
+use nats::{
+    EventLog,
+    follow::{Batch, PartitionInfo},
+};
 use serde_json::Value;
 use tokio::{
     sync::{broadcast, mpsc, watch},
@@ -100,7 +103,10 @@ impl Views {
         while let Some(first) = batches.blocking_recv() {
             if let Err(error) = self.fold_some(&mut projection, first, &mut batches) {
                 let why = nats::causes(&error);
-                tracing::error!(why, "the views stand still; commands go on. Correct the cause, then restart");
+                tracing::error!(
+                    why,
+                    "the views stand still; commands go on. Correct the cause, then restart"
+                );
                 self.set_stopped(format!("the view store failed: {why}"));
                 // Keeps taking, so that the followers do not wait for ever.
                 while batches.blocking_recv().is_some() {}
@@ -126,7 +132,9 @@ impl Views {
             visible.extend(projection.fold(batch)?);
         }
         projection.commit()?;
-        for ((partition, applied), checkpoint) in (0_u16..).zip(self.applied.iter()).zip(projection.checkpoints()) {
+        for ((partition, applied), checkpoint) in
+            (0_u16..).zip(self.applied.iter()).zip(projection.checkpoints())
+        {
             metrics::gauge!("twelve_view_position", "partition" => partition.to_string())
                 .set(precise(checkpoint.sequence));
             applied.send_if_modified(|sequence| {
@@ -242,7 +250,10 @@ fn open(directory: &Path, infos: &[PartitionInfo]) -> Result<Projection, StoreEr
         return Ok(projection);
     }
     let generation = store::newest(directory) + 1;
-    tracing::warn!(generation, "the views belong to another log, or to more than this one has; building anew");
+    tracing::warn!(
+        generation,
+        "the views belong to another log, or to more than this one has; building anew"
+    );
     let store = Store::open_generation(directory, generation)?;
     store::make_current(directory, generation)?;
     Projection::resume(store, &created)

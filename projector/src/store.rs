@@ -62,7 +62,11 @@ impl Changes {
         self.batch.remove(place_key(view, place));
     }
 
-    pub(crate) fn put_checkpoint(&mut self, partition: u16, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+    pub(crate) fn put_checkpoint(
+        &mut self,
+        partition: u16,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), StoreError> {
         self.batch.insert(checkpoint_key(partition), postcard::to_stdvec(checkpoint)?);
         Ok(())
     }
@@ -182,15 +186,14 @@ pub fn current(directory: &Path) -> Result<Option<u32>, StoreError> {
 pub fn make_current(directory: &Path, generation: u32) -> Result<(), StoreError> {
     let path = directory.join(CURRENT);
     let next = directory.join("current.next");
-    let written =
-        std::fs::write(&next, generation.to_string()).and_then(|()| std::fs::rename(&next, &path));
+    let written = std::fs::write(&next, generation.to_string()).and_then(|()| std::fs::rename(&next, &path));
     written.map_err(|source| StoreError::Directory { path, source })
 }
 
 /// The highest generation there is, serving or not; 0 if there is none.
 pub fn newest(directory: &Path) -> u32 {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let numbers = entries
-        .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("generation-")?.parse().ok());
+    let numbers =
+        entries.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("generation-")?.parse().ok());
     numbers.max().unwrap_or(0)
 }

@@ -1,10 +1,10 @@
 //! What a view is: a key and a fold, one file each. A new view is one file and one line in [`all`].
 
-pub mod orders;
-pub mod mypage;
 pub mod coupons;
-pub mod payments;
 pub mod deliveries;
+pub mod mypage;
+pub mod orders;
+pub mod payments;
 pub mod sagas;
 
 use domain::{OrderId, Timestamp};

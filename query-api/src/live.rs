@@ -13,7 +13,12 @@ use domain::{OrderId, Position};
 use futures::{Stream, StreamExt, stream};
 use projector::{
     LiveEvent, Views,
-    view::{View, mypage::MyPage, order_key, orders::Entry, orders::Orders},
+    view::{
+        View,
+        mypage::MyPage,
+        order_key,
+        orders::{Entry, Orders, Row},
+    },
 };
 use serde_json::{Value, json};
 use service::Problem;
@@ -48,17 +53,13 @@ struct Following {
 }
 
 /// `GET /orders/{id}/live`
-pub async fn order(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    read: Read,
-) -> Result<Response, Problem> {
+pub async fn order(State(app): State<App>, Path(id): Path<String>, read: Read) -> Result<Response, Problem> {
     read.finish()?;
     let order_id: OrderId = id.parse().map_err(|_| Problem::order_not_found())?;
     let resume = resume_from(&read)?;
     let live = app.views.live();
     let row = app.views.row::<Orders>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
-    let row = row.filter(|row| row.is_visible()).ok_or_else(Problem::order_not_found)?;
+    let row = row.filter(Row::is_visible).ok_or_else(Problem::order_not_found)?;
     let mut following = Following::new(Subject::Order(order_id), live, &app.views);
     following.sent = row.position().into_iter().collect();
     match resume {

@@ -34,7 +34,8 @@ async fn main() -> anyhow::Result<()> {
     let settings: Settings = settings::parse()?;
     settings.process.start_tracing()?;
     let stop = process::stop_on_signal()?;
-    let log = settings.log.open(&settings.server.nats, "twelve-query-api", settings.server.durability).await?;
+    let log =
+        settings.log.open(&settings.server.nats, "twelve-query-api", settings.server.durability).await?;
     process::metrics_handle()?;
     let (views, mut tasks) = Views::start(&log, &settings.views, &stop).await?;
     let probes = process::probes(readiness(views.clone(), &log))?;

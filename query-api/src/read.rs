@@ -73,8 +73,9 @@ async fn wait_for(app: &App, positions: &[Position], limit: Duration) -> Result<
         if !app.views.wait_for(*position, left).await {
             let has = positions_text(&app.views.positions());
             let detail = format!("the views have not reached {position}; they have {has}");
-            return Err(Problem::unavailable("view_behind", detail, RETRY_AFTER_S)
-                .with_header("view-position", has));
+            return Err(
+                Problem::unavailable("view_behind", detail, RETRY_AFTER_S).with_header("view-position", has)
+            );
         }
     }
     Ok(())
@@ -107,7 +108,9 @@ impl Read {
     /// The truth of a parameter that is `true` or `false`.
     pub fn take_truth(&mut self, name: &str) -> Result<Option<bool>, Problem> {
         let Some(text) = self.take(name) else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| Problem::malformed(format!("{name} is true or false; got {text:?}")))
+        text.parse()
+            .map(Some)
+            .map_err(|_| Problem::malformed(format!("{name} is true or false; got {text:?}")))
     }
 
     /// `limit` and `cursor`.
@@ -115,7 +118,9 @@ impl Read {
         let limit = number(self.take("limit"), "limit", 1, LIMIT_MAX as u64)?;
         let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(LIMIT_DEFAULT);
         let cursor = self.take("cursor");
-        let after = cursor.map(|cursor| from_hex(&cursor).ok_or_else(|| Problem::malformed("that cursor is not one of ours")));
+        let after = cursor.map(|cursor| {
+            from_hex(&cursor).ok_or_else(|| Problem::malformed("that cursor is not one of ours"))
+        });
         Ok(Paging { limit, after: after.transpose()? })
     }
 
@@ -149,14 +154,15 @@ impl Read {
     }
 
     /// Answers with one page of a list.
-    pub fn answer_page(&self, app: &App, items: Vec<Value>, next: Option<&[u8]>) -> Response {
+    pub fn answer_page(&self, app: &App, items: &[Value], next: Option<&[u8]>) -> Response {
         let page = serde_json::json!({ "items": items, "next_cursor": next.map(to_hex) });
         self.answer(app, &page, None)
     }
 }
 
 fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {

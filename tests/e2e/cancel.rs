@@ -11,7 +11,8 @@ async fn a_cancel_undoes_coupon_then_delivery_then_payment_and_then_the_order() 
     let canceled = platform.client.post(&format!("/orders/{id}/cancel"), &json!({ "reason": "변심" })).await;
     assert_eq!((canceled.status.as_u16(), &canceled.body["status"]), (200, &json!("canceled")));
     let undone: Vec<String> = platform.client.event_types(&id).await.split_off(6);
-    let order = ["OrderCancelRequested", "CouponCanceled", "DeliveryCanceled", "PaymentCanceled", "OrderCanceled"];
+    let order =
+        ["OrderCancelRequested", "CouponCanceled", "DeliveryCanceled", "PaymentCanceled", "OrderCanceled"];
     assert_eq!(undone, order);
     let row = platform.client.order_after(&id, canceled.header("log-position")).await;
     assert_eq!(row["status"], "canceled");
@@ -43,7 +44,11 @@ async fn a_canceled_order_stays_so_and_is_not_delivered() {
     assert_eq!((replayed.status.as_u16(), &replayed.body), (200, &first.body));
     assert_eq!(replayed.header("idempotency-replayed"), "true");
     let again = platform.client.post(&path, &json!({})).await;
-    assert_eq!((again.status.as_u16(), &again.body["status"]), (200, &json!("canceled")), "a repeat is no error");
+    assert_eq!(
+        (again.status.as_u16(), &again.body["status"]),
+        (200, &json!("canceled")),
+        "a repeat is no error"
+    );
     let delivered = platform.client.post(&format!("/orders/{id}/delivery/complete"), &json!({})).await;
     assert_eq!(delivered.status, 409, "{delivered:?}");
     assert_eq!(platform.client.event_types(&id).await, events, "and none of it is recorded");
@@ -71,10 +76,8 @@ async fn cancel_and_delivered_at_once_have_exactly_one_winner() {
         platform.client.until_status(&id, "out_for_delivery").await;
         let (cancel, complete) = (format!("/orders/{id}/cancel"), format!("/orders/{id}/delivery/complete"));
         let nothing = json!({});
-        let (canceled, delivered) = tokio::join!(
-            platform.client.post(&cancel, &nothing),
-            platform.client.post(&complete, &nothing)
-        );
+        let (canceled, delivered) =
+            tokio::join!(platform.client.post(&cancel, &nothing), platform.client.post(&complete, &nothing));
         let outcome = (canceled.status.as_u16(), delivered.status.as_u16());
         assert!(outcome == (200, 409) || outcome == (409, 200), "{canceled:?} {delivered:?}");
         let types = platform.client.event_types(&id).await;
@@ -101,7 +104,8 @@ async fn what_names_no_order_is_404_and_a_stale_etag_is_412() {
     platform.client.until_status(&id, "out_for_delivery").await;
     let etag = platform.client.get(&format!("/orders/{id}")).await.header("etag").to_owned();
     let complete = |etag: String| {
-        let request = platform.client.request(reqwest::Method::POST, &format!("/orders/{id}/delivery/complete"));
+        let request =
+            platform.client.request(reqwest::Method::POST, &format!("/orders/{id}/delivery/complete"));
         platform.client.send(request.header("If-Match", etag))
     };
     assert_eq!(complete("\"0:1\"".into()).await.status, 412);
@@ -109,7 +113,11 @@ async fn what_names_no_order_is_404_and_a_stale_etag_is_412() {
     assert_eq!(completed.status, 200);
     let path = format!("/orders/{id}?after={}", completed.header("log-position"));
     let unchanged = platform.client.request(reqwest::Method::GET, &path);
-    assert_eq!(platform.client.send(unchanged.header("If-None-Match", etag)).await.status, 200, "it changed since");
+    assert_eq!(
+        platform.client.send(unchanged.header("If-None-Match", etag)).await.status,
+        200,
+        "it changed since"
+    );
     let etag = platform.client.get(&format!("/orders/{id}")).await.header("etag").to_owned();
     let unchanged = platform.client.request(reqwest::Method::GET, &format!("/orders/{id}"));
     assert_eq!(platform.client.send(unchanged.header("If-None-Match", etag)).await.status, 304);

@@ -50,7 +50,11 @@ async fn every_event_of_an_order_is_one_message_on_its_one_subject_with_short_he
         for name in ["Event-Type", "Context", "Event-Id", "Schema-Version", "Time", "Command-Id"] {
             assert!(message.headers.get(name).is_some(), "{name}");
         }
-        assert_eq!(message.headers.get("traceparent").map(|value| value.as_str()), Some(trace), "one trace all the way");
+        assert_eq!(
+            message.headers.get("traceparent").map(async_nats::HeaderValue::as_str),
+            Some(trace),
+            "one trace all the way"
+        );
         assert_eq!(message.headers.get("Causation-Id").is_some(), sequence > 1);
     }
 }
@@ -65,7 +69,9 @@ async fn the_log_cannot_be_deleted_from_nor_purged_and_forgets_nothing_by_itself
     for partition in 0..4 {
         let mut stream = jetstream.get_stream(format!("ORDERS-{partition}")).await.expect("four partitions");
         let config = stream.info().await.expect("described").config.clone();
-        assert!(config.deny_delete && config.deny_purge && config.allow_direct && !config.allow_message_schedules);
+        assert!(
+            config.deny_delete && config.deny_purge && config.allow_direct && !config.allow_message_schedules
+        );
         assert_eq!(config.discard, async_nats::jetstream::stream::DiscardPolicy::New);
         assert!(config.max_bytes > 0 && config.max_age.is_zero());
         assert_eq!(config.metadata.get("twelve-partitions").map(String::as_str), Some("4"));
@@ -82,10 +88,11 @@ async fn a_decision_on_an_old_story_is_refused_and_names_how_far_the_story_is() 
     let log = open(&server, 4).await.expect("a log");
     let id = OrderId::from_key("test", "1");
     let first = log.append(id, 0, &requested(id, "first")).await.expect("stored");
-    let conflict = log.append(id, 0, &requested(id, "second")).await.err().expect("a conflict");
+    let conflict = log.append(id, 0, &requested(id, "second")).await.expect_err("a conflict");
     let AppendError::Conflict { last } = conflict else { panic!("{conflict}") };
     assert_eq!(last, Some(first.recorded.position.sequence));
-    let again = log.append(id, 0, &requested(id, "first")).await.expect("its own event is found, not appended twice");
+    let again =
+        log.append(id, 0, &requested(id, "first")).await.expect("its own event is found, not appended twice");
     assert_eq!(again.recorded.position, first.recorded.position);
     assert_eq!(log.load(id, 0).await.expect("a story").len(), 1);
 }
@@ -103,7 +110,8 @@ async fn an_acknowledgement_that_was_lost_is_found_by_reading_the_order_back() {
     // Longer than the server may take: the client gives up waiting, and the message is stored all the same.
     tokio::time::sleep(nats::connection::SERVER_TIMEOUT + std::time::Duration::from_millis(500)).await;
     server.thaw();
-    let stored = appending.await.expect("no panic").expect("stored, though the acknowledgement came too late");
+    let stored =
+        appending.await.expect("no panic").expect("stored, though the acknowledgement came too late");
     let story = log.load(id, 0).await.expect("a story");
     assert_eq!(story.len(), 1);
     assert_eq!(story[0].recorded.position, stored.recorded.position);
@@ -116,11 +124,16 @@ async fn a_nats_server_that_is_too_old_is_refused_by_its_version() {
     tokio::spawn(async move {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let (mut stream, _) = listener.accept().await.expect("a client");
-        let greeting = format!("INFO {{\"server_id\":\"x\",\"server_name\":\"old\",\"version\":\"2.14.5\",\"go\":\"go1\",\"host\":\"127.0.0.1\",\"port\":{},\"max_payload\":1048576,\"proto\":1,\"headers\":true}}\r\n", address.port());
+        let greeting = format!(
+            "INFO {{\"server_id\":\"x\",\"server_name\":\"old\",\"version\":\"2.14.5\",\"go\":\"go1\",\"host\":\"127.0.0.1\",\"port\":{},\"max_payload\":1048576,\"proto\":1,\"headers\":true}}\r\n",
+            address.port()
+        );
         stream.write_all(greeting.as_bytes()).await.expect("sent");
         let mut buffer = [0; 4096];
         while let Ok(count) = stream.read(&mut buffer).await {
-            if count == 0 { break }
+            if count == 0 {
+                break;
+            }
             stream.write_all(b"PONG\r\n").await.ok();
         }
     });
@@ -152,7 +165,10 @@ async fn an_order_that_was_left_unpaid_by_a_crash_is_given_up_and_the_money_goes
         }
     };
     tokio::time::timeout(twelve_tests::LIMIT, looking).await.expect("given up");
-    assert_eq!(platform.client.event_types(&id.to_string()).await, ["PaymentRequested", "OrderExpired", "PaymentCanceled"]);
+    assert_eq!(
+        platform.client.event_types(&id.to_string()).await,
+        ["PaymentRequested", "OrderExpired", "PaymentCanceled"]
+    );
     assert_eq!(platform.client.get(&format!("/orders/{id}")).await.status, 404);
     assert_eq!(Command::ReturnPayment.name(), "return_payment");
 }
@@ -168,15 +184,23 @@ async fn an_event_that_was_acknowledged_is_in_the_story_at_once_however_many_wri
             for number in 0..40 {
                 let id = OrderId::from_key("test", &format!("{writer}-{number}"));
                 for step in ["a", "b"] {
-                    let sequence = log.load(id, 0).await.expect("a story").last().map_or(0, |last| last.recorded.position.sequence);
+                    let sequence = log
+                        .load(id, 0)
+                        .await
+                        .expect("a story")
+                        .last()
+                        .map_or(0, |last| last.recorded.position.sequence);
                     let stored = log.append(id, sequence, &requested(id, step)).await.expect("stored");
                     let story = log.load(id, 0).await.expect("a story");
-                    missing += u32::from(story.last().map(|last| last.recorded.position) != Some(stored.recorded.position));
+                    missing += u32::from(
+                        story.last().map(|last| last.recorded.position) != Some(stored.recorded.position),
+                    );
                 }
             }
             missing
         })
     });
-    let missing: u32 = futures::future::join_all(writing).await.into_iter().map(|missing| missing.expect("no panic")).sum();
+    let missing: u32 =
+        futures::future::join_all(writing).await.into_iter().map(|missing| missing.expect("no panic")).sum();
     assert_eq!(missing, 0);
 }

@@ -19,7 +19,14 @@ async fn a_placed_order_is_paid_gets_its_coupon_and_then_leaves() {
     assert_eq!(row["customer"]["name"], "홍길동");
     assert_eq!(row["total"], json!({ "amount": 9_000_000, "currency": "KRW" }));
     let types = platform.client.event_types(&placed.order_id()).await;
-    let story = ["PaymentRequested", "PaymentApproved", "OrderPlaced", "DeliveryRequested", "CouponIssued", "DeliveryStarted"];
+    let story = [
+        "PaymentRequested",
+        "PaymentApproved",
+        "OrderPlaced",
+        "DeliveryRequested",
+        "CouponIssued",
+        "DeliveryStarted",
+    ];
     assert_eq!(types, story);
 }
 
@@ -33,7 +40,11 @@ async fn a_delivered_order_is_at_its_end() {
     let row = platform.client.order_after(&id, delivered.header("log-position")).await;
     assert_eq!((&row["status"], &row["delivery"]["status"]), (&json!("delivered"), &json!("completed")));
     let again = platform.client.post(&format!("/orders/{id}/delivery/complete"), &json!({})).await;
-    assert_eq!((again.status.as_u16(), &again.body["status"]), (200, &json!("delivered")), "a repeat is no error");
+    assert_eq!(
+        (again.status.as_u16(), &again.body["status"]),
+        (200, &json!("delivered")),
+        "a repeat is no error"
+    );
     assert_eq!(platform.client.event_types(&id).await.len(), 7, "and records nothing");
 }
 
@@ -46,9 +57,20 @@ async fn a_declined_payment_leaves_no_order() {
     assert_eq!((declined.status.as_u16(), declined.code()), (402, "payment_declined"));
     assert_eq!(declined.header("content-type"), "application/problem+json");
     let again = platform.client.post_with_key("/orders", "declined-1", &body).await;
-    assert_eq!((again.status.as_u16(), again.code()), (402, "payment_declined"), "the repeat gets the first answer");
+    assert_eq!(
+        (again.status.as_u16(), again.code()),
+        (402, "payment_declined"),
+        "the repeat gets the first answer"
+    );
     let id = domain::OrderId::from_key("anonymous", "declined-1");
-    assert_eq!(platform.client.get(&format!("/orders/{id}?after={}&wait=5000", position_of(&platform, id).await)).await.status, 404);
+    assert_eq!(
+        platform
+            .client
+            .get(&format!("/orders/{id}?after={}&wait=5000", position_of(&platform, id).await))
+            .await
+            .status,
+        404
+    );
     let mine = platform.client.get("/customers/gentleman/orders").await;
     assert_eq!(mine.body["items"], json!([]));
     let cancel = platform.client.post(&format!("/orders/{id}/cancel"), &json!({})).await;
@@ -134,8 +156,17 @@ async fn all_faults_of_a_body_are_told_at_once() {
     let refused = platform.client.post("/orders", &body).await;
     assert_eq!((refused.status.as_u16(), refused.code()), (422, "invalid"));
     let expected = [
-        "/address/line", "/channel", "/colour", "/currency", "/customer/id", "/customer/shoe_size",
-        "/delivery_type", "/lines/0/quantity", "/lines/1/unit_price", "/payment/method", "/payment/token",
+        "/address/line",
+        "/channel",
+        "/colour",
+        "/currency",
+        "/customer/id",
+        "/customer/shoe_size",
+        "/delivery_type",
+        "/lines/0/quantity",
+        "/lines/1/unit_price",
+        "/payment/method",
+        "/payment/token",
     ];
     assert_eq!(refused.pointers(), expected);
     let empty = platform.client.post("/orders", &json!({})).await;

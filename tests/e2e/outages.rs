@@ -1,1 +1,121 @@
-//! To come.
+//! When something under the platform goes away.
+
+use std::{process::Command, time::Duration};
+
+use serde_json::json;
+use twelve_tests::{Client, LIMIT, Platform, Process, Server, client::order, free_port};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_nats_server_means_503_and_after_its_return_everything_goes_on() {
+    let mut platform = Platform::up().await;
+    let id = platform.client.place(&order("gentleman")).await;
+    platform.client.until_status(&id, "out_for_delivery").await;
+    platform.server.kill();
+    let answer = platform.client.post_with_key("/orders", "outage", &order("gentleman")).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(!answer.header("retry-after").is_empty());
+    let cancel = platform.client.post(&format!("/orders/{id}/cancel"), &json!({})).await;
+    assert_eq!((cancel.status.as_u16(), cancel.code()), (503, "log_unavailable"));
+    assert_eq!(platform.client.get(&format!("/orders/{id}")).await.status, 200, "the views still answer");
+    assert_eq!(platform.client.get("/readyz").await.status, 503);
+    assert_eq!(platform.client.get("/healthz").await.status, 200);
+    platform.server.restart().await;
+    platform.client.until_ready().await;
+    let placed = retry(&platform.client, "outage").await;
+    platform.client.until_status(&placed, "out_for_delivery").await;
+    assert_eq!(platform.client.event_types(&placed).await.len(), 6, "nothing half done, nothing twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_under_way_when_the_nats_server_is_killed_are_whole_or_not_there() {
+    let mut platform = Platform::up().await;
+    let keys: Vec<String> = (0..24).map(|number| format!("mid-{number}")).collect();
+    let client = platform.client.clone();
+    let body = order("gentleman");
+    let placing =
+        futures::future::join_all(keys.iter().map(|key| client.post_with_key("/orders", key, &body)));
+    tokio::pin!(placing);
+    tokio::select! { _ = &mut placing => {}, () = tokio::time::sleep(Duration::from_millis(12)) => {} }
+    platform.server.kill();
+    tokio::select! { _ = &mut placing => {}, () = tokio::time::sleep(Duration::from_millis(300)) => {} }
+    platform.server.restart().await;
+    platform.client.until_ready().await;
+    for key in &keys {
+        let id = retry(&platform.client, key).await;
+        platform.client.until_status(&id, "out_for_delivery").await;
+        assert_eq!(platform.client.event_types(&id).await.len(), 6, "{key}");
+    }
+}
+
+/// Repeats a placement under its key until it stands.
+async fn retry(client: &Client, key: &str) -> String {
+    let trying = async {
+        loop {
+            let answer = client.post_with_key("/orders", key, &order("gentleman")).await;
+            if answer.status == 201 {
+                client.order_after(&answer.order_id(), answer.header("log-position")).await;
+                return answer.order_id();
+            }
+            assert_eq!(answer.status, 503, "{answer:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, trying).await.expect("it stands in the end")
+}
+
+/// A small file system of its own for the views, where the machine lets us make one.
+struct SmallDisk {
+    folder: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(folder.path()).output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(Self { folder })
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(self.folder.path()).status());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_stops_the_views_which_say_so_and_commands_go_on() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("SKIPPED: this machine does not let a test mount a small file system");
+        return;
+    };
+    let server = Server::start().await;
+    let listen = format!("127.0.0.1:{}", free_port());
+    let views = disk.folder.path().join("views").display().to_string();
+    let query =
+        Process::start("query-api", &["--nats", server.url(), "--listen", &listen, "--views", &views]);
+    let queries = Client::new(&format!("http://{listen}"));
+    let listen = format!("127.0.0.1:{}", free_port());
+    let _commands = Process::start("command-svc", &["--nats", server.url(), "--listen", &listen]);
+    let commands = Client::new(&format!("http://{listen}"));
+    queries.until_ready().await;
+    commands.until_ready().await;
+    let mut big = order("gentleman");
+    big["lines"] =
+        vec![json!({ "item_id": "1", "name": "가".repeat(100), "quantity": 1, "unit_price": 1 }); 60].into();
+    let filling = async {
+        loop {
+            let placed = futures::future::join_all((0..8).map(|_| commands.post("/orders", &big))).await;
+            assert!(placed.iter().all(|answer| answer.status == 201), "commands go on");
+            let ready =
+                queries.try_send(queries.request(reqwest::Method::GET, "/readyz")).await.expect("it lives");
+            if ready.status == 503 {
+                return ready;
+            }
+        }
+    };
+    let ready = tokio::time::timeout(LIMIT, filling).await.expect("the disk is full at some time");
+    assert!(ready.body.to_string().contains("view store failed"), "{ready:?}");
+    assert_eq!(commands.post("/orders", &order("gentleman")).await.status, 201, "commands go on");
+    drop(query);
+}

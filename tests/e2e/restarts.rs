@@ -47,7 +47,10 @@ async fn place(client: &Client, key: &str) -> Option<String> {
         eprintln!("{answer:?}");
         return None;
     }
-    let seen = client.request(reqwest::Method::GET, &format!("/orders/{}?after={}&wait=10000", answer.order_id(), answer.header("log-position")));
+    let seen = client.request(
+        reqwest::Method::GET,
+        &format!("/orders/{}?after={}&wait=10000", answer.order_id(), answer.header("log-position")),
+    );
     client.try_send(seen).await;
     Some(answer.order_id())
 }
@@ -67,7 +70,13 @@ async fn a_cancel_that_a_crash_interrupts_is_finished_after_the_restart() {
         platform.start().await;
         platform.client.until_status(&id, "canceled").await;
         let undone = platform.client.event_types(&id).await.split_off(6);
-        let order = ["OrderCancelRequested", "CouponCanceled", "DeliveryCanceled", "PaymentCanceled", "OrderCanceled"];
+        let order = [
+            "OrderCancelRequested",
+            "CouponCanceled",
+            "DeliveryCanceled",
+            "PaymentCanceled",
+            "OrderCanceled",
+        ];
         assert_eq!(undone, order);
     }
 }

@@ -17,7 +17,8 @@ struct Shop {
 
 fn service(server: &Server, role: &str, more: &[&str]) -> (Process, Client) {
     let listen = format!("127.0.0.1:{}", free_port());
-    let mut arguments = vec!["--nats", server.url(), "--durability", "fsync", "--listen", &listen, "--roles", role];
+    let mut arguments =
+        vec!["--nats", server.url(), "--durability", "fsync", "--listen", &listen, "--roles", role];
     arguments.extend(["--retry-pause-max-ms", "500", "--call-timeout-ms", "700"]);
     arguments.extend(more);
     (Process::start("command-svc", &arguments), Client::new(&format!("http://{listen}")))
@@ -33,7 +34,8 @@ impl Shop {
         let (saga, sagas) = service(&server, "saga", &[]);
         let listen = format!("127.0.0.1:{}", free_port());
         let folder = views.path().display().to_string();
-        let query = Process::start("query-api", &["--nats", server.url(), "--listen", &listen, "--views", &folder]);
+        let query =
+            Process::start("query-api", &["--nats", server.url(), "--listen", &listen, "--views", &folder]);
         let queries = Client::new(&format!("http://{listen}"));
         for client in [&ordering, &delivery, &payment, &sagas, &queries] {
             client.until_ready().await;
@@ -75,7 +77,10 @@ impl Shop {
         let row = self.queries.until_status(&id, "out_for_delivery").await;
         assert_eq!(row["channel"], channel);
         let coupon = self.one("coupons", &id).await;
-        assert_eq!((&coupon["coupon_id"], &coupon["kind"], &coupon["used"]), (&json!("COUPON1"), &json!("DISCOUNT"), &json!(false)));
+        assert_eq!(
+            (&coupon["coupon_id"], &coupon["kind"], &coupon["used"]),
+            (&json!("COUPON1"), &json!("DISCOUNT"), &json!(false))
+        );
         assert_eq!(self.one("deliveries", &id).await["status"], "started");
         assert_eq!(row["coupon"]["status"], "issued");
         id
@@ -86,7 +91,13 @@ impl Shop {
         assert!([200, 202].contains(&canceled.status.as_u16()), "{canceled:?}");
         self.queries.until_status(id, "canceled").await;
         let undone = self.queries.event_types(id).await.split_off(6);
-        let order = ["OrderCancelRequested", "CouponCanceled", "DeliveryCanceled", "PaymentCanceled", "OrderCanceled"];
+        let order = [
+            "OrderCancelRequested",
+            "CouponCanceled",
+            "DeliveryCanceled",
+            "PaymentCanceled",
+            "OrderCanceled",
+        ];
         assert_eq!(undone, order);
     }
 }
@@ -115,7 +126,9 @@ async fn a000_5_no_coupon_no_delivery_and_with_marketing_back_all_completes_by_i
     }
     // The saga has asked in vain for each of them once it waits for its coupon.
     for id in &ids {
-        shop.queries.until(id, "waiting for its coupon", |row| row["delivery"]["status"] == "requested").await;
+        shop.queries
+            .until(id, "waiting for its coupon", |row| row["delivery"]["status"] == "requested")
+            .await;
         let refused = shop.delivery.post(&format!("/orders/{id}/delivery/start"), &json!({})).await;
         assert_eq!((refused.status.as_u16(), refused.code()), (409, "coupon_required"), "not by hand either");
         let saga = shop.queries.get(&format!("/sagas/{id}")).await;
@@ -156,9 +169,15 @@ async fn a000_7_both_channels_are_in_one_view_and_a000_8_behind_one_port() {
         platform.client.place(&body).await;
     }
     let rows = platform.client.get("/customers/gentleman/orders").await;
-    let channels: Vec<&str> = rows.body["items"].as_array().expect("rows").iter().filter_map(|row| row["channel"].as_str()).collect();
+    let channels: Vec<&str> = rows.body["items"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .filter_map(|row| row["channel"].as_str())
+        .collect();
     assert_eq!(channels, ["phone", "web"], "newest first, two distinct rows");
-    for path in ["/orders", "/coupons", "/payments", "/deliveries", "/sagas", "/views", "/flows", "/healthz"] {
+    for path in ["/orders", "/coupons", "/payments", "/deliveries", "/sagas", "/views", "/flows", "/healthz"]
+    {
         assert_eq!(platform.client.get(path).await.status, 200, "{path}");
     }
 }
@@ -166,10 +185,11 @@ async fn a000_7_both_channels_are_in_one_view_and_a000_8_behind_one_port() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a000_9_slow_marketing_opens_the_breaker_orders_go_on_and_it_closes_again() {
     let server = Server::start().await;
-    let (_marketing, slow) = service(&server, "marketing", &["--answer-delay-ms", "620"]);
+    let (late, slow) = service(&server, "marketing", &["--answer-delay-ms", "620"]);
     let more = ["--call-timeout-ms", "200", "--breaker-calls", "5", "--breaker-open-ms", "200"];
     let listen = format!("127.0.0.1:{}", free_port());
-    let mut arguments = vec!["--nats", server.url(), "--listen", &listen, "--roles", "ordering,payment,delivery,saga"];
+    let mut arguments =
+        vec!["--nats", server.url(), "--listen", &listen, "--roles", "ordering,payment,delivery,saga"];
     arguments.extend(more);
     arguments.extend(["--retry-pause-max-ms", "300"]);
     let _shop = Process::start("command-svc", &arguments);
@@ -179,10 +199,13 @@ async fn a000_9_slow_marketing_opens_the_breaker_orders_go_on_and_it_closes_agai
     let body = order("gentleman");
     let placed = join_all((0..10).map(|_| client.post("/orders", &body))).await;
     assert!(placed.iter().all(|placed| placed.status == 201), "orders are taken all the same");
-    until_metric(&client, r#"twelve_breaker_transitions_total{call="marketing",to="open"}"#, |count| count >= 1.0).await;
+    until_metric(&client, r#"twelve_breaker_transitions_total{call="marketing",to="open"}"#, |count| {
+        count >= 1.0
+    })
+    .await;
     until_metric(&client, r#"twelve_breaker_rejected_total{call="marketing"}"#, |count| count >= 1.0).await;
     assert_eq!(client.post("/orders", &body).await.status, 201, "the service lives");
-    drop(_marketing);
+    drop(late);
     let (_marketing, fast) = service(&server, "marketing", &[]);
     fast.until_ready().await;
     until_metric(&client, r#"twelve_breaker_state{call="marketing"}"#, |state| state == 0.0).await;

@@ -1,1 +1,92 @@
-//! To come.
+//! Settings: documented, refused by name, and each binary can be asked for help.
+
+use std::process::{Command, Output};
+
+use twelve_tests::{Server, binary, free_port};
+
+fn run(program: &str, arguments: &[&str]) -> Output {
+    Command::new(binary(program)).args(arguments).output().expect("it runs")
+}
+
+#[test]
+fn help_documents_every_setting_with_its_environment_variable() {
+    let cases: [(&str, &[&str], &[&str]); 4] = [
+        (
+            "twelve",
+            &["up", "--help"],
+            &["--listen", "--data", "--nats", "--roles", "TWELVE_LISTEN", "--config"],
+        ),
+        ("twelve", &["views", "rebuild", "--help"], &["--config"]),
+        ("command-svc", &["--help"], &["--roles", "--nats", "TWELVE_NATS", "--partitions"]),
+        ("query-api", &["--help"], &["--views", "--listen", "TWELVE_VIEWS"]),
+    ];
+    for (program, arguments, settings) in cases {
+        let output = run(program, arguments);
+        let help = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{program} {arguments:?}");
+        for setting in settings {
+            assert!(help.contains(setting), "{program} {arguments:?} says nothing of {setting}:\n{help}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_setting_is_refused_by_its_name_wherever_it_comes_from() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("twelve.toml");
+    let path = file.display().to_string();
+    let refused = |output: Output, names: &[&str]| {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && names.iter().all(|name| said.contains(name)),
+            "{names:?}: {said}"
+        );
+    };
+    refused(run("twelve", &["up", "--listen", "nowhere"]), &["--listen", "nowhere"]);
+    refused(run("twelve", &["up", "--partitions", "0"]), &["--partitions"]);
+    refused(run("command-svc", &["--roles", "cook"]), &["--roles", "cook"]);
+    std::fs::write(&file, "lisen = \"127.0.0.1:1\"").expect("written");
+    refused(run("twelve", &["--config", &path, "up"]), &["lisen"]);
+    std::fs::write(&file, "roles = [\"cook\"]").expect("written");
+    refused(run("twelve", &["--config", &path, "up"]), &["--roles", "cook"]);
+    refused(run("twelve", &["--config", "/nonexistent/twelve.toml", "up"]), &["/nonexistent/twelve.toml"]);
+    let output =
+        Command::new(binary("command-svc")).env("TWELVE_PARTITIONS", "many").output().expect("it runs");
+    refused(output, &["--partitions", "many"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_number_of_partitions_than_the_log_has_is_refused_with_the_right_one() {
+    let server = Server::start().await;
+    let platform = twelve_tests::Platform::up().await;
+    let listen = format!("127.0.0.1:{}", free_port());
+    let arguments = ["--nats", platform.server.url(), "--partitions", "8", "--listen", &listen];
+    let output = run("command-svc", &arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("--partitions 4"), "{said}");
+    let nobody = format!("nats://127.0.0.1:{}", free_port());
+    let output = run("command-svc", &["--nats", &nobody, "--listen", &listen]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&nobody), "an unreachable server is named");
+    assert!(server.url().starts_with("nats://"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_command_brings_its_own_server_takes_over_a_left_over_one_and_stops_it_at_the_end() {
+    let data = tempfile::tempdir().expect("a folder");
+    let tools = twelve_tests::workspace().join(".tools").display().to_string();
+    let folder = data.path().display().to_string();
+    let (listen, nats) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+    let arguments = ["up", "--listen", &listen, "--data", &folder, "--nats-listen", &nats, "--tools", &tools];
+    let client = twelve_tests::Client::new(&format!("http://{listen}"));
+    let first = twelve_tests::Process::start("twelve", &arguments);
+    client.until_ready().await;
+    let id = client.place(&twelve_tests::client::order("gentleman")).await;
+    client.until_status(&id, "out_for_delivery").await;
+    first.kill();
+    let second = twelve_tests::Process::start("twelve", &arguments);
+    client.until_ready().await;
+    client.until_status(&id, "out_for_delivery").await;
+    assert!(std::net::TcpStream::connect(&nats).is_ok(), "the server that was left over");
+    second.interrupt().await;
+    assert!(std::net::TcpStream::connect(&nats).is_err(), "is stopped at the end");
+}

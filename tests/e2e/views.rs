@@ -1,1 +1,159 @@
-//! To come.
+//! Views: they see what was written, they can be thrown away, and they say when they stand still.
+
+use std::process::Command;
+
+use projector::{Store, rebuild, store};
+use serde_json::{Value, json};
+use twelve_tests::{Platform, binary, client::order};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_brings_the_position_of_a_command_sees_its_effect() {
+    let platform = Platform::up().await;
+    for number in 0..30 {
+        let placed = platform.client.post("/orders", &order(&format!("customer-{number}"))).await;
+        let position = placed.header("log-position").to_owned();
+        let path = format!("/customers/customer-{number}/orders");
+        let request = platform.client.request(reqwest::Method::GET, &path).header("Log-Position", &position);
+        let mine = platform.client.send(request).await;
+        assert_eq!(mine.body["items"][0]["order_id"], json!(placed.order_id()), "{position}");
+        assert!(mine.header("view-position").contains(':') && mine.header("view-generation") == "1");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_that_the_views_do_not_reach_is_said_honestly() {
+    let platform = Platform::up().await;
+    platform.client.place(&order("gentleman")).await;
+    let behind = platform.client.get("/orders?after=0:999999&wait=50").await;
+    assert_eq!((behind.status.as_u16(), behind.code()), (503, "view_behind"));
+    assert!(behind.header("view-position").contains("0:") && !behind.header("retry-after").is_empty());
+    for wrong in [
+        "after=banana",
+        "after=1:2:3",
+        "wait=99999",
+        "limit=0",
+        "limit=201",
+        "cursor=xyz",
+        "colour=red",
+        "as_of=0:1",
+        "limit=1&limit=2",
+    ] {
+        let refused = platform.client.get(&format!("/orders?{wrong}")).await;
+        assert_eq!((refused.status.as_u16(), refused.code()), (400, "malformed"), "{wrong}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_page_through_every_row_once_newest_first_and_filter() {
+    let platform = Platform::up().await;
+    let mut placed = Vec::new();
+    for number in 0..7 {
+        let mut body = order("gentleman");
+        body["channel"] = json!(if number % 2 == 0 { "web" } else { "phone" });
+        placed.push(platform.client.place(&body).await);
+    }
+    placed.reverse();
+    let mut seen = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = platform.client.get(&format!("/customers/gentleman/orders?limit=3{cursor}")).await;
+        let items = page.body["items"].as_array().cloned().expect("rows");
+        seen.extend(items.iter().filter_map(|row| row["order_id"].as_str()).map(ToOwned::to_owned));
+        let Some(next) = page.body["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(seen, placed);
+    let phone = platform.client.get("/orders?channel=phone").await;
+    assert_eq!(phone.body["items"].as_array().map(Vec::len), Some(3));
+    assert_eq!(platform.client.get("/orders?status=canceled").await.body["items"], json!([]));
+    assert_eq!(
+        platform.client.get("/customers/gentle/orders").await.body["items"],
+        json!([]),
+        "a prefix is nobody"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_that_are_rebuilt_from_the_log_are_equal_to_the_byte() {
+    let mut platform = Platform::up().await;
+    for number in 0..12 {
+        let id = platform.client.place(&order(&format!("customer-{number}"))).await;
+        platform.client.until_status(&id, "out_for_delivery").await;
+        let act = if number % 3 == 0 { "cancel" } else { "delivery/complete" };
+        let done = platform.client.post(&format!("/orders/{id}/{act}"), &json!({})).await;
+        platform.client.order_after(&id, done.header("log-position")).await;
+    }
+    platform.stop().await;
+    let data = platform.data.path().display().to_string();
+    let run = |arguments: &[&str]| {
+        let output = Command::new(binary("twelve"))
+            .args(arguments)
+            .args(["--data", &data, "--nats", platform.server.url()])
+            .output();
+        output.expect("twelve runs")
+    };
+    let rebuilt = run(&["views", "rebuild"]);
+    assert!(rebuilt.status.success(), "{}", String::from_utf8_lossy(&rebuilt.stderr));
+    assert!(String::from_utf8_lossy(&rebuilt.stdout).contains("generation 2"));
+    let views = platform.data.path().join("views");
+    {
+        let (old, new) = (
+            Store::open_generation(&views, 1).expect("old"),
+            Store::open_generation(&views, 2).expect("new"),
+        );
+        assert!(new.contents().count() > 12 * 6, "it has rows");
+        assert_eq!(rebuild::compare(&old, &new).expect("comparable"), 0);
+    }
+    assert_eq!(store::current(&views).expect("a number"), Some(2));
+    platform.start().await;
+    let rows = platform.client.get("/orders?limit=200").await;
+    assert_eq!(rows.header("view-generation"), "2");
+    assert_eq!(rows.body["items"].as_array().map(Vec::len), Some(12));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_of_another_log_are_set_aside_and_built_anew() {
+    let first = Platform::up().await;
+    first.client.place(&order("gentleman")).await;
+    let mut second = Platform::up().await;
+    second.client.place(&order("somebody else")).await;
+    second.stop().await;
+    let views = second.data.path().join("views");
+    std::fs::remove_dir_all(&views).expect("removed");
+    let mut first = first;
+    first.stop().await;
+    let copied = Command::new("cp").arg("-r").arg(first.data.path().join("views")).arg(&views).status();
+    assert!(copied.expect("cp runs").success());
+    second.start().await;
+    let orders = second.client.get("/orders").await;
+    let customers: Vec<&Value> =
+        orders.body["items"].as_array().expect("rows").iter().map(|row| &row["customer"]["id"]).collect();
+    assert_eq!(customers, [&json!("somebody else")]);
+    assert_eq!(orders.header("view-generation"), "2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_does_not_read_stops_the_views_there_and_is_never_skipped() {
+    let platform = Platform::up().await;
+    let id = platform.client.place(&order("gentleman")).await;
+    platform.client.until_status(&id, "out_for_delivery").await;
+    let jetstream =
+        async_nats::jetstream::new(async_nats::connect(platform.server.url()).await.expect("a server"));
+    let stranger = domain::OrderId::from_key("test", "stranger");
+    let subject = format!("orders.{}.{stranger}", stranger.partition(4));
+    jetstream.publish(subject, "no event at all".into()).await.expect("sent").await.expect("stored");
+    let looking = async {
+        loop {
+            let view = platform.client.get("/views/orders").await;
+            if let Some(why) = view.body["stopped"].as_str() {
+                return why.to_owned();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    let why = tokio::time::timeout(twelve_tests::LIMIT, looking).await.expect("it says so");
+    assert!(why.contains("Event-Type") || why.contains("Schema-Version"), "{why}");
+    assert_eq!(platform.client.get("/readyz").await.status, 503);
+    let placed = platform.client.post("/orders", &order("gentleman")).await;
+    assert_eq!(placed.status, 201, "commands go on");
+}

@@ -118,7 +118,12 @@ impl Client {
     /// An order's row, once the views have seen `position`.
     pub async fn order_after(&self, order_id: &str, position: &str) -> Value {
         let order = self.get(&format!("/orders/{order_id}?after={position}&wait=10000")).await;
-        assert_eq!(order.status, 200, "{position} {order:?} {:#}", self.get(&format!("/orders/{order_id}/events")).await.body);
+        assert_eq!(
+            order.status,
+            200,
+            "{position} {order:?} {:#}",
+            self.get(&format!("/orders/{order_id}/events")).await.body
+        );
         order.body
     }
 
@@ -135,10 +140,10 @@ impl Client {
             }
             panic!("the live stream of {order_id} ended before {what}");
         };
-        match timeout(LIMIT, waiting).await {
-            Ok(row) => row,
-            Err(_) => panic!("{order_id} is not {what} after {LIMIT:?}: {:#}", self.get(&path).await.body),
+        if let Ok(row) = timeout(LIMIT, waiting).await {
+            return row;
         }
+        panic!("{order_id} is not {what} after {LIMIT:?}: {:#}", self.get(&path).await.body)
     }
 
     pub async fn until_status(&self, order_id: &str, status: &str) -> Value {

@@ -1,8 +1,9 @@
 //! What tests stand on: a nats-server and processes of ours, all real, and a client that waits for facts, not for time.
 
+pub mod client;
 pub mod processes;
 pub mod server;
-pub mod client;
+pub mod tools;
 
 pub use client::Client;
 pub use processes::{Process, binary};
@@ -45,7 +46,8 @@ impl Platform {
         let data = tempfile::tempdir().expect("a temporary folder");
         let listen = format!("127.0.0.1:{}", free_port());
         let client = Client::new(&format!("http://{listen}"));
-        let mut arguments: Vec<String> = ["up", "--listen", &listen, "--nats", server.url()].map(Into::into).into();
+        let mut arguments: Vec<String> =
+            ["up", "--listen", &listen, "--nats", server.url()].map(Into::into).into();
         arguments.extend(["--durability", "fsync", "--data"].map(Into::into));
         arguments.push(data.path().display().to_string());
         arguments.extend(more.iter().map(ToString::to_string));

@@ -58,7 +58,9 @@ fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
 
 fn if_match(value: &HeaderValue) -> Result<Position, Problem> {
     let text = value.to_str().unwrap_or_default();
-    text.trim_matches('"').parse().map_err(|_| Problem::malformed("If-Match takes an order's ETag, as a query gave it"))
+    text.trim_matches('"')
+        .parse()
+        .map_err(|_| Problem::malformed("If-Match takes an order's ETag, as a query gave it"))
 }
 
 fn wait(headers: &HeaderMap) -> Option<u64> {
@@ -188,7 +190,9 @@ pub(super) fn failed(order_id: OrderId, error: &ExecuteError) -> Problem {
             tracing::warn!(%order_id, error = %nats::causes(error), "the log is not available");
             Problem::unavailable(
                 "log_unavailable",
-                format!("the log did not take the command for order {order_id}; the same call with the same Idempotency-Key is safe to repeat"),
+                format!(
+                    "the log did not take the command for order {order_id}; the same call with the same Idempotency-Key is safe to repeat"
+                ),
                 RETRY_AFTER_S,
             )
         }

@@ -58,7 +58,8 @@ async fn first_answer(app: &App, given: &Given, intent: &Intent) -> Result<Optio
     if given.key.is_none() {
         return Ok(None);
     }
-    let story = app.executor.story(intent.order_id).await.map_err(|error| failed(intent.order_id, &error.into()))?;
+    let story =
+        app.executor.story(intent.order_id).await.map_err(|error| failed(intent.order_id, &error.into()))?;
     if story.iter().any(|stored| matches!(stored.recorded.event, Event::OrderPlaced(_))) {
         let executed = app.executor.execute(intent.clone()).await;
         return executed.map(Some).map_err(|error| failed(intent.order_id, &error));

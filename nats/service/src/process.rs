@@ -42,7 +42,13 @@ pub struct ProcessSettings {
     #[arg(long, env = "TWELVE_CONFIG", value_name = "FILE", global = true)]
     pub config: Option<std::path::PathBuf>,
     /// What to log: a level, or per module (`info,nats=debug`)
-    #[arg(long, env = "TWELVE_LOG", value_name = "FILTER", default_value = "info,async_nats=warn", global = true)]
+    #[arg(
+        long,
+        env = "TWELVE_LOG",
+        value_name = "FILTER",
+        default_value = "info,async_nats=warn",
+        global = true
+    )]
     pub log: String,
     /// How to write log lines
     #[arg(long, env = "TWELVE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
@@ -53,7 +59,9 @@ impl ProcessSettings {
     /// Sends log lines to standard error, as set.
     pub fn start_tracing(&self) -> anyhow::Result<()> {
         let filter = EnvFilter::try_new(&self.log).with_context(|| format!("--log {:?}", self.log))?;
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal())
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr);
         match self.log_format {
             LogFormat::Text => builder.try_init(),

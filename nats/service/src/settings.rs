@@ -87,7 +87,8 @@ fn config_path(arguments: &[OsString]) -> Option<PathBuf> {
 fn with_file(mut command: Command, text: &str) -> anyhow::Result<Command> {
     let table: toml::Table = text.parse()?;
     for (key, value) in table {
-        let text = plain(&value).with_context(|| format!("setting {key}: give a text, a number or a list"))?;
+        let text =
+            plain(&value).with_context(|| format!("setting {key}: give a text, a number or a list"))?;
         let id = key.replace('-', "_");
         let (changed, known) = with_default(command, &id, &text);
         anyhow::ensure!(known, "there is no setting called {key:?}; --help lists them");
@@ -122,15 +123,15 @@ fn plain(value: &toml::Value) -> anyhow::Result<String> {
         toml::Value::Integer(number) => number.to_string(),
         toml::Value::Float(number) => number.to_string(),
         toml::Value::Boolean(truth) => truth.to_string(),
-        toml::Value::Array(items) => {
-            items.iter().map(plain).collect::<anyhow::Result<Vec<_>>>()?.join(",")
-        }
+        toml::Value::Array(items) => items.iter().map(plain).collect::<anyhow::Result<Vec<_>>>()?.join(","),
         toml::Value::Datetime(_) | toml::Value::Table(_) => anyhow::bail!("not a plain value"),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::{CommandFactory, FromArgMatches};
+
     use super::*;
 
     #[derive(Parser, Debug)]

@@ -1,11 +1,8 @@
 //! `orders`: one order, whole, with its timeline.
 
 use domain::{
-    Context, Event, Money, OrderId, OrderState, Position, Status, Timestamp,
-    coupon::Coupon,
-    delivery::Delivery,
-    event::OrderPlaced,
-    payment::Payment,
+    Context, Event, Money, OrderId, OrderState, Position, Status, Timestamp, coupon::Coupon,
+    delivery::Delivery, event::OrderPlaced, payment::Payment,
 };
 use nats::Stored;
 use serde::{Deserialize, Serialize};

@@ -18,8 +18,8 @@ fn describe(app: &App, name: &str) -> Option<Value> {
 
 pub(super) async fn list(State(app): State<App>, read: Read) -> Result<Response, Problem> {
     read.finish()?;
-    let items = app.flows.names().filter_map(|name| describe(&app, name)).collect();
-    Ok(read.answer_page(&app, items, None))
+    let items: Vec<Value> = app.flows.names().filter_map(|name| describe(&app, name)).collect();
+    Ok(read.answer_page(&app, &items, None))
 }
 
 pub(super) async fn one(

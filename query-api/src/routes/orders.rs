@@ -4,7 +4,12 @@ use axum::{
     extract::{Path, State},
     response::Response,
 };
-use projector::view::{View, mypage::MyPage, order_key, orders::Orders};
+use projector::view::{
+    View,
+    mypage::MyPage,
+    order_key,
+    orders::{Orders, Row},
+};
 use serde_json::{Value, json};
 use service::Problem;
 
@@ -19,7 +24,7 @@ pub(super) async fn one(
     let order_id = order_id(&id)?;
     read.finish()?;
     let row = app.views.row::<Orders>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
-    let row = row.filter(|row| row.is_visible()).ok_or_else(Problem::order_not_found)?;
+    let row = row.filter(Row::is_visible).ok_or_else(Problem::order_not_found)?;
     let etag = row.position().map(|position| position.to_string());
     Ok(read.answer(&app, &Orders::show(&row), etag))
 }
@@ -28,7 +33,8 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
     let paging = read.paging()?;
     let (flow, status, channel) = (read.take("flow"), read.take("status"), read.take("channel"));
     read.finish()?;
-    let fits = |wanted: &Option<String>, is: Option<&str>| wanted.as_deref().is_none_or(|wanted| is == Some(wanted));
+    let fits =
+        |wanted: &Option<String>, is: Option<&str>| wanted.as_deref().is_none_or(|wanted| is == Some(wanted));
     let page = app.views.list::<Orders>(&[], paging.after.as_deref(), paging.limit, |row| {
         row.is_visible()
             && fits(&flow, row.flow())
@@ -36,7 +42,7 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
             && fits(&status, Some(row.state.status().as_str()))
     });
     let page = page.map_err(|error| store_failed(&error))?;
-    Ok(read.answer_page(&app, page.rows.iter().map(Orders::show).collect(), page.next.as_deref()))
+    Ok(read.answer_page(&app, &page.rows.iter().map(Orders::show).collect::<Vec<_>>(), page.next.as_deref()))
 }
 
 pub(super) async fn of_customer(
@@ -49,7 +55,7 @@ pub(super) async fn of_customer(
     let prefix = MyPage::places_of(&customer_id);
     let page = app.views.list::<MyPage>(&prefix, paging.after.as_deref(), paging.limit, |_| true);
     let page = page.map_err(|error| store_failed(&error))?;
-    Ok(read.answer_page(&app, page.rows.iter().map(MyPage::show).collect(), page.next.as_deref()))
+    Ok(read.answer_page(&app, &page.rows.iter().map(MyPage::show).collect::<Vec<_>>(), page.next.as_deref()))
 }
 
 /// The raw events, from the log itself.
@@ -84,5 +90,5 @@ pub(super) async fn events(
             })
         })
         .collect();
-    Ok(read.answer_page(&app, items, None))
+    Ok(read.answer_page(&app, &items, None))
 }

@@ -13,9 +13,9 @@ pub(super) async fn list<V: View>(State(app): State<App>, mut read: Read) -> Res
     read.finish()?;
     if let Some(id) = order {
         let row = app.views.show::<V>(order_id(&id)?).map_err(|error| store_failed(&error))?;
-        return Ok(read.answer_page(&app, row.into_iter().collect(), None));
+        return Ok(read.answer_page(&app, row.as_slice(), None));
     }
     let page = app.views.list::<V>(&[], paging.after.as_deref(), paging.limit, |_| true);
     let page = page.map_err(|error| store_failed(&error))?;
-    Ok(read.answer_page(&app, page.rows.iter().map(V::show).collect(), page.next.as_deref()))
+    Ok(read.answer_page(&app, &page.rows.iter().map(V::show).collect::<Vec<_>>(), page.next.as_deref()))
 }

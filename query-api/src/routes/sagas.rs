@@ -29,5 +29,5 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
             && parked.is_none_or(|wanted| row.is_parked() == wanted)
     });
     let page = page.map_err(|error| store_failed(&error))?;
-    Ok(read.answer_page(&app, page.rows.iter().map(Sagas::show).collect(), page.next.as_deref()))
+    Ok(read.answer_page(&app, &page.rows.iter().map(Sagas::show).collect::<Vec<_>>(), page.next.as_deref()))
 }

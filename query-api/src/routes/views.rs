@@ -40,7 +40,7 @@ pub(super) async fn list(State(app): State<App>, read: Read) -> Result<Response,
     for name in NAMES {
         items.push(describe(&app, name).await?);
     }
-    Ok(read.answer_page(&app, items, None))
+    Ok(read.answer_page(&app, &items, None))
 }
 
 pub(super) async fn one(

@@ -1,0 +1,230 @@
+//! The rules, as given / when / then.
+
+use domain::{
+    Command, CommandId, Event, EventId, Flow, FlowRef, Flows, Money, OrderId, OrderState, Position, Recorded,
+    Refusal, Timestamp,
+    coupon::CouponCommand,
+    delivery::DeliveryCommand,
+    event::{
+        CouponCanceled, CouponIssued, DeliveryCanceled, DeliveryCompleted, DeliveryRequested,
+        DeliveryStarted, OrderCancelRequested, OrderCanceled, OrderExpired, OrderPlaced, PaymentApproved,
+        PaymentCanceled, PaymentDeclined, PaymentRequested, SagaParked,
+    },
+    order::{Address, Channel, Customer, OrderCommand},
+    payment::PaymentCommand,
+    saga,
+};
+
+struct Story {
+    flow: Flow,
+    reference: FlowRef,
+    events: Vec<Event>,
+}
+
+fn given(events: impl IntoIterator<Item = Event>) -> Story {
+    let flows = Flows::shipped().unwrap();
+    let (reference, flow) = flows.newest("marketplace").unwrap();
+    Story { flow: (**flow).clone(), reference: reference.clone(), events: events.into_iter().collect() }
+}
+
+impl Story {
+    fn state(&self) -> OrderState {
+        let recorded: Vec<Recorded> =
+            (1..).zip(&self.events).map(|(sequence, event)| record(sequence, event)).collect();
+        OrderState::replay(&recorded)
+    }
+
+    fn when(&self, command: &Command) -> Result<Option<Event>, Refusal> {
+        self.state().decide(&self.flow, command)
+    }
+
+    /// The name of the step that the order takes next by itself.
+    fn next(&self) -> Option<&'static str> {
+        saga::react(&self.flow, &self.state()).map(|step| step.command.name())
+    }
+}
+
+fn record(sequence: u64, event: &Event) -> Recorded {
+    let cause = EventId(uuid::Uuid::from_u128(u128::from(sequence)));
+    Recorded {
+        order_id: OrderId::from_key("test", "order"),
+        position: Position { partition: 0, sequence },
+        event_id: cause,
+        time: Timestamp::UNIX_EPOCH,
+        command_id: CommandId::from_step(cause, "test"),
+        fingerprint: None,
+        event: event.clone(),
+    }
+}
+
+fn won(amount: i64) -> Money {
+    Money { amount, currency: "KRW".parse().unwrap() }
+}
+
+fn address() -> Address {
+    Address { line: "England".into(), region: None }
+}
+
+fn reference() -> FlowRef {
+    given([]).reference
+}
+
+fn requested() -> Event {
+    let customer_id = "gentleman".to_owned();
+    PaymentRequested { flow: reference(), customer_id, amount: won(900), method: "card".into() }.into()
+}
+
+fn approved() -> Event {
+    PaymentApproved { amount: won(900), reference: "r".into() }.into()
+}
+
+fn placed() -> Event {
+    let customer = Customer { id: "gentleman".into(), name: "홍길동".into(), phone: None, email: None };
+    let (total, address) = (won(900), address());
+    let (channel, lines) = (Channel::Phone, Vec::new());
+    OrderPlaced {
+        flow: reference(),
+        channel,
+        customer,
+        store_id: None,
+        lines,
+        total,
+        address,
+        delivery_type: None,
+    }
+    .into()
+}
+
+fn issued() -> Event {
+    CouponIssued { coupon_id: "COUPON1".into(), kind: "DISCOUNT".into() }.into()
+}
+
+fn paid() -> Vec<Event> {
+    vec![requested(), approved(), placed()]
+}
+
+fn under_way() -> Vec<Event> {
+    [paid(), vec![DeliveryRequested { address: address() }.into(), issued(), DeliveryStarted {}.into()]]
+        .concat()
+}
+
+fn and(mut story: Vec<Event>, event: impl Into<Event>) -> Vec<Event> {
+    story.push(event.into());
+    story
+}
+
+fn cancel_requested() -> Event {
+    OrderCancelRequested { reason: None }.into()
+}
+
+const START: Command = Command::Delivery(DeliveryCommand::Start);
+const COMPLETE: Command = Command::Delivery(DeliveryCommand::Complete);
+const CANCEL: Command = Command::Ordering(OrderCommand::RequestCancel { reason: None });
+
+#[test]
+fn a_paid_order_asks_for_delivery_then_coupon_then_leaves_and_then_waits_for_a_person() {
+    assert_eq!(given(paid()).next(), Some("request_delivery"));
+    let requested = and(paid(), DeliveryRequested { address: address() });
+    assert_eq!(given(requested.clone()).next(), Some("issue_coupon"));
+    assert_eq!(given(and(requested, issued())).next(), Some("start_delivery"));
+    assert_eq!(given(under_way()).next(), None);
+    assert_eq!(given(and(under_way(), DeliveryCompleted {})).next(), None);
+}
+
+#[test]
+fn no_delivery_starts_without_its_coupon() {
+    assert_eq!(
+        given(and(paid(), DeliveryRequested { address: address() })).when(&START),
+        Err(Refusal::CouponRequired)
+    );
+    assert_eq!(given(paid()).when(&START), Err(Refusal::CouponRequired));
+}
+
+#[test]
+fn no_delivery_is_canceled_while_its_coupon_is_valid() {
+    let story = given(and(under_way(), cancel_requested()));
+    assert_eq!(story.when(&Command::Delivery(DeliveryCommand::Cancel)), Err(Refusal::CouponStillValid));
+}
+
+#[test]
+fn a_cancel_request_halts_the_delivery_where_it_is() {
+    assert_eq!(given(and(under_way(), cancel_requested())).when(&COMPLETE), Err(Refusal::CancelRequested));
+    let before_delivery = and(paid(), cancel_requested());
+    let request = Command::Delivery(DeliveryCommand::Request { address: address() });
+    assert_eq!(given(before_delivery).when(&request), Err(Refusal::CancelRequested));
+}
+
+#[test]
+fn an_order_that_was_delivered_is_not_canceled() {
+    assert_eq!(given(and(under_way(), DeliveryCompleted {})).when(&CANCEL), Err(Refusal::AlreadyDelivered));
+}
+
+#[test]
+fn what_was_done_is_undone_in_the_flows_order_and_the_order_is_canceled_last() {
+    let mut story = and(under_way(), cancel_requested());
+    for (step, event) in [
+        ("cancel_coupon", Event::from(CouponCanceled { coupon_id: "COUPON1".into() })),
+        ("cancel_delivery", DeliveryCanceled {}.into()),
+        ("return_payment", PaymentCanceled { returned: won(900) }.into()),
+        ("cancel_order", OrderCanceled {}.into()),
+    ] {
+        assert_eq!(given(story.clone()).next(), Some(step));
+        story.push(event);
+    }
+    assert_eq!(given(story).next(), None);
+}
+
+#[test]
+fn an_order_canceled_before_anything_happened_only_returns_its_payment() {
+    let story = and(paid(), cancel_requested());
+    assert_eq!(given(story.clone()).next(), Some("return_payment"));
+    assert_eq!(given(and(story, PaymentCanceled { returned: won(900) })).next(), Some("cancel_order"));
+}
+
+#[test]
+fn a_repetition_is_no_error_and_records_nothing() {
+    assert_eq!(given(under_way()).when(&START), Ok(None));
+    assert_eq!(given(and(under_way(), DeliveryCompleted {})).when(&COMPLETE), Ok(None));
+    assert_eq!(given(and(under_way(), cancel_requested())).when(&CANCEL), Ok(None));
+    let issue = CouponCommand::Issue { coupon_id: "COUPON1".into(), kind: "DISCOUNT".into() };
+    assert_eq!(given(under_way()).when(&Command::Marketing(issue)), Ok(None));
+}
+
+#[test]
+fn a_declined_payment_ends_the_story_before_there_is_an_order() {
+    let story = given([requested(), PaymentDeclined { reason: "no".into() }.into()]);
+    assert_eq!(story.next(), None);
+    assert!(!story.state().is_visible());
+    assert_eq!(story.when(&CANCEL), Err(Refusal::OrderNotFound));
+    assert_eq!(story.when(&COMPLETE), Err(Refusal::OrderNotFound));
+}
+
+#[test]
+fn an_open_payment_is_given_up_after_its_time_and_goes_back() {
+    for story in [vec![requested()], vec![requested(), approved()]] {
+        let state = given(story.clone()).state();
+        let step = saga::react(&given([]).flow, &state).unwrap();
+        assert_eq!(step.command.name(), "expire_order");
+        assert_eq!(step.not_before, Some("1970-01-01T00:00:30Z".parse().unwrap()));
+        let expired = and(story, OrderExpired { reason: "late".into() });
+        assert_eq!(given(expired.clone()).next(), Some("return_payment"));
+        let approve = Command::Payment(PaymentCommand::Approve { reference: "r".into() });
+        assert_eq!(given(expired.clone()).when(&approve), Err(Refusal::OrderExpired));
+        assert_eq!(given(and(expired, PaymentCanceled { returned: won(0) })).next(), None);
+    }
+}
+
+#[test]
+fn a_parked_order_waits_for_an_operator_but_can_still_be_canceled() {
+    let parked = SagaParked { step: "issue_coupon".into(), code: "x".into(), detail: "y".into() };
+    let story = and(and(paid(), DeliveryRequested { address: address() }), parked);
+    assert_eq!(given(story.clone()).next(), None);
+    assert_eq!(given(and(story, cancel_requested())).next(), Some("cancel_delivery"));
+}
+
+#[test]
+fn a_step_has_the_same_id_however_often_it_is_derived_and_another_in_another_story() {
+    let step = |story: Vec<Event>| saga::react(&given([]).flow, &given(story).state()).unwrap().command_id;
+    assert_eq!(step(paid()), step(paid()));
+    assert_ne!(step(paid()), step(and(paid(), cancel_requested())));
+}

@@ -1,0 +1,48 @@
+//! Tools that are not ours.
+
+use std::{path::PathBuf, process::Command, sync::OnceLock};
+
+use crate::workspace;
+
+const NATSCLI: &str = "github.com/nats-io/natscli";
+const NATSCLI_VERSION: &str = "v0.4.0";
+
+/// The real `nats` CLI: from PATH, from `.tools`, or built there if Go is here. `None`, said aloud, if there is no way.
+pub fn nats_cli() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(find_nats_cli).clone()
+}
+
+fn find_nats_cli() -> Option<PathBuf> {
+    let installed = workspace().join(".tools").join("bin").join("nats");
+    for candidate in [PathBuf::from("nats"), installed.clone()] {
+        if Command::new(&candidate).arg("--version").output().is_ok_and(|output| output.status.success()) {
+            return Some(candidate);
+        }
+    }
+    match build(&installed) {
+        Ok(()) => Some(installed),
+        Err(why) => {
+            eprintln!("SKIPPED: there is no nats CLI, and none could be built with Go: {why}");
+            None
+        }
+    }
+}
+
+/// Builds the CLI within its own module, as `go install` would, without asking for the list of its versions.
+fn build(target: &std::path::Path) -> Result<(), String> {
+    let module = format!("{NATSCLI}@{NATSCLI_VERSION}");
+    let download = Command::new("go").args(["mod", "download", "-json", &module]).output();
+    let output = download.map_err(|error| error.to_string())?;
+    let module: serde_json::Value =
+        serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
+    let folder = module["Dir"].as_str().ok_or("the module was not downloaded")?;
+    let built = Command::new("go")
+        .args(["build", "-mod=mod", "-o"])
+        .arg(target)
+        .arg("./nats")
+        .current_dir(folder)
+        .output()
+        .map_err(|error| error.to_string())?;
+    if built.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&built.stderr).into_owned()) }
+}
