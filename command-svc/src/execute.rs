@@ -6,14 +6,16 @@ use domain::{
     Command, CommandId, EventId, FlowRef, Flows, OrderId, OrderState, Refusal, order::OrderCommand,
     payment::PaymentCommand,
 };
-use nats::{AppendError, EventLog, LoadError, NewEvent, Stored};
+use nats::{AppendError, EventLog, LoadError, NewEvent, Stored, log::Appended};
 use tokio::sync::Mutex;
 use tracing::Instrument;
+
+use crate::story::{Recent, Story};
 
 /// Times a command is decided afresh because another event came first.
 const ATTEMPTS_MAX: u32 = 16;
 /// Locks that serialise one order's commands in this process; orders share them by their id.
-const LOCKS: usize = 4_096;
+const TURNS: usize = 4_096;
 
 /// A command on one order, and where it comes from.
 #[derive(Clone, Debug)]
@@ -56,18 +58,28 @@ pub enum ExecuteError {
     Contended,
 }
 
+/// What trying a command on a story led to.
+enum Attempt {
+    Done(Executed),
+    /// Nothing is to be appended, if the story is all there is.
+    Denied(Result<Executed, ExecuteError>),
+    /// The story goes on, at least up to this sequence.
+    Conflict(u64),
+}
+
 /// Decides commands on the log.
 #[derive(Clone)]
 pub struct Executor {
     log: EventLog,
     flows: Arc<Flows>,
-    locks: Arc<Vec<Mutex<()>>>,
+    turns: Arc<Vec<Mutex<()>>>,
+    recent: Arc<Recent>,
 }
 
 impl Executor {
     pub fn new(log: EventLog, flows: Arc<Flows>) -> Self {
-        let locks = std::iter::repeat_with(Mutex::default).take(LOCKS).collect();
-        Self { log, flows, locks: Arc::new(locks) }
+        let turns = std::iter::repeat_with(Mutex::default).take(TURNS).collect();
+        Self { log, flows, turns: Arc::new(turns), recent: Arc::default() }
     }
 
     pub const fn log(&self) -> &EventLog {
@@ -78,15 +90,27 @@ impl Executor {
         &self.flows
     }
 
-    /// An order's story.
-    pub async fn story(&self, order_id: OrderId) -> Result<Vec<Stored>, LoadError> {
-        self.log.load(order_id, 0).await
+    /// An order's story up to at least `at_least`, from memory if it is there.
+    pub async fn story(&self, order_id: OrderId, at_least: u64) -> Result<Arc<Story>, LoadError> {
+        match self.recent.get(order_id) {
+            Some(story) if story.sequence() >= at_least => Ok(story),
+            Some(_) | None => self.read(order_id, at_least).await,
+        }
+    }
+
+    /// An order's story as the log has it now.
+    pub async fn read(&self, order_id: OrderId, at_least: u64) -> Result<Arc<Story>, LoadError> {
+        let story = Arc::new(Story::new(self.log.load(order_id, at_least).await?));
+        self.recent.put(order_id, &story);
+        Ok(story)
     }
 
     /// Executes a command once, however often it is sent.
     pub async fn execute(&self, intent: Intent) -> Result<Executed, ExecuteError> {
         let (name, context) = (intent.command.name(), intent.command.context().as_str());
-        let span = tracing::info_span!("command", order_id = %intent.order_id, context, command = name);
+        let trace = intent.trace_parent.as_deref().and_then(|parent| parent.get(3..35));
+        let span =
+            tracing::info_span!("command", order_id = %intent.order_id, context, command = name, trace);
         let executed = self.execute_in_turn(&intent).instrument(span.clone()).await;
         let outcome = match &executed {
             Ok(Executed { replayed: true, .. }) => "replayed",
@@ -102,55 +126,70 @@ impl Executor {
     }
 
     async fn execute_in_turn(&self, intent: &Intent) -> Result<Executed, ExecuteError> {
-        let (_, low) = intent.order_id.0.as_u64_pair();
-        let lock = usize::try_from(low % LOCKS as u64).unwrap_or_default();
-        let _turn = self.locks[lock].lock().await;
-        let mut at_least = 0;
+        let order_id = intent.order_id;
+        let (_, low) = order_id.0.as_u64_pair();
+        let turn = usize::try_from(low % TURNS as u64).unwrap_or_default();
+        let _turn = self.turns[turn].lock().await;
+        // A remembered story is good enough to decide on, and not to deny on. So is the empty one, for a first command.
+        let (mut story, mut is_whole) = match self.recent.get(order_id) {
+            Some(story) => (story, false),
+            None if names_flow(&intent.command).is_some() => (Arc::default(), false),
+            None => (self.read(order_id, 0).await?, true),
+        };
         for _ in 0..ATTEMPTS_MAX {
-            let story = self.log.load(intent.order_id, at_least).await?;
-            if let Some(repeat) = find_repeat(intent, &story)? {
-                return Ok(repeat);
-            }
-            let state = OrderState::replay(story.iter().map(|stored| &stored.recorded));
-            let sequence = state.sequence();
-            if let Some(expected) = intent.expected
-                && expected != sequence
-            {
-                if expected > sequence && at_least < expected && self.log.reads_may_be_stale() {
-                    at_least = expected;
-                    continue;
-                }
-                return Err(ExecuteError::Moved);
-            }
-            let event = match self.decide(&state, &intent.command) {
-                Ok(Some(event)) => event,
-                denied => {
-                    at_least = self.newest(intent.order_id, sequence).await?;
-                    if at_least > sequence {
-                        continue;
-                    }
-                    denied?;
-                    return Ok(Executed { event: None, replayed: false, state });
-                }
+            let at_least = match self.attempt(intent, &story).await? {
+                Attempt::Done(executed) => return Ok(executed),
+                Attempt::Denied(_) if !is_whole => story.sequence(),
+                Attempt::Denied(denial) => match self.newest(order_id, story.sequence()).await? {
+                    newest if newest == story.sequence() => return denial,
+                    newest => newest,
+                },
+                Attempt::Conflict(last) => last,
             };
-            let new = NewEvent {
-                event,
-                command_id: intent.command_id,
-                causation_id: intent.causation_id,
-                time: nats::now(),
-                fingerprint: intent.fingerprint.clone(),
-                trace_parent: intent.trace_parent.clone(),
-            };
-            match self.log.append(intent.order_id, sequence, &new).await {
-                Ok(stored) => {
-                    let state = state.evolve(&stored.recorded);
-                    return Ok(Executed { event: Some(stored), replayed: false, state });
-                }
-                Err(AppendError::Conflict { last }) => at_least = last.unwrap_or(sequence),
-                Err(error) => return Err(ExecuteError::Append(error)),
-            }
+            (story, is_whole) = (self.read(order_id, at_least).await?, true);
         }
         Err(ExecuteError::Contended)
+    }
+
+    async fn attempt(&self, intent: &Intent, story: &Arc<Story>) -> Result<Attempt, ExecuteError> {
+        if let Some(repeat) = find_repeat(intent, story)? {
+            return Ok(Attempt::Done(repeat));
+        }
+        let sequence = story.sequence();
+        if intent.expected.is_some_and(|expected| expected != sequence) {
+            return Ok(Attempt::Denied(Err(ExecuteError::Moved)));
+        }
+        let event = match self.decide(&story.state, &intent.command) {
+            Ok(Some(event)) => event,
+            Ok(None) => {
+                let state = story.state.clone();
+                return Ok(Attempt::Denied(Ok(Executed { event: None, replayed: false, state })));
+            }
+            Err(refusal) => return Ok(Attempt::Denied(Err(refusal.into()))),
+        };
+        let new = NewEvent {
+            event,
+            command_id: intent.command_id,
+            causation_id: intent.causation_id,
+            time: nats::now(),
+            fingerprint: intent.fingerprint.clone(),
+            trace_parent: intent.trace_parent.clone(),
+        };
+        let (stored, story) = match self.log.append(intent.order_id, sequence, &new).await {
+            Ok(Appended::New(stored)) => {
+                let story = Arc::new(story.with(stored.clone()));
+                self.recent.put(intent.order_id, &story);
+                (stored, story)
+            }
+            Ok(Appended::Found(stored)) => {
+                let story = self.read(intent.order_id, stored.recorded.position.sequence).await?;
+                (stored, story)
+            }
+            Err(AppendError::Conflict { last }) => return Ok(Attempt::Conflict(last.unwrap_or(sequence))),
+            Err(error) => return Err(ExecuteError::Append(error)),
+        };
+        let state = story.state_after(&stored.recorded);
+        Ok(Attempt::Done(Executed { event: Some(stored), replayed: false, state }))
     }
 
     /// How far the order's story really goes, when the one that was read ends at `sequence`.
@@ -184,16 +223,15 @@ fn names_flow(command: &Command) -> Option<&FlowRef> {
 }
 
 /// The event that this very command led to before, in the state as it was right after.
-fn find_repeat(intent: &Intent, story: &[Stored]) -> Result<Option<Executed>, Refusal> {
+fn find_repeat(intent: &Intent, story: &Story) -> Result<Option<Executed>, Refusal> {
     let context = intent.command.context();
-    let place = story.iter().position(|stored| {
+    let repeat = story.events.iter().find(|stored| {
         stored.recorded.command_id == intent.command_id && stored.recorded.event.context() == context
     });
-    let Some(place) = place else { return Ok(None) };
-    let stored = &story[place];
+    let Some(stored) = repeat else { return Ok(None) };
     if stored.recorded.fingerprint != intent.fingerprint {
         return Err(Refusal::IdempotencyKeyReused);
     }
-    let state = OrderState::replay(story[..=place].iter().map(|stored| &stored.recorded));
+    let state = story.state_after(&stored.recorded);
     Ok(Some(Executed { event: Some(stored.clone()), replayed: true, state }))
 }

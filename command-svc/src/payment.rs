@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::{
-    Command, CommandId, Event, Money, OrderState, Refusal,
+    Command, CommandId, Event, Money, Refusal,
     event::PaymentRequested,
     order::Order,
     payment::{Payment, PaymentCommand},
@@ -96,8 +96,8 @@ impl Payments {
         if requested.event.is_some() && !requested.replayed {
             return Ok(None);
         }
-        let story = self.executor.story(intent.order_id).await.map_err(ExecuteError::from)?;
-        let state = OrderState::replay(story.iter().map(|stored| &stored.recorded));
+        let story = self.executor.story(intent.order_id, 0).await.map_err(ExecuteError::from)?;
+        let state = &story.state;
         if state.order == Order::Expired {
             return Err(ExecuteError::Refused(Refusal::OrderExpired).into());
         }
@@ -107,15 +107,16 @@ impl Payments {
                 let decided = |stored: &Stored| {
                     matches!(stored.recorded.event, Event::PaymentApproved(_) | Event::PaymentDeclined(_))
                 };
-                Ok(story.into_iter().find(decided))
+                Ok(story.events.iter().find(|stored| decided(stored)).cloned())
             }
         }
     }
 
     /// Has the provider give back what it took, then records that.
     pub async fn give_back(&self, intent: Intent) -> Result<Executed, PaymentError> {
-        let story = self.executor.story(intent.order_id).await.map_err(ExecuteError::from)?;
-        let state = OrderState::replay(story.iter().map(|stored| &stored.recorded));
+        let at_least = intent.expected.unwrap_or_default();
+        let story = self.executor.story(intent.order_id, at_least).await.map_err(ExecuteError::from)?;
+        let state = story.state.clone();
         if intent.expected.is_some_and(|expected| expected != state.sequence()) {
             return Err(ExecuteError::Moved.into());
         }

@@ -213,10 +213,10 @@ impl Runner {
     }
 
     /// Load, react, send, again, until the order waits for a person or is at its end.
-    async fn advance(&self, order_id: OrderId, newest: u64, news: &Notify) -> Advanced {
+    async fn advance(&self, order_id: OrderId, mut newest: u64, news: &Notify) -> Advanced {
         let (mut tries, mut already) = (0, 0);
         loop {
-            match self.take_step(order_id, newest, news, &mut already).await {
+            match self.take_step(order_id, &mut newest, news, &mut already).await {
                 Taken::Nothing(sequence) => return Advanced::Settled(sequence),
                 Taken::One => tries = 0,
                 Taken::Superseded => return Advanced::Interrupted,
@@ -229,8 +229,14 @@ impl Runner {
         }
     }
 
-    async fn take_step(&self, order_id: OrderId, newest: u64, news: &Notify, already: &mut u32) -> Taken {
-        let (state, trace_parent) = match self.load(order_id, newest).await {
+    async fn take_step(
+        &self,
+        order_id: OrderId,
+        newest: &mut u64,
+        news: &Notify,
+        already: &mut u32,
+    ) -> Taken {
+        let (state, trace_parent) = match self.load(order_id, *newest).await {
             Ok(loaded) => loaded,
             Err(why) => return Taken::NotNow { step: "load", why },
         };
@@ -246,7 +252,8 @@ impl Runner {
         }
         let name = step.command.name();
         match self.send(order_id, &state, step, trace_parent).await {
-            Ok(Answer::Done(_) | Answer::Moved) => *already = 0,
+            // Either way the story goes on, beyond what was acted on.
+            Ok(Answer::Done(_) | Answer::Moved) => (*already, *newest) = (0, state.sequence() + 1),
             Ok(Answer::Already) if *already < ALREADY_MAX => *already += 1,
             Ok(Answer::Already) => self.park(order_id, &state, name, "already", "it is so already").await,
             Ok(Answer::Refused(why)) => {
@@ -259,9 +266,9 @@ impl Runner {
     }
 
     async fn load(&self, order_id: OrderId, newest: u64) -> Result<(OrderState, Option<String>), String> {
-        let story = self.executor.log().load(order_id, newest).await.map_err(|error| nats::causes(&error))?;
-        let trace_parent = story.last().and_then(|stored| stored.trace_parent.clone());
-        Ok((OrderState::replay(story.iter().map(|stored| &stored.recorded)), trace_parent))
+        let story = self.executor.story(order_id, newest).await.map_err(|error| nats::causes(&error))?;
+        let trace_parent = story.events.last().and_then(|stored| stored.trace_parent.clone());
+        Ok((story.state.clone(), trace_parent))
     }
 
     fn react(&self, state: &OrderState) -> Result<Option<Step>, &'static str> {
@@ -287,6 +294,7 @@ impl Runner {
             trace_parent,
         };
         let name = ask.command.name();
+        tracing::debug!(step = name, "sending");
         let _slot = self.sends.acquire().await;
         let started = Instant::now();
         let answer = self.calls.call(ask).await;

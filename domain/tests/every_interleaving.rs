@@ -1,5 +1,6 @@
 //! Every way an order of the marketplace can go: all interleavings of the customer's cancel, the delivery team, the
 //! provider's answers and the saga's steps, each repeated and each decided on the story as it is when it arrives.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use std::collections::BTreeSet;
 
@@ -88,9 +89,10 @@ impl Explorer {
             !matches!(command, Command::Ordering(OrderCommand::Place(_)))
                 || matches!(state.payment, Payment::Approved { .. })
         });
-        commands.extend(step.map(|step| match step.command {
-            Command::ReturnPayment => Command::Payment(PaymentCommand::Cancel { returned: won(900) }),
-            command => command,
+        commands.extend(step.map(|step| {
+            // What the payment context makes of it once the provider has answered.
+            let returned = Command::Payment(PaymentCommand::Cancel { returned: won(900) });
+            if step.command == Command::ReturnPayment { returned } else { step.command }
         }));
         for command in commands {
             if let Ok(Some(event)) = state.decide(&self.flow, &command) {

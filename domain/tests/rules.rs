@@ -1,4 +1,5 @@
 //! The rules, as given / when / then.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use domain::{
     Command, CommandId, Event, EventId, Flow, FlowRef, Flows, Money, OrderId, OrderState, Position, Recorded,

@@ -52,6 +52,24 @@ pub enum AppendError {
     Encoding(#[source] serde_json::Error),
 }
 
+/// How an event came to be in the log.
+#[derive(Clone, Debug)]
+pub enum Appended {
+    /// Right after the story that it was decided on.
+    New(Stored),
+    /// It was there already, from an earlier try; other events may be before it and after it.
+    Found(Stored),
+}
+
+impl Appended {
+    /// The event, however it came to be there.
+    pub fn into_stored(self) -> Stored {
+        match self {
+            Self::New(stored) | Self::Found(stored) => stored,
+        }
+    }
+}
+
 /// The log, as declared; clones share the connection.
 #[derive(Clone)]
 pub struct EventLog {
@@ -191,7 +209,7 @@ impl EventLog {
         order_id: OrderId,
         expected: u64,
         new: &NewEvent,
-    ) -> Result<Stored, AppendError> {
+    ) -> Result<Appended, AppendError> {
         let (headers, body) = codec::encode(new).map_err(AppendError::Encoding)?;
         let partition = order_id.partition(self.partitions);
         let subject = subject::order(partition, order_id);
@@ -206,7 +224,10 @@ impl EventLog {
                 .headers(headers.clone())
                 .expected_last_subject_sequence(expected);
             match self.publish(subject.clone(), message).await {
-                Ok(sequence) => return Ok(stored(order_id, Position { partition, sequence }, new, body)),
+                Ok(sequence) => {
+                    let position = Position { partition, sequence };
+                    return Ok(Appended::New(stored(order_id, position, new, body)));
+                }
                 Err(error) if is_conflict(&error) => {
                     metrics::counter!("twelve_append_conflicts_total").increment(1);
                     return self.settle(order_id, new, named_sequence(&error)).await;
@@ -232,14 +253,14 @@ impl EventLog {
         order_id: OrderId,
         new: &NewEvent,
         last: Option<u64>,
-    ) -> Result<Stored, AppendError> {
+    ) -> Result<Appended, AppendError> {
         let story = self
             .load(order_id, last.unwrap_or_default())
             .await
             .map_err(|error| AppendError::Unavailable(Box::new(error)))?;
         let event_id = new.event_id();
         match story.into_iter().find(|stored| stored.recorded.event_id == event_id) {
-            Some(stored) => Ok(stored),
+            Some(stored) => Ok(Appended::Found(stored)),
             None => Err(AppendError::Conflict { last }),
         }
     }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Rows of one view that stay in memory between commits.
-const ROWS_CACHED_MAX: usize = 20_000;
+const ROWS_CACHED_MAX: usize = 5_000;
 /// Changed rows after which a commit is due even if more events are waiting.
 pub const COMMIT_ROWS_MAX: usize = 20_000;
 
@@ -151,6 +151,8 @@ impl Projection {
         if sequence <= checkpoint.sequence {
             return Ok(None);
         }
+        let recorded = &stored.recorded;
+        tracing::debug!(order_id = %recorded.order_id, position = %recorded.position, event = recorded.event.type_name(), "folded");
         self.orders.note(&self.store, stored)?;
         for view in &mut self.views {
             view.note(&self.store, stored)?;

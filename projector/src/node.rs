@@ -31,6 +31,9 @@ const LIVE_EVENTS_MAX: usize = 4_096;
 /// Places of a list that one call looks at, so that a rare filter cannot keep a reader waiting.
 const SCAN_PLACES_MAX: usize = 5_000;
 
+/// The least time from one commit's beginning to the next one's, so that a stream of events shares commits.
+const COMMIT_DISTANCE: Duration = Duration::from_millis(2);
+
 /// A visible event, with the position of its partition.
 pub type LiveEvent = Arc<Visible>;
 
@@ -100,7 +103,13 @@ impl Views {
 
     /// Folds until the followers end. A failing store stops the folding, says so, and lets the process live.
     fn fold_all(&self, mut projection: Projection, mut batches: mpsc::Receiver<Batch>) {
+        let mut committed: Option<Instant> = None;
         while let Some(first) = batches.blocking_recv() {
+            // An event after a quiet moment is committed at once; in a stream of events, commits keep a distance.
+            if let Some(since) = committed.map(|committed| committed.elapsed()) {
+                std::thread::sleep(COMMIT_DISTANCE.saturating_sub(since));
+            }
+            committed = Some(Instant::now());
             if let Err(error) = self.fold_some(&mut projection, first, &mut batches) {
                 let why = nats::causes(&error);
                 tracing::error!(

@@ -87,12 +87,12 @@ async fn a_decision_on_an_old_story_is_refused_and_names_how_far_the_story_is() 
     let server = Server::start().await;
     let log = open(&server, 4).await.expect("a log");
     let id = OrderId::from_key("test", "1");
-    let first = log.append(id, 0, &requested(id, "first")).await.expect("stored");
+    let first = log.append(id, 0, &requested(id, "first")).await.expect("stored").into_stored();
     let conflict = log.append(id, 0, &requested(id, "second")).await.expect_err("a conflict");
     let AppendError::Conflict { last } = conflict else { panic!("{conflict}") };
     assert_eq!(last, Some(first.recorded.position.sequence));
-    let again =
-        log.append(id, 0, &requested(id, "first")).await.expect("its own event is found, not appended twice");
+    let again = log.append(id, 0, &requested(id, "first")).await;
+    let again = again.expect("its own event is found, not appended twice").into_stored();
     assert_eq!(again.recorded.position, first.recorded.position);
     assert_eq!(log.load(id, 0).await.expect("a story").len(), 1);
 }
@@ -110,8 +110,8 @@ async fn an_acknowledgement_that_was_lost_is_found_by_reading_the_order_back() {
     // Longer than the server may take: the client gives up waiting, and the message is stored all the same.
     tokio::time::sleep(nats::connection::SERVER_TIMEOUT + std::time::Duration::from_millis(500)).await;
     server.thaw();
-    let stored =
-        appending.await.expect("no panic").expect("stored, though the acknowledgement came too late");
+    let appended = appending.await.expect("no panic");
+    let stored = appended.expect("stored, though the acknowledgement came too late").into_stored();
     let story = log.load(id, 0).await.expect("a story");
     assert_eq!(story.len(), 1);
     assert_eq!(story[0].recorded.position, stored.recorded.position);
@@ -190,7 +190,8 @@ async fn an_event_that_was_acknowledged_is_in_the_story_at_once_however_many_wri
                         .expect("a story")
                         .last()
                         .map_or(0, |last| last.recorded.position.sequence);
-                    let stored = log.append(id, sequence, &requested(id, step)).await.expect("stored");
+                    let appended = log.append(id, sequence, &requested(id, step)).await.expect("stored");
+                    let stored = appended.into_stored();
                     let story = log.load(id, 0).await.expect("a story");
                     missing += u32::from(
                         story.last().map(|last| last.recorded.position) != Some(stored.recorded.position),

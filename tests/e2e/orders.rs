@@ -124,6 +124,7 @@ async fn twenty_repeats_at_once_make_exactly_one_order_and_all_get_its_answer() 
 async fn a_repeat_gets_the_first_answer_after_a_restart_too_and_another_body_is_refused() {
     let mut platform = Platform::up().await;
     let first = platform.client.post_with_key("/orders", "k-1", &order("gentleman")).await;
+    platform.client.order_after(&first.order_id(), first.header("log-position")).await;
     platform.client.until_status(&first.order_id(), "out_for_delivery").await;
     platform.stop().await;
     platform.start().await;

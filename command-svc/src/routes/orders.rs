@@ -58,9 +58,12 @@ async fn first_answer(app: &App, given: &Given, intent: &Intent) -> Result<Optio
     if given.key.is_none() {
         return Ok(None);
     }
-    let story =
-        app.executor.story(intent.order_id).await.map_err(|error| failed(intent.order_id, &error.into()))?;
-    if story.iter().any(|stored| matches!(stored.recorded.event, Event::OrderPlaced(_))) {
+    let story = app
+        .executor
+        .story(intent.order_id, 0)
+        .await
+        .map_err(|error| failed(intent.order_id, &error.into()))?;
+    if story.events.iter().any(|stored| matches!(stored.recorded.event, Event::OrderPlaced(_))) {
         let executed = app.executor.execute(intent.clone()).await;
         return executed.map(Some).map_err(|error| failed(intent.order_id, &error));
     }
@@ -126,10 +129,9 @@ async fn outcome(app: &App, order_id: OrderId, wait: Duration) -> Result<Option<
     let until = Instant::now() + wait;
     let mut pause = OUTCOME_POLL_MIN;
     loop {
-        let story = app.executor.story(order_id).await.map_err(|error| failed(order_id, &error.into()))?;
-        let state = OrderState::replay(story.iter().map(|stored| &stored.recorded));
-        if state.order == Order::Canceled {
-            return Ok(Some(state));
+        let story = app.executor.read(order_id, 0).await.map_err(|error| failed(order_id, &error.into()))?;
+        if story.state.order == Order::Canceled {
+            return Ok(Some(story.state.clone()));
         }
         if Instant::now() + pause > until {
             return Ok(None);
