@@ -17,7 +17,9 @@ pub(crate) struct Settings {
 
 #[derive(Subcommand, Clone, Debug)]
 enum Work {
-    /// Build the next generation from the whole log and make it current; a running `twelve up` serves it from its next start
+    /// Build the next generation from the whole log and make it current.
+    ///
+    /// A running `twelve up` serves it from its next start.
     Rebuild(Box<LocalSettings>),
     /// Compare two generations entry by entry (neither may be in use)
     Compare {

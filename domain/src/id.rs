@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The namespace of every id that is derived rather than drawn (`UUIDv5`). Never change it: repeats are recognised by it.
+/// The namespace of every id that is derived rather than drawn (`UUIDv5`). Never change it, or repeats go unnoticed.
 const DERIVED: Uuid = Uuid::from_u128(0x7c1e_3f0a_12be_5e12_9d2c_0000_0000_0012);
 
 macro_rules! uuid_id {

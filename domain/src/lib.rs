@@ -8,17 +8,17 @@
 //! order. A **context** decides about one side of an order and appends its own events. A **command** may be
 //! refused; an **event** is a fact and never changes. A **position** says where in the log a fact stands.
 
-pub mod command;
-pub mod coupon;
-pub mod delivery;
-pub mod event;
-pub mod flow;
 pub mod id;
 pub mod money;
+pub mod event;
 pub mod order;
 pub mod payment;
-pub mod saga;
+pub mod coupon;
+pub mod delivery;
 pub mod state;
+pub mod command;
+pub mod flow;
+pub mod saga;
 
 /// A moment in UTC. The domain can compare and print one, but never asks what time it is.
 pub use jiff::Timestamp;

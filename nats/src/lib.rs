@@ -4,16 +4,16 @@
 //! streams; [`log`] loads and appends an order's events; [`follow`] reads a partition as it grows; [`worklist`] hands
 //! a partition's events to exactly one worker; [`ask`] carries commands to the context that decides about them.
 
+pub mod subject;
+pub mod codec;
+pub mod server;
+pub mod connection;
+pub mod topology;
+pub mod log;
+pub mod follow;
+pub mod worklist;
 pub mod ask;
 pub mod bench;
-pub mod codec;
-pub mod connection;
-pub mod follow;
-pub mod log;
-pub mod server;
-pub mod subject;
-pub mod topology;
-pub mod worklist;
 
 pub use codec::{Stored, Undecodable};
 pub use connection::{ConnectError, Connection};

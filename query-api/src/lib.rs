@@ -2,8 +2,8 @@
 //!
 //! [`read`] waits for positions, pages and answers; [`routes`] is the URL table; [`live`] is Server-Sent Events.
 
-pub mod live;
 pub mod read;
 pub mod routes;
+pub mod live;
 
 pub use routes::{App, readiness, router};

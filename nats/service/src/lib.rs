@@ -3,10 +3,10 @@
 //! [`settings`] reads flags, environment and a file; [`process`] sets up tracing, signals and the HTTP server;
 //! [`request`] gives every call an id, a trace and a metric; [`problem`] is the one shape of an error answer.
 
-pub mod problem;
+pub mod settings;
 pub mod process;
 pub mod request;
-pub mod settings;
+pub mod problem;
 
 pub use problem::Problem;
 pub use request::Caller;

@@ -32,7 +32,7 @@ struct Placed {
 }
 
 impl MyPage {
-    /// What the places of one customer's orders begin with. Ids hold no control characters, so none is another's prefix.
+    /// What the places of one customer's orders begin with. Ids hold no control characters: none is another's prefix.
     pub fn places_of(customer_id: &str) -> Vec<u8> {
         [customer_id.as_bytes(), &[0]].concat()
     }
