@@ -35,6 +35,9 @@ use crate::{
 /// Commands that one process's sagas have under way at a time.
 const SENDS_MAX: usize = 256;
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Pauses up to this long are waited here, where news of the order interrupts them; for longer ones the work is handed
+/// back to the server, which keeps it through a crash.
+const HOLD_MAX: Duration = Duration::from_millis(300);
 /// Settled orders that are remembered, so that the echo of their own events costs no read.
 const SETTLED_MAX: usize = 50_000;
 const REJOIN_PAUSE: Duration = Duration::from_millis(200);
@@ -60,7 +63,7 @@ struct Active {
 /// How a task left an order.
 struct Left {
     order_id: OrderId,
-    /// Nothing is to be done up to this sequence; `None` if news interrupted a pause.
+    /// Nothing is to be done up to this sequence; `None` if the order still wants something.
     settled: Option<u64>,
     /// Work that is not acknowledged yet.
     unfinished: Vec<Work>,
@@ -71,8 +74,8 @@ enum Taken {
     /// The order asks for none, up to this sequence.
     Nothing(u64),
     One,
-    /// News came before the step was due.
-    Superseded,
+    /// The step is due in so long, if nothing happens before.
+    NotYet(Duration),
     NotNow {
         step: &'static str,
         why: String,
@@ -82,7 +85,10 @@ enum Taken {
 /// What one look at an order led to.
 enum Advanced {
     Settled(u64),
+    /// News came during a pause.
     Interrupted,
+    /// Nothing can be done for so long.
+    Later(Duration),
 }
 
 impl Runner {
@@ -92,9 +98,13 @@ impl Runner {
 
     /// Works on one partition until `stop`.
     pub async fn run(self, partition: u16, stop: CancellationToken) {
+        let mut take_over = true;
         while !stop.is_cancelled() {
-            match Worklist::join(self.executor.log(), partition, SAGA_CONSUMER).await {
-                Ok(list) => self.work(partition, list, &stop).await,
+            match Worklist::join(self.executor.log(), partition, SAGA_CONSUMER, take_over).await {
+                Ok(list) => {
+                    take_over = false;
+                    self.work(partition, list, &stop).await;
+                }
                 Err(error) => tracing::warn!(partition, %error, "cannot join the worklist; trying again"),
             }
             tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(REJOIN_PAUSE) => {} }
@@ -189,7 +199,8 @@ impl Runner {
         let mut prolong = tokio::time::interval(PROLONG_EVERY);
         prolong.tick().await;
         let newest = works.iter().map(|work| work.position.sequence).max().unwrap_or_default();
-        let advancing = self.advance(order_id, newest, news);
+        let tries = works.iter().map(|work| work.deliveries.saturating_sub(1)).max().unwrap_or_default();
+        let advancing = self.advance(order_id, newest, tries, news);
         tokio::pin!(advancing);
         let advanced = loop {
             tokio::select! {
@@ -203,6 +214,10 @@ impl Runner {
         };
         match advanced {
             Advanced::Interrupted => Left { order_id, settled: None, unfinished: works },
+            Advanced::Later(pause) => {
+                hand_back(works, pause).await;
+                Left { order_id, settled: None, unfinished: Vec::new() }
+            }
             Advanced::Settled(sequence) => {
                 let (seen, unfinished) =
                     works.into_iter().partition(|work| work.position.sequence <= sequence);
@@ -212,30 +227,35 @@ impl Runner {
         }
     }
 
-    /// Load, react, send, again, until the order waits for a person or is at its end.
-    async fn advance(&self, order_id: OrderId, mut newest: u64, news: &Notify) -> Advanced {
-        let (mut tries, mut already) = (0, 0);
+    /// Load, react, send, again, until the order waits for a person or is at its end. `tries` were made before.
+    async fn advance(&self, order_id: OrderId, mut newest: u64, mut tries: u32, news: &Notify) -> Advanced {
+        let mut already = 0;
         loop {
-            match self.take_step(order_id, &mut newest, news, &mut already).await {
+            let pause = match self.take_step(order_id, &mut newest, &mut already).await {
                 Taken::Nothing(sequence) => return Advanced::Settled(sequence),
-                Taken::One => tries = 0,
-                Taken::Superseded => return Advanced::Interrupted,
-                Taken::NotNow { step, why } => {
-                    if self.pause(order_id, &mut tries, step, &why, news).await {
-                        return Advanced::Interrupted;
-                    }
+                Taken::One => {
+                    tries = 0;
+                    continue;
                 }
+                Taken::NotYet(left) => left,
+                Taken::NotNow { step, why } => {
+                    let pause = self.pause(order_id, tries);
+                    tries = tries.saturating_add(1);
+                    tracing::info!(step, why, tries, ?pause, "waiting to try again");
+                    metrics::counter!("twelve_saga_retries_total", "step" => step).increment(1);
+                    pause
+                }
+            };
+            tokio::select! {
+                () = news.notified() => return Advanced::Interrupted,
+                () = tokio::time::sleep(pause.min(HOLD_MAX)) => if pause > HOLD_MAX {
+                    return Advanced::Later(pause.saturating_sub(HOLD_MAX));
+                },
             }
         }
     }
 
-    async fn take_step(
-        &self,
-        order_id: OrderId,
-        newest: &mut u64,
-        news: &Notify,
-        already: &mut u32,
-    ) -> Taken {
+    async fn take_step(&self, order_id: OrderId, newest: &mut u64, already: &mut u32) -> Taken {
         let (state, trace_parent) = match self.load(order_id, *newest).await {
             Ok(loaded) => loaded,
             Err(why) => return Taken::NotNow { step: "load", why },
@@ -245,10 +265,8 @@ impl Runner {
             Ok(None) => return Taken::Nothing(state.sequence()),
             Err(why) => return Taken::NotNow { step: "react", why: why.to_owned() },
         };
-        if let Some(due) = step.not_before
-            && wait_until(due, news).await
-        {
-            return Taken::Superseded;
+        if let Some(left) = step.not_before.and_then(time_left) {
+            return Taken::NotYet(left);
         }
         let name = step.command.name();
         match self.send(order_id, &state, step, trace_parent).await {
@@ -324,24 +342,27 @@ impl Runner {
         }
     }
 
-    /// Waits before the next try, longer each time; true if news of the order came first.
-    async fn pause(&self, order_id: OrderId, tries: &mut u32, step: &str, why: &str, news: &Notify) -> bool {
-        let doubled = RETRY_PAUSE_MIN.saturating_mul(1_u32.checked_shl((*tries).min(16)).unwrap_or(u32::MAX));
+    /// How long to wait before the next try: longer each time.
+    fn pause(&self, order_id: OrderId, tries: u32) -> Duration {
+        let doubled = RETRY_PAUSE_MIN.saturating_mul(1_u32.checked_shl(tries.min(16)).unwrap_or(u32::MAX));
         // Orders that failed together do not come back together: up to half of the pause depends on the order's id.
         let spread = 50 + u32::try_from(order_id.0.as_u128() % 51).unwrap_or_default();
-        let pause = doubled.min(self.retry_pause_max) * spread / 100;
-        *tries = tries.saturating_add(1);
-        tracing::info!(step, why, tries, ?pause, "waiting to try again");
-        metrics::counter!("twelve_saga_retries_total", "step" => step.to_owned()).increment(1);
-        tokio::select! { () = news.notified() => true, () = tokio::time::sleep(pause) => false }
+        doubled.min(self.retry_pause_max) * spread / 100
     }
 }
 
-/// Waits until a step is due; true if news of the order came first.
-async fn wait_until(due: domain::Timestamp, news: &Notify) -> bool {
-    let left = due.duration_since(nats::now());
-    let Ok(left) = Duration::try_from(left) else { return false };
-    tokio::select! { () = news.notified() => true, () = tokio::time::sleep(left) => false }
+/// How long it is until `due`; `None` once it is past.
+fn time_left(due: domain::Timestamp) -> Option<Duration> {
+    let left = Duration::try_from(due.duration_since(nats::now())).ok()?;
+    (!left.is_zero()).then_some(left)
+}
+
+async fn hand_back(works: Vec<Work>, pause: Duration) {
+    for work in works {
+        if let Err(error) = work.hand_back(pause).await {
+            tracing::debug!(%error, "work was not handed back; it comes again by itself");
+        }
+    }
 }
 
 async fn finish(works: Vec<Work>) {

@@ -14,14 +14,14 @@ use futures::StreamExt;
 use crate::{log::EventLog, subject};
 
 /// Work that was neither finished nor prolonged for this long is handed out again.
-pub const WORK_WAIT: Duration = Duration::from_secs(5);
+pub const WORK_WAIT: Duration = Duration::from_secs(1);
 /// Work that takes longer is prolonged this often.
-pub const PROLONG_EVERY: Duration = Duration::from_secs(2);
+pub const PROLONG_EVERY: Duration = Duration::from_millis(400);
 /// Events of one partition that may be handed out and unfinished at a time; beyond it, new events wait.
 pub const UNFINISHED_MAX: i64 = 20_000;
 /// A worker that has not asked for work for this long loses its place to the next.
-const PIN_TIMEOUT: Duration = Duration::from_secs(5);
-const PULL_EXPIRES: Duration = Duration::from_secs(2);
+const PIN_TIMEOUT: Duration = Duration::from_secs(3);
+const PULL_EXPIRES: Duration = Duration::from_secs(1);
 const PULL_HEARTBEAT: Duration = Duration::from_millis(500);
 const PULL_MESSAGES_MAX: usize = 500;
 const GROUP: &str = "runner";
@@ -38,12 +38,17 @@ pub struct Worklist {
 pub struct Work {
     pub order_id: OrderId,
     pub position: Position,
+    /// How often it was handed out, this time included.
+    pub deliveries: u32,
     message: Message,
 }
 
 impl Worklist {
     /// Joins the group of workers of a partition; work comes once this worker is the active one.
-    pub async fn join(log: &EventLog, partition: u16, name: &str) -> Result<Self, Failure> {
+    ///
+    /// With `take_over` it asks to be that at once, so that nobody waits for a worker that died. One that lives
+    /// finishes what it has at hand.
+    pub async fn join(log: &EventLog, partition: u16, name: &str, take_over: bool) -> Result<Self, Failure> {
         let stream = log.connection.jetstream.get_stream_no_info(subject::stream(partition)).await?;
         let config = pull::Config {
             durable_name: Some(name.to_owned()),
@@ -59,6 +64,9 @@ impl Worklist {
             ..pull::Config::default()
         };
         let consumer = stream.get_or_create_consumer(name, config).await?;
+        if take_over && let Err(error) = stream.unpin_consumer(name, GROUP).await {
+            tracing::debug!(partition, %error, "nobody had the place");
+        }
         let messages = consumer
             .stream()
             .group(GROUP)
@@ -76,10 +84,12 @@ impl Worklist {
     }
 
     fn work(&self, message: Message) -> Result<Work, Failure> {
-        let sequence = message.info()?.stream_sequence;
+        let (sequence, deliveries) =
+            message.info().map(|info| (info.stream_sequence, u32::try_from(info.delivered)))?;
         let (_, order_id) = subject::parse_order(&message.subject)
             .ok_or_else(|| format!("{} is no order's subject", message.subject))?;
-        Ok(Work { order_id, position: Position { partition: self.partition, sequence }, message })
+        let position = Position { partition: self.partition, sequence };
+        Ok(Work { order_id, position, deliveries: deliveries.unwrap_or(1), message })
     }
 }
 
@@ -87,6 +97,11 @@ impl Work {
     /// This event needs nothing more.
     pub async fn done(self) -> Result<(), Failure> {
         self.message.ack().await
+    }
+
+    /// The work waits; it is to be handed out again after `pause`, to whoever is active then.
+    pub async fn hand_back(self, pause: Duration) -> Result<(), Failure> {
+        self.message.ack_with(AckKind::Nak(Some(pause))).await
     }
 
     /// The work goes on; it is not to be handed to another yet.
