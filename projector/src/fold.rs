@@ -19,7 +19,7 @@ pub const COMMIT_ROWS_MAX: usize = 20_000;
 pub(crate) trait Fold: Send {
     fn note(&mut self, store: &Store, event: &Stored) -> Result<(), StoreError>;
     fn changed(&self) -> usize;
-    fn drain(&mut self, changes: &mut Changes) -> Result<(), StoreError>;
+    fn drain(&mut self, store: &Store, changes: &mut Changes) -> Result<(), StoreError>;
 }
 
 /// The rows of one view that are in memory.
@@ -27,11 +27,13 @@ pub(crate) struct Folder<V: View> {
     rows: HashMap<Vec<u8>, V::Row>,
     /// Changed since the last commit, with the place in the list that the store knows.
     dirty: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Rows that the store does not know yet.
+    new: u64,
 }
 
 impl<V: View> Default for Folder<V> {
     fn default() -> Self {
-        Self { rows: HashMap::new(), dirty: BTreeMap::new() }
+        Self { rows: HashMap::new(), dirty: BTreeMap::new(), new: 0 }
     }
 }
 
@@ -51,8 +53,12 @@ impl<V: View> Fold for Folder<V> {
         if !self.dirty.contains_key(&key) {
             self.dirty.insert(key.clone(), before.as_ref().and_then(V::place));
         }
+        let was_there = before.is_some();
         match V::apply(before, event) {
-            Some(row) => drop(self.rows.insert(key, row)),
+            Some(row) => {
+                self.new += u64::from(!was_there);
+                self.rows.insert(key, row);
+            }
             None => drop(self.dirty.remove(&key)),
         }
         Ok(())
@@ -62,7 +68,11 @@ impl<V: View> Fold for Folder<V> {
         self.dirty.len()
     }
 
-    fn drain(&mut self, changes: &mut Changes) -> Result<(), StoreError> {
+    fn drain(&mut self, store: &Store, changes: &mut Changes) -> Result<(), StoreError> {
+        let new = std::mem::take(&mut self.new);
+        if new > 0 {
+            changes.put_rows(V::NAME, store.rows(V::NAME)? + new);
+        }
         for (key, place_before) in std::mem::take(&mut self.dirty) {
             let Some(row) = self.rows.get(&key) else { continue };
             let place = V::place(row);
@@ -176,9 +186,9 @@ impl Projection {
     /// Commits rows and checkpoints in one atomic batch.
     pub fn commit(&mut self) -> Result<(), StoreError> {
         let mut changes = Changes::default();
-        self.orders.drain(&mut changes)?;
+        self.orders.drain(&self.store, &mut changes)?;
         for view in &mut self.views {
-            view.drain(&mut changes)?;
+            view.drain(&self.store, &mut changes)?;
         }
         for (partition, checkpoint) in (0..).zip(&self.checkpoints) {
             changes.put_checkpoint(partition, checkpoint)?;

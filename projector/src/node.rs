@@ -103,6 +103,7 @@ impl Views {
 
     /// Folds until the followers end. A failing store stops the folding, says so, and lets the process live.
     fn fold_all(&self, mut projection: Projection, mut batches: mpsc::Receiver<Batch>) {
+        metrics::gauge!("twelve_view_stopped").set(0.0);
         let mut committed: Option<Instant> = None;
         while let Some(first) = batches.blocking_recv() {
             // An event after a quiet moment is committed at once; in a stream of events, commits keep a distance.
@@ -162,13 +163,13 @@ impl Views {
             && self.health().stopped.is_none()
         {
             tracing::error!(why = %stopped, "a partition's views stand still; nothing is skipped. Correct the event's reader, then restart");
-            metrics::gauge!("twelve_view_stopped").set(1.0);
             self.set_stopped(stopped.to_string());
         }
         Ok(())
     }
 
     fn set_stopped(&self, why: String) {
+        metrics::gauge!("twelve_view_stopped").set(1.0);
         self.health.lock().unwrap_or_else(PoisonError::into_inner).stopped = Some(why);
     }
 
@@ -180,6 +181,11 @@ impl Views {
     /// The serving generation.
     pub const fn generation(&self) -> u32 {
         self.store.generation()
+    }
+
+    /// How many rows a view has.
+    pub fn rows(&self, view: &str) -> Result<u64, StoreError> {
+        self.store.rows(view)
     }
 
     /// Bytes on disk.

@@ -1,7 +1,8 @@
 //! Rows and checkpoints of one generation of the views, in one sled tree, so that both change in one atomic batch.
 //!
 //! Keys begin with the view's name: `<view> 0 'r' <row key>` holds a row, `<view> 0 'p' <place>` holds the key of the
-//! row at a place in the view's list, `0 <partition>` holds a checkpoint. One generation is one directory.
+//! row at a place in the view's list, `0 'c' <partition>` holds a checkpoint, `0 'n' <view's name>` a count of rows.
+//! One generation is one directory.
 
 use std::path::{Path, PathBuf};
 
@@ -71,6 +72,10 @@ impl Changes {
         Ok(())
     }
 
+    pub(crate) fn put_rows(&mut self, view: &str, rows: u64) {
+        self.batch.insert(rows_key(view), &rows.to_be_bytes());
+    }
+
     /// How many rows change.
     pub const fn rows(&self) -> usize {
         self.count
@@ -107,6 +112,12 @@ impl Store {
     pub(crate) fn checkpoint(&self, partition: u16) -> Result<Option<Checkpoint>, StoreError> {
         let bytes = self.db.get(checkpoint_key(partition))?;
         Ok(bytes.map(|bytes| postcard::from_bytes(&bytes)).transpose()?)
+    }
+
+    /// How many rows a view has.
+    pub fn rows(&self, view: &str) -> Result<u64, StoreError> {
+        let bytes = self.db.get(rows_key(view))?;
+        Ok(bytes.and_then(|bytes| bytes.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes))
     }
 
     /// A row as it is stored.
@@ -150,7 +161,7 @@ impl Store {
         Ok(self.db.size_on_disk()?)
     }
 
-    /// Every key and value but the checkpoints, in order: what two builds of the same log must agree on.
+    /// Every key and value but checkpoints and counts, in order: what two builds of the same log must agree on.
     pub fn contents(&self) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> {
         self.db.range([1]..).map(|entry| entry.map_err(StoreError::from))
     }
@@ -164,8 +175,12 @@ fn place_key(view: &str, place: &[u8]) -> Vec<u8> {
     [view.as_bytes(), b"\0p", place].concat()
 }
 
+fn rows_key(view: &str) -> Vec<u8> {
+    [b"\0n", view.as_bytes()].concat()
+}
+
 fn checkpoint_key(partition: u16) -> Vec<u8> {
-    [&[0][..], &partition.to_be_bytes()].concat()
+    [b"\0c", &partition.to_be_bytes()[..]].concat()
 }
 
 fn generation_path(directory: &Path, generation: u32) -> PathBuf {

@@ -2,7 +2,10 @@
 
 use std::{process::Command, time::Duration};
 
+use domain::{Context, Refusal};
+use nats::{Connection, ask::Answer};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 use twelve_tests::{Client, LIMIT, Platform, Process, Server, client::order, free_port};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,4 +121,51 @@ async fn a_full_disk_stops_the_views_which_say_so_and_commands_go_on() {
     assert!(ready.body.to_string().contains("view store failed"), "{ready:?}");
     assert_eq!(commands.post("/orders", &order("gentleman")).await.status, 201, "commands go on");
     drop(query);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_is_refused_for_good_parks_the_order_until_an_operator_resumes_it() {
+    let server = Server::start().await;
+    let listen = format!("127.0.0.1:{}", free_port());
+    let roles = ["--nats", server.url(), "--listen", &listen, "--roles", "ordering,payment,delivery,saga"];
+    let _shop = Process::start("command-svc", &roles);
+    let shop = Client::new(&format!("http://{listen}"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let listen = format!("127.0.0.1:{}", free_port());
+    let views = folder.path().display().to_string();
+    let _node =
+        Process::start("query-api", &["--nats", server.url(), "--listen", &listen, "--views", &views]);
+    let node = Client::new(&format!("http://{listen}"));
+    shop.until_ready().await;
+    node.until_ready().await;
+    let stubborn = CancellationToken::new();
+    let connection = Connection::open(server.url(), "stubborn-marketing").await.expect("a server");
+    let refusing = connection.clone();
+    let until = stubborn.clone();
+    let marketing = tokio::spawn(async move {
+        let refuse = async |_| Answer::Refused(Refusal::CouponCanceled);
+        refusing.serve(Context::Marketing, until, refuse).await
+    });
+    let placed = shop.post("/orders", &order("gentleman")).await;
+    let id = placed.order_id();
+    node.order_after(&id, placed.header("log-position")).await;
+    node.until(&id, "parked", |row| row["timeline"].to_string().contains("SagaParked")).await;
+    let saga = node.get(&format!("/sagas/{id}")).await.body;
+    assert_eq!(
+        (&saga["parked"]["step"], &saga["parked"]["code"]),
+        (&json!("issue_coupon"), &json!("coupon_canceled"))
+    );
+    assert_eq!(node.get("/sagas?parked=true").await.body["items"].as_array().map(Vec::len), Some(1));
+    stubborn.cancel();
+    marketing.await.expect("no panic").expect("it ended well");
+    let _willing = Process::start(
+        "command-svc",
+        &["--nats", server.url(), "--listen", "127.0.0.1:0", "--roles", "marketing"],
+    );
+    let resumed = shop.post(&format!("/sagas/{id}/resume"), &json!({})).await;
+    assert_eq!(resumed.status, 200, "{resumed:?}");
+    node.until_status(&id, "out_for_delivery").await;
+    assert_eq!(node.get("/sagas?parked=true").await.body["items"], json!([]));
+    let again = shop.post(&format!("/sagas/{id}/resume"), &json!({})).await;
+    assert_eq!((again.status.as_u16(), again.code()), (409, "not_parked"));
 }

@@ -63,6 +63,10 @@ async fn lists_page_through_every_row_once_newest_first_and_filter() {
         cursor = format!("&cursor={next}");
     }
     assert_eq!(seen, placed);
+    for view in ["orders", "mypage"] {
+        let described = platform.client.get(&format!("/views/{view}")).await.body;
+        assert_eq!(described["rows"], json!(7), "{described}");
+    }
     let phone = platform.client.get("/orders?channel=phone").await;
     assert_eq!(phone.body["items"].as_array().map(Vec::len), Some(3));
     assert_eq!(platform.client.get("/orders?status=canceled").await.body["items"], json!([]));

@@ -26,7 +26,8 @@ pub struct LogSettings {
     #[arg(long, env = "TWELVE_REPLICAS", value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..=5))]
     pub replicas: u8,
-    /// Bytes that one partition may hold; a full partition refuses new events and forgets none
+    /// Bytes that one partition may hold; a full partition refuses new events and forgets none. A log that is there is
+    /// enlarged, never made smaller
     #[arg(long, env = "TWELVE_PARTITION_BYTES_MAX", value_name = "BYTES", default_value_t = PARTITION_BYTES_DEFAULT,
           value_parser = clap::value_parser!(i64).range(1_048_576..))]
     pub partition_bytes_max: i64,

@@ -26,6 +26,7 @@ async fn describe(app: &App, name: &str) -> Result<Value, Problem> {
     let stopped = app.views.health().stopped;
     Ok(json!({
         "name": name,
+        "rows": app.views.rows(name).map_err(|error| store_failed(&error))?,
         "generation": app.views.generation(),
         "partitions": positions,
         "caught_up": app.views.has_caught_up(),
