@@ -51,14 +51,13 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let (views, following) = Views::start(log, &settings.local.views(), stop).await?;
     let service = CommandService::new(log.clone(), settings.commands.clone())?;
-    let deciding = service.start(stop);
+    let mut deciding = service.start(stop).await?;
     let probes = process::probes(readiness(views.clone(), log))?;
     let app = App { views, log: log.clone(), flows: Arc::new(Flows::shipped()?), stop: stop.clone() };
     let router = service.router().merge(query_api::router(app)).merge(probes);
     greet(settings, listener.local_addr()?, url);
     let serving = process::serve(listener, router, stop.clone());
     tokio::pin!(serving);
-    let mut deciding = deciding;
     let result = tokio::select! {
         result = &mut serving => result,
         ended = ended(&mut deciding, stop) => ended,

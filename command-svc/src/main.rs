@@ -41,7 +41,7 @@ async fn main() -> anyhow::Result<()> {
     }))?;
     let service = CommandService::new(log, settings.commands)?;
     let listener = process::listen(settings.listen).await?;
-    let mut tasks = service.start(&stop);
+    let mut tasks = service.start(&stop).await?;
     tracing::info!(address = %listener.local_addr()?, "command-svc is up");
     let served = process::serve(listener, service.router().merge(probes), stop.clone());
     tokio::pin!(served);

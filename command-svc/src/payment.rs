@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domain::{
     Command, CommandId, Event, Money, Refusal,
-    event::PaymentRequested,
+    event::{PaymentEvent, PaymentRequested},
     order::Order,
     payment::{Payment, PaymentCommand},
 };
@@ -104,8 +104,12 @@ impl Payments {
         match state.payment {
             Payment::Canceled => Err(ExecuteError::Refused(Refusal::PaymentCanceled).into()),
             Payment::None | Payment::Requested { .. } | Payment::Approved { .. } | Payment::Declined => {
-                let decided = |stored: &Stored| {
-                    matches!(stored.recorded.event, Event::PaymentApproved(_) | Event::PaymentDeclined(_))
+                let decided = |stored: &Stored| match &stored.recorded.event {
+                    Event::Payment(event) => match event {
+                        PaymentEvent::PaymentApproved(_) | PaymentEvent::PaymentDeclined(_) => true,
+                        PaymentEvent::PaymentRequested(_) | PaymentEvent::PaymentCanceled(_) => false,
+                    },
+                    Event::Ordering(_) | Event::Marketing(_) | Event::Delivery(_) | Event::Saga(_) => false,
                 };
                 Ok(story.events.iter().find(|stored| decided(stored)).cloned())
             }

@@ -6,7 +6,7 @@ use axum::Router;
 use domain::{Command, Context, Flows};
 use nats::{
     EventLog,
-    ask::{Answer, Ask, StoredEvent},
+    ask::{Answer, Ask, Offer, StoredEvent},
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -49,8 +49,9 @@ impl CommandService {
         routes::router(app, &self.settings.roles)
     }
 
-    /// Starts the endpoints and the runners of this process's roles; they end some time after `stop`.
-    pub fn start(&self, stop: &CancellationToken) -> JoinSet<anyhow::Result<()>> {
+    /// Starts the endpoints and the runners of this process's roles; they end some time after `stop`. From when this
+    /// returns, commands find their contexts.
+    pub async fn start(&self, stop: &CancellationToken) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
         let mut tasks = JoinSet::new();
         let decider = Decider {
             executor: self.executor.clone(),
@@ -62,7 +63,12 @@ impl CommandService {
             answer_delay: Duration::from_millis(self.settings.answer_delay_ms),
         };
         for role in &self.settings.roles {
-            tasks.spawn(answer(self.executor.log().clone(), role.context(), decider.clone(), stop.clone()));
+            let offer = offer(self.executor.log(), role.context()).await?;
+            let (decider, stop) = (decider.clone(), stop.clone());
+            tasks.spawn(async move {
+                let served = offer.serve(stop, move |ask| decider.clone().decide(ask)).await;
+                served.map_err(|error| anyhow::anyhow!(error))
+            });
         }
         if self.settings.roles.contains(&Role::Saga) {
             let runner = Runner {
@@ -79,18 +85,13 @@ impl CommandService {
                 });
             }
         }
-        tasks
+        Ok(tasks)
     }
 }
 
-async fn answer(
-    log: EventLog,
-    context: Context,
-    decider: Decider,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let served = log.connection().serve(context, stop, move |ask| decider.clone().decide(ask)).await;
-    served.map_err(|error| anyhow::anyhow!("the {} endpoint failed: {error}", context.as_str()))
+async fn offer(log: &EventLog, context: Context) -> anyhow::Result<Offer> {
+    let offered = log.connection().offer(context).await;
+    offered.map_err(|error| anyhow::anyhow!("cannot offer the {} context: {error}", context.as_str()))
 }
 
 impl Decider {

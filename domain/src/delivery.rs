@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     command::Refusal,
-    event::{DeliveryCanceled, DeliveryCompleted, DeliveryRequested, DeliveryStarted, Event},
+    event::{
+        DeliveryCanceled, DeliveryCompleted, DeliveryEvent, DeliveryRequested, DeliveryStarted, Event,
+        OrderEvent,
+    },
     order::Address,
 };
 
@@ -69,29 +72,26 @@ pub fn decide(delivery: Delivery, command: &DeliveryCommand) -> Result<Option<Ev
     }
 }
 
-/// The delivery after a fact; facts of other contexts leave it as it is, except the cancel request.
+/// The delivery after a fact.
 #[must_use]
-pub fn evolve(delivery: Delivery, event: &Event) -> Delivery {
+pub fn evolve(_: Delivery, event: &DeliveryEvent) -> Delivery {
     match event {
-        Event::DeliveryRequested(_) => Delivery::Requested,
-        Event::DeliveryStarted(_) => Delivery::Started,
-        Event::DeliveryCompleted(_) => Delivery::Completed,
-        Event::DeliveryCanceled(_) => Delivery::Canceled,
-        Event::OrderCancelRequested(_) => match delivery {
+        DeliveryEvent::DeliveryRequested(_) => Delivery::Requested,
+        DeliveryEvent::DeliveryStarted(_) => Delivery::Started,
+        DeliveryEvent::DeliveryCompleted(_) => Delivery::Completed,
+        DeliveryEvent::DeliveryCanceled(_) => Delivery::Canceled,
+    }
+}
+
+/// The delivery after a fact of ordering: a cancel request halts it.
+#[must_use]
+pub fn heed(delivery: Delivery, event: &OrderEvent) -> Delivery {
+    match event {
+        OrderEvent::OrderCancelRequested(_) => match delivery {
             Delivery::NotRequested | Delivery::HaltedUnrequested => Delivery::HaltedUnrequested,
             Delivery::Requested | Delivery::Started | Delivery::Halted => Delivery::Halted,
             Delivery::Completed | Delivery::Canceled => delivery,
         },
-        Event::OrderPlaced(_)
-        | Event::OrderExpired(_)
-        | Event::OrderCanceled(_)
-        | Event::PaymentRequested(_)
-        | Event::PaymentApproved(_)
-        | Event::PaymentDeclined(_)
-        | Event::PaymentCanceled(_)
-        | Event::CouponIssued(_)
-        | Event::CouponCanceled(_)
-        | Event::SagaParked(_)
-        | Event::SagaResumed(_) => delivery,
+        OrderEvent::OrderPlaced(_) | OrderEvent::OrderExpired(_) | OrderEvent::OrderCanceled(_) => delivery,
     }
 }

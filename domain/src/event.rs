@@ -40,12 +40,22 @@ impl Context {
     }
 }
 
-/// Declares the events once: enum, type names, contexts, writing and reading by type name.
+/// Declares the events once: an enum for each context and one over all, type names, writing and reading by type name.
 macro_rules! events {
-    ($($context:ident { $($name:ident),+ $(,)? })+) => {
-        /// One fact of an order, whichever context recorded it.
+    ($($(#[$meta:meta])* $context:ident($enum:ident) { $($name:ident),+ $(,)? })+) => {
+        $(
+            $(#[$meta])*
+            #[derive(Clone, Debug, PartialEq)]
+            pub enum $enum { $($name($name),)+ }
+
+            $(impl From<$name> for Event {
+                fn from(data: $name) -> Self { Self::$context($enum::$name(data)) }
+            })+
+        )+
+
+        /// One fact of an order, by the context that recorded it.
         #[derive(Clone, Debug, PartialEq)]
-        pub enum Event { $($($name($name),)+)+ }
+        pub enum Event { $($context($enum),)+ }
 
         impl Event {
             /// Every event type there is.
@@ -53,17 +63,17 @@ macro_rules! events {
 
             /// The type's name, as the log stores it.
             pub fn type_name(&self) -> &'static str {
-                match self { $($(Self::$name(_) => stringify!($name),)+)+ }
+                match self { $($(Self::$context($enum::$name(_)) => stringify!($name),)+)+ }
             }
 
             /// The context that recorded it.
             pub fn context(&self) -> Context {
-                match self { $($(Self::$name(_) => Context::$context,)+)+ }
+                match self { $(Self::$context(_) => Context::$context,)+ }
             }
 
             /// Writes the event's data, without its type.
             pub fn serialize_data<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                match self { $($(Self::$name(data) => data.serialize(serializer),)+)+ }
+                match self { $($(Self::$context($enum::$name(data)) => data.serialize(serializer),)+)+ }
             }
 
             /// Reads the data of an event of the named type; `None` if this program knows no such type.
@@ -72,24 +82,26 @@ macro_rules! events {
                 deserializer: D,
             ) -> Option<Result<Self, D::Error>> {
                 match type_name {
-                    $($(stringify!($name) => Some($name::deserialize(deserializer).map(Self::$name)),)+)+
+                    $($(stringify!($name) => Some($name::deserialize(deserializer).map(Self::from)),)+)+
                     _ => None,
                 }
             }
         }
-
-        $($(impl From<$name> for Event {
-            fn from(data: $name) -> Self { Self::$name(data) }
-        })+)+
     };
 }
 
 events! {
-    Ordering { OrderPlaced, OrderExpired, OrderCancelRequested, OrderCanceled }
-    Payment { PaymentRequested, PaymentApproved, PaymentDeclined, PaymentCanceled }
-    Marketing { CouponIssued, CouponCanceled }
-    Delivery { DeliveryRequested, DeliveryStarted, DeliveryCompleted, DeliveryCanceled }
-    Saga { SagaParked, SagaResumed }
+    /// Facts of the ordering context.
+    #[expect(clippy::large_enum_variant, reason = "orders are placed far more often than anything else happens here")]
+    Ordering(OrderEvent) { OrderPlaced, OrderExpired, OrderCancelRequested, OrderCanceled }
+    /// Facts of the payment context.
+    Payment(PaymentEvent) { PaymentRequested, PaymentApproved, PaymentDeclined, PaymentCanceled }
+    /// Facts of the marketing context.
+    Marketing(CouponEvent) { CouponIssued, CouponCanceled }
+    /// Facts of the delivery context.
+    Delivery(DeliveryEvent) { DeliveryRequested, DeliveryStarted, DeliveryCompleted, DeliveryCanceled }
+    /// Facts of the process manager.
+    Saga(SagaEvent) { SagaParked, SagaResumed }
 }
 
 /// The order stands: it is complete, and paid if its flow takes the payment with the order.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     command::Refusal,
-    event::{Event, OrderCancelRequested, OrderCanceled, OrderExpired, OrderPlaced},
+    event::{Event, OrderCancelRequested, OrderCanceled, OrderEvent, OrderExpired, OrderPlaced},
 };
 
 /// The most lines of one order.
@@ -111,25 +111,13 @@ pub fn decide(order: Order, command: &OrderCommand) -> Result<Option<Event>, Ref
     }
 }
 
-/// The order after a fact; facts of other contexts leave it as it is.
+/// The order after a fact.
 #[must_use]
-pub fn evolve(order: Order, event: &Event) -> Order {
+pub fn evolve(_: Order, event: &OrderEvent) -> Order {
     match event {
-        Event::OrderPlaced(_) => Order::Placed,
-        Event::OrderExpired(_) => Order::Expired,
-        Event::OrderCancelRequested(_) => Order::CancelRequested,
-        Event::OrderCanceled(_) => Order::Canceled,
-        Event::PaymentRequested(_)
-        | Event::PaymentApproved(_)
-        | Event::PaymentDeclined(_)
-        | Event::PaymentCanceled(_)
-        | Event::CouponIssued(_)
-        | Event::CouponCanceled(_)
-        | Event::DeliveryRequested(_)
-        | Event::DeliveryStarted(_)
-        | Event::DeliveryCompleted(_)
-        | Event::DeliveryCanceled(_)
-        | Event::SagaParked(_)
-        | Event::SagaResumed(_) => order,
+        OrderEvent::OrderPlaced(_) => Order::Placed,
+        OrderEvent::OrderExpired(_) => Order::Expired,
+        OrderEvent::OrderCancelRequested(_) => Order::CancelRequested,
+        OrderEvent::OrderCanceled(_) => Order::Canceled,
     }
 }

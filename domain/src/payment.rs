@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     command::Refusal,
-    event::{Event, PaymentApproved, PaymentCanceled, PaymentDeclined, PaymentRequested},
+    event::{Event, PaymentApproved, PaymentCanceled, PaymentDeclined, PaymentEvent, PaymentRequested},
     money::Money,
 };
 
@@ -70,25 +70,13 @@ pub fn decide(payment: Payment, command: &PaymentCommand) -> Result<Option<Event
     }
 }
 
-/// The payment after a fact; facts of other contexts leave it as it is.
+/// The payment after a fact.
 #[must_use]
-pub fn evolve(payment: Payment, event: &Event) -> Payment {
+pub fn evolve(_: Payment, event: &PaymentEvent) -> Payment {
     match event {
-        Event::PaymentRequested(requested) => Payment::Requested { amount: requested.amount },
-        Event::PaymentApproved(approved) => Payment::Approved { amount: approved.amount },
-        Event::PaymentDeclined(_) => Payment::Declined,
-        Event::PaymentCanceled(_) => Payment::Canceled,
-        Event::OrderPlaced(_)
-        | Event::OrderExpired(_)
-        | Event::OrderCancelRequested(_)
-        | Event::OrderCanceled(_)
-        | Event::CouponIssued(_)
-        | Event::CouponCanceled(_)
-        | Event::DeliveryRequested(_)
-        | Event::DeliveryStarted(_)
-        | Event::DeliveryCompleted(_)
-        | Event::DeliveryCanceled(_)
-        | Event::SagaParked(_)
-        | Event::SagaResumed(_) => payment,
+        PaymentEvent::PaymentRequested(requested) => Payment::Requested { amount: requested.amount },
+        PaymentEvent::PaymentApproved(approved) => Payment::Approved { amount: approved.amount },
+        PaymentEvent::PaymentDeclined(_) => Payment::Declined,
+        PaymentEvent::PaymentCanceled(_) => Payment::Canceled,
     }
 }

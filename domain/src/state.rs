@@ -7,7 +7,7 @@ use crate::{
     command::{Command, Refusal, SagaCommand},
     coupon::{self, Coupon},
     delivery::{self, Delivery, DeliveryCommand},
-    event::{Event, Recorded, SagaParked, SagaResumed},
+    event::{Event, OrderEvent, PaymentEvent, Recorded, SagaEvent, SagaParked, SagaResumed},
     flow::{CancelUntil, Flow, FlowRef},
     id::{CommandId, EventId},
     order::{self, Address, Order, OrderCommand},
@@ -90,35 +90,32 @@ impl OrderState {
 
     /// The state after one more fact, whatever its place in the log.
     #[must_use]
-    pub fn apply(self, event: &Event) -> Self {
-        let (flow, address) = match event {
-            Event::OrderPlaced(placed) => (Some(placed.flow.clone()), Some(placed.address.clone())),
-            Event::PaymentRequested(requested) => (Some(requested.flow.clone()), self.address),
-            Event::OrderExpired(_)
-            | Event::OrderCancelRequested(_)
-            | Event::OrderCanceled(_)
-            | Event::PaymentApproved(_)
-            | Event::PaymentDeclined(_)
-            | Event::PaymentCanceled(_)
-            | Event::CouponIssued(_)
-            | Event::CouponCanceled(_)
-            | Event::DeliveryRequested(_)
-            | Event::DeliveryStarted(_)
-            | Event::DeliveryCompleted(_)
-            | Event::DeliveryCanceled(_)
-            | Event::SagaParked(_)
-            | Event::SagaResumed(_) => (self.flow, self.address),
-        };
-        Self {
-            flow,
-            address,
-            order: order::evolve(self.order, event),
-            payment: payment::evolve(self.payment, event),
-            coupon: coupon::evolve(self.coupon, event),
-            delivery: delivery::evolve(self.delivery, event),
-            parked: evolve_parked(self.parked, event),
-            newest: self.newest,
+    pub fn apply(mut self, event: &Event) -> Self {
+        match event {
+            Event::Ordering(event) => {
+                if let OrderEvent::OrderPlaced(placed) = event {
+                    self.flow = Some(placed.flow.clone());
+                    self.address = Some(placed.address.clone());
+                }
+                if let OrderEvent::OrderCancelRequested(_) = event {
+                    // A cancel takes another way, on which the parked step does not stand.
+                    self.parked = None;
+                }
+                self.order = order::evolve(self.order, event);
+                self.delivery = delivery::heed(self.delivery, event);
+            }
+            Event::Payment(event) => {
+                if let PaymentEvent::PaymentRequested(requested) = event {
+                    self.flow = Some(requested.flow.clone());
+                }
+                self.payment = payment::evolve(self.payment, event);
+            }
+            Event::Marketing(event) => self.coupon = coupon::evolve(self.coupon, event),
+            Event::Delivery(event) => self.delivery = delivery::evolve(self.delivery, event),
+            Event::Saga(SagaEvent::SagaParked(why)) => self.parked = Some(why.clone()),
+            Event::Saga(SagaEvent::SagaResumed(_)) => self.parked = None,
         }
+        self
     }
 
     /// The sequence of the newest event; 0 if the order has none.
@@ -233,26 +230,5 @@ fn decide_parked(parked: Option<&SagaParked>, command: &SagaCommand) -> Result<O
         }
         (SagaCommand::Resume, Some(_)) => Ok(Some(SagaResumed {}.into())),
         (SagaCommand::Resume, None) => Err(Refusal::NotParked),
-    }
-}
-
-fn evolve_parked(parked: Option<SagaParked>, event: &Event) -> Option<SagaParked> {
-    match event {
-        Event::SagaParked(why) => Some(why.clone()),
-        // A cancel takes another way, on which the parked step does not stand.
-        Event::SagaResumed(_) | Event::OrderCancelRequested(_) => None,
-        Event::OrderPlaced(_)
-        | Event::OrderExpired(_)
-        | Event::OrderCanceled(_)
-        | Event::PaymentRequested(_)
-        | Event::PaymentApproved(_)
-        | Event::PaymentDeclined(_)
-        | Event::PaymentCanceled(_)
-        | Event::CouponIssued(_)
-        | Event::CouponCanceled(_)
-        | Event::DeliveryRequested(_)
-        | Event::DeliveryStarted(_)
-        | Event::DeliveryCompleted(_)
-        | Event::DeliveryCanceled(_) => parked,
     }
 }

@@ -25,6 +25,8 @@ use crate::{
 /// Requests one context of one process works on at a time; more wait in the server's and the client's buffers.
 const IN_FLIGHT_MAX: usize = 1_024;
 
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
 /// A command for the context that decides about it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ask {
@@ -148,17 +150,8 @@ impl Connection {
         serde_json::from_slice(&message.payload).map_err(|error| AskError::Unreadable(error.to_string()))
     }
 
-    /// Answers the commands of a context until `stop`, then finishes those at hand.
-    pub async fn serve<F, A>(
-        &self,
-        context: Context,
-        stop: CancellationToken,
-        decide: F,
-    ) -> Result<(), async_nats::Error>
-    where
-        F: Fn(Ask) -> A + Send + Sync + 'static,
-        A: Future<Output = Answer> + Send + 'static,
-    {
+    /// Offers to decide a context's commands: from when this returns, the server hands them here.
+    pub async fn offer(&self, context: Context) -> Result<Offer, Failure> {
         let service = self
             .client
             .service_builder()
@@ -166,12 +159,30 @@ impl Connection {
             .queue_group(context.as_str())
             .start(format!("twelve-{}", context.as_str()), env!("CARGO_PKG_VERSION"))
             .await?;
-        let mut requests = service
+        let requests = service
             .endpoint_builder()
             .name("decide")
             .add(subject::commands(context))
             .await
             .map_err(|error| error.to_string())?;
+        self.client.flush().await?;
+        Ok(Offer { service, requests })
+    }
+}
+
+/// A context's commands, on their way here.
+pub struct Offer {
+    service: service::Service,
+    requests: service::endpoint::Endpoint,
+}
+
+impl Offer {
+    /// Answers the commands until `stop`, then finishes those at hand.
+    pub async fn serve<F, A>(mut self, stop: CancellationToken, decide: F) -> Result<(), Failure>
+    where
+        F: Fn(Ask) -> A + Send + Sync + 'static,
+        A: Future<Output = Answer> + Send + 'static,
+    {
         let decide = Arc::new(decide);
         let slots = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
         let mut at_hand = JoinSet::new();
@@ -179,7 +190,7 @@ impl Connection {
             let request = tokio::select! {
                 () = stop.cancelled() => break,
                 Some(_) = at_hand.join_next(), if !at_hand.is_empty() => continue,
-                request = requests.next() => match request { Some(request) => request, None => break },
+                request = self.requests.next() => match request { Some(request) => request, None => break },
             };
             let slot = Arc::clone(&slots).acquire_owned().await?;
             let decide = Arc::clone(&decide);
@@ -189,7 +200,7 @@ impl Connection {
             });
         }
         at_hand.join_all().await;
-        service.stop().await
+        self.service.stop().await
     }
 }
 

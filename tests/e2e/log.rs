@@ -1,6 +1,9 @@
 //! The log on the server, as it is declared.
 
-use domain::{Command, CommandId, OrderId, event::PaymentRequested};
+use domain::{
+    Command, CommandId, OrderId,
+    event::{PaymentEvent, PaymentRequested},
+};
 use nats::{AppendError, Connection, Durability, EventLog, NewEvent, topology::Topology};
 use serde_json::{Value, json};
 use twelve_tests::{Platform, Server, client::order};
@@ -150,7 +153,7 @@ async fn an_order_that_was_left_unpaid_by_a_crash_is_given_up_and_the_money_goes
     let id = OrderId::from_key("test", "left");
     let flow = platform.client.get("/flows/marketplace").await.body["version"].clone();
     let mut event = requested(id, "left");
-    if let domain::Event::PaymentRequested(request) = &mut event.event {
+    if let domain::Event::Payment(PaymentEvent::PaymentRequested(request)) = &mut event.event {
         request.flow.version = flow.as_str().expect("a version").to_owned();
     }
     event.time = domain::Timestamp::UNIX_EPOCH;

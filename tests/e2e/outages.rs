@@ -140,11 +140,11 @@ async fn a_step_that_is_refused_for_good_parks_the_order_until_an_operator_resum
     node.until_ready().await;
     let stubborn = CancellationToken::new();
     let connection = Connection::open(server.url(), "stubborn-marketing").await.expect("a server");
-    let refusing = connection.clone();
+    let offer = connection.offer(Context::Marketing).await.expect("offered");
     let until = stubborn.clone();
     let marketing = tokio::spawn(async move {
         let refuse = async |_| Answer::Refused(Refusal::CouponCanceled);
-        refusing.serve(Context::Marketing, until, refuse).await
+        offer.serve(until, refuse).await
     });
     let placed = shop.post("/orders", &order("gentleman")).await;
     let id = placed.order_id();

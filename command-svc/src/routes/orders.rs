@@ -9,7 +9,7 @@ use axum::{
 };
 use domain::{
     Command, Event, OrderId, OrderState, Recorded,
-    event::PaymentRequested,
+    event::{OrderEvent, PaymentEvent, PaymentRequested},
     order::{Order, OrderCommand},
 };
 use nats::ask::{Answer, Ask};
@@ -63,7 +63,11 @@ async fn first_answer(app: &App, given: &Given, intent: &Intent) -> Result<Optio
         .story(intent.order_id, 0)
         .await
         .map_err(|error| failed(intent.order_id, &error.into()))?;
-    if story.events.iter().any(|stored| matches!(stored.recorded.event, Event::OrderPlaced(_))) {
+    if story
+        .events
+        .iter()
+        .any(|stored| matches!(stored.recorded.event, Event::Ordering(OrderEvent::OrderPlaced(_))))
+    {
         let executed = app.executor.execute(intent.clone()).await;
         return executed.map(Some).map_err(|error| failed(intent.order_id, &error));
     }
@@ -100,7 +104,7 @@ async fn charge(
             return Err(unavailable(error.to_string()));
         }
     };
-    if let Event::PaymentDeclined(declined) = &outcome.event {
+    if let Event::Payment(PaymentEvent::PaymentDeclined(declined)) = &outcome.event {
         let detail = format!("{}; no order was placed", declined.reason);
         return Err(Problem::new(StatusCode::PAYMENT_REQUIRED, "payment_declined", detail));
     }

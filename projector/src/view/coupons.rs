@@ -1,6 +1,6 @@
 //! `coupons`: the marketing context's rows.
 
-use domain::{Event, OrderId, Timestamp};
+use domain::{Context, Event, OrderId, Timestamp, event::CouponEvent};
 use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -23,35 +23,22 @@ impl View for Coupons {
     type Row = Row;
 
     fn key(event: &Stored) -> Option<Vec<u8>> {
-        let is_ours = matches!(event.recorded.event, Event::CouponIssued(_) | Event::CouponCanceled(_));
+        let is_ours = event.recorded.event.context() == Context::Marketing;
         is_ours.then(|| order_key(event.recorded.order_id))
     }
 
     fn apply(row: Option<Row>, event: &Stored) -> Option<Row> {
         let recorded = &event.recorded;
-        match &recorded.event {
-            Event::CouponIssued(issued) => Some(Row {
+        let Event::Marketing(event) = &recorded.event else { return row };
+        match event {
+            CouponEvent::CouponIssued(issued) => Some(Row {
                 order_id: recorded.order_id,
                 coupon_id: issued.coupon_id.clone(),
                 kind: issued.kind.clone(),
                 issued_at: recorded.time,
                 canceled_at: None,
             }),
-            Event::CouponCanceled(_) => row.map(|row| Row { canceled_at: Some(recorded.time), ..row }),
-            Event::OrderPlaced(_)
-            | Event::OrderExpired(_)
-            | Event::OrderCancelRequested(_)
-            | Event::OrderCanceled(_)
-            | Event::PaymentRequested(_)
-            | Event::PaymentApproved(_)
-            | Event::PaymentDeclined(_)
-            | Event::PaymentCanceled(_)
-            | Event::DeliveryRequested(_)
-            | Event::DeliveryStarted(_)
-            | Event::DeliveryCompleted(_)
-            | Event::DeliveryCanceled(_)
-            | Event::SagaParked(_)
-            | Event::SagaResumed(_) => row,
+            CouponEvent::CouponCanceled(_) => row.map(|row| Row { canceled_at: Some(recorded.time), ..row }),
         }
     }
 

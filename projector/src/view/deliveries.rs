@@ -1,6 +1,6 @@
 //! `deliveries`: the delivery context's rows.
 
-use domain::{Event, OrderId, Timestamp, order::Address};
+use domain::{Event, OrderId, Timestamp, event::DeliveryEvent, order::Address};
 use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -31,8 +31,9 @@ impl View for Deliveries {
     fn apply(row: Option<Row>, event: &Stored) -> Option<Row> {
         let recorded = &event.recorded;
         let at = Some(recorded.time);
-        match &recorded.event {
-            Event::DeliveryRequested(requested) => Some(Row {
+        let Event::Delivery(event) = &recorded.event else { return row };
+        match event {
+            DeliveryEvent::DeliveryRequested(requested) => Some(Row {
                 order_id: recorded.order_id,
                 address: requested.address.clone(),
                 requested_at: recorded.time,
@@ -40,21 +41,9 @@ impl View for Deliveries {
                 completed_at: None,
                 canceled_at: None,
             }),
-            Event::DeliveryStarted(_) => row.map(|row| Row { started_at: at, ..row }),
-            Event::DeliveryCompleted(_) => row.map(|row| Row { completed_at: at, ..row }),
-            Event::DeliveryCanceled(_) => row.map(|row| Row { canceled_at: at, ..row }),
-            Event::OrderPlaced(_)
-            | Event::OrderExpired(_)
-            | Event::OrderCancelRequested(_)
-            | Event::OrderCanceled(_)
-            | Event::PaymentRequested(_)
-            | Event::PaymentApproved(_)
-            | Event::PaymentDeclined(_)
-            | Event::PaymentCanceled(_)
-            | Event::CouponIssued(_)
-            | Event::CouponCanceled(_)
-            | Event::SagaParked(_)
-            | Event::SagaResumed(_) => row,
+            DeliveryEvent::DeliveryStarted(_) => row.map(|row| Row { started_at: at, ..row }),
+            DeliveryEvent::DeliveryCompleted(_) => row.map(|row| Row { completed_at: at, ..row }),
+            DeliveryEvent::DeliveryCanceled(_) => row.map(|row| Row { canceled_at: at, ..row }),
         }
     }
 

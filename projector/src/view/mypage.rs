@@ -1,6 +1,6 @@
 //! `mypage`: a customer's orders, newest first, with order and delivery status.
 
-use domain::{Event, Money, OrderId, OrderState, Timestamp, order::Channel};
+use domain::{Event, Money, OrderId, OrderState, Timestamp, event::OrderEvent, order::Channel};
 use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ impl View for MyPage {
             placed: None,
             updated_at: recorded.time,
         });
-        if let Event::OrderPlaced(placed) = &recorded.event {
+        if let Event::Ordering(OrderEvent::OrderPlaced(placed)) = &recorded.event {
             row.placed = Some(Placed {
                 customer_id: placed.customer.id.clone(),
                 channel: placed.channel,

@@ -1,8 +1,11 @@
 //! `orders`: one order, whole, with its timeline.
 
 use domain::{
-    Context, Event, Money, OrderId, OrderState, Position, Status, Timestamp, coupon::Coupon,
-    delivery::Delivery, event::OrderPlaced, payment::Payment,
+    Context, Event, Money, OrderId, OrderState, Position, Status, Timestamp,
+    coupon::Coupon,
+    delivery::Delivery,
+    event::{CouponEvent, OrderEvent, OrderPlaced, PaymentEvent},
+    payment::Payment,
 };
 use nats::Stored;
 use serde::{Deserialize, Serialize};
@@ -75,7 +78,7 @@ impl Row {
 
     fn note(&mut self, event: &Event, data: &str, time: Timestamp) {
         match event {
-            Event::OrderPlaced(placed) => {
+            Event::Ordering(OrderEvent::OrderPlaced(placed)) => {
                 self.placed = Some(Placed {
                     order: data.to_owned(),
                     customer_id: placed.customer.id.clone(),
@@ -83,27 +86,23 @@ impl Row {
                     at: time,
                 });
             }
-            Event::PaymentRequested(requested) => {
-                self.amount = Some(requested.amount);
-                self.method = Some(requested.method.clone());
-            }
-            Event::PaymentApproved(approved) => self.reference = Some(approved.reference.clone()),
-            Event::PaymentCanceled(canceled) => self.returned = Some(canceled.returned),
-            Event::CouponIssued(issued) => {
+            Event::Payment(event) => match event {
+                PaymentEvent::PaymentRequested(requested) => {
+                    self.amount = Some(requested.amount);
+                    self.method = Some(requested.method.clone());
+                }
+                PaymentEvent::PaymentApproved(approved) => self.reference = Some(approved.reference.clone()),
+                PaymentEvent::PaymentDeclined(_) => {}
+                PaymentEvent::PaymentCanceled(canceled) => self.returned = Some(canceled.returned),
+            },
+            Event::Marketing(CouponEvent::CouponIssued(issued)) => {
                 self.coupon_id = Some(issued.coupon_id.clone());
                 self.coupon_kind = Some(issued.kind.clone());
             }
-            Event::OrderExpired(_)
-            | Event::OrderCancelRequested(_)
-            | Event::OrderCanceled(_)
-            | Event::PaymentDeclined(_)
-            | Event::CouponCanceled(_)
-            | Event::DeliveryRequested(_)
-            | Event::DeliveryStarted(_)
-            | Event::DeliveryCompleted(_)
-            | Event::DeliveryCanceled(_)
-            | Event::SagaParked(_)
-            | Event::SagaResumed(_) => {}
+            Event::Marketing(CouponEvent::CouponCanceled(_))
+            | Event::Ordering(_)
+            | Event::Delivery(_)
+            | Event::Saga(_) => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `payments`: the payment context's rows, those of orders that never came to stand included.
 
-use domain::{Event, Money, OrderId, Timestamp};
+use domain::{Event, Money, OrderId, Timestamp, event::PaymentEvent};
 use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -39,8 +39,9 @@ impl View for Payments {
 
     fn apply(row: Option<Row>, event: &Stored) -> Option<Row> {
         let recorded = &event.recorded;
-        let outcome = match &recorded.event {
-            Event::PaymentRequested(requested) => {
+        let Event::Payment(event) = &recorded.event else { return row };
+        let outcome = match event {
+            PaymentEvent::PaymentRequested(requested) => {
                 return Some(Row {
                     order_id: recorded.order_id,
                     customer_id: requested.customer_id.clone(),
@@ -51,27 +52,17 @@ impl View for Payments {
                     updated_at: recorded.time,
                 });
             }
-            Event::PaymentApproved(approved) => Outcome::Approved { reference: approved.reference.clone() },
-            Event::PaymentDeclined(declined) => Outcome::Declined { reason: declined.reason.clone() },
-            Event::PaymentCanceled(canceled) => {
+            PaymentEvent::PaymentApproved(approved) => {
+                Outcome::Approved { reference: approved.reference.clone() }
+            }
+            PaymentEvent::PaymentDeclined(declined) => Outcome::Declined { reason: declined.reason.clone() },
+            PaymentEvent::PaymentCanceled(canceled) => {
                 let reference = match row.as_ref().map(|row| &row.outcome) {
                     Some(Outcome::Approved { reference }) => Some(reference.clone()),
                     Some(Outcome::Open | Outcome::Declined { .. } | Outcome::Canceled { .. }) | None => None,
                 };
                 Outcome::Canceled { reference, returned: canceled.returned }
             }
-            Event::OrderPlaced(_)
-            | Event::OrderExpired(_)
-            | Event::OrderCancelRequested(_)
-            | Event::OrderCanceled(_)
-            | Event::CouponIssued(_)
-            | Event::CouponCanceled(_)
-            | Event::DeliveryRequested(_)
-            | Event::DeliveryStarted(_)
-            | Event::DeliveryCompleted(_)
-            | Event::DeliveryCanceled(_)
-            | Event::SagaParked(_)
-            | Event::SagaResumed(_) => return row,
         };
         row.map(|row| Row { outcome, updated_at: recorded.time, ..row })
     }
