@@ -9,7 +9,7 @@ use axum::{
 };
 use domain::{
     Currency, Flow, FlowRef, Flows, Money,
-    event::OrderPlaced,
+    event::{OrderPlaced, ReviewWritten},
     money::AMOUNT_LIMIT,
     order::{Address, Channel, Customer, LINES_MAX, Line, QUANTITY_MAX, TEXT_CHARS_MAX},
 };
@@ -264,15 +264,9 @@ fn order(fields: &Fields<'_>, flow: Option<(&FlowRef, &Flow)>) -> Option<OrderPl
             None
         }
     };
-    let address_fields = fields.object("address");
-    let address =
-        Address { line: address_fields.text("line"), region: address_fields.optional_text("region") };
-    address_fields.finish();
-    for (name, needed) in [("store_id", "names no store"), ("delivery_type", "asks for no delivery type")] {
-        if fields.get(name).is_some() {
-            fields.fault(name, format!("an order of this flow {needed}; leave it out"));
-        }
-    }
+    let address = address(fields.object("address"), flow.map(|(_, flow)| flow));
+    let store_id = store(fields, flow.map(|(_, flow)| flow));
+    let delivery_type = delivery_type(fields, flow.map(|(_, flow)| flow));
     let each = lines.iter().map(|line| (line.quantity, line.unit_price));
     let total = currency.and_then(|currency| Money::total(currency, each));
     if currency.is_some() && total.is_none() {
@@ -283,11 +277,11 @@ fn order(fields: &Fields<'_>, flow: Option<(&FlowRef, &Flow)>) -> Option<OrderPl
         flow: reference.clone(),
         channel,
         customer,
-        store_id: None,
+        store_id,
         lines,
         total: total?,
         address,
-        delivery_type: None,
+        delivery_type,
     })
 }
 
@@ -304,6 +298,41 @@ fn channel(fields: &Fields<'_>, flow: Option<&Flow>) -> Channel {
             Channel::Web
         }
     }
+}
+
+fn address(fields: Fields<'_>, flow: Option<&Flow>) -> Address {
+    let address = Address { line: fields.text("line"), region: fields.optional_text("region") };
+    if address.region.is_none() && flow.is_some_and(Flow::finds_riders_by_region) {
+        fields.fault("region", "is missing: riders are found by it");
+    }
+    fields.finish();
+    address
+}
+
+fn store(fields: &Fields<'_>, flow: Option<&Flow>) -> Option<String> {
+    match flow {
+        Some(flow) if flow.store => Some(fields.text("store_id")),
+        Some(_) if fields.get("store_id").is_some() => {
+            fields.fault("store_id", "an order of this flow names no store; leave it out");
+            None
+        }
+        Some(_) | None => fields.optional_text("store_id"),
+    }
+}
+
+fn delivery_type(fields: &Fields<'_>, flow: Option<&Flow>) -> Option<String> {
+    let Some(flow) = flow else { return fields.optional_text("delivery_type") };
+    if flow.delivery.types.is_empty() {
+        if fields.get("delivery_type").is_some() {
+            fields.fault("delivery_type", "an order of this flow asks for no delivery type; leave it out");
+        }
+        return None;
+    }
+    let chosen = fields.text("delivery_type");
+    if fields.get("delivery_type").is_some() && !flow.delivery.types.contains(&chosen) {
+        fields.fault("delivery_type", format!("must be one of: {}", flow.delivery.types.join(", ")));
+    }
+    Some(chosen)
 }
 
 fn customer(fields: Fields<'_>) -> Customer {
@@ -355,6 +384,25 @@ pub fn reason(body: &Value) -> Result<Option<String>, Problem> {
     let reason = fields.optional_text("reason");
     fields.finish();
     no_faults(faults).map(|()| reason)
+}
+
+/// Reads `{"rider_id": "…"}`.
+pub fn rider(body: &Value) -> Result<String, Problem> {
+    let faults = Faults::default();
+    let fields = Fields::of(Some(body), String::new(), &faults);
+    let rider_id = fields.text("rider_id");
+    fields.finish();
+    no_faults(faults).map(|()| rider_id)
+}
+
+/// Reads `{"rating": 1–5, "text": "…"}`.
+pub fn review(body: &Value) -> Result<ReviewWritten, Problem> {
+    let faults = Faults::default();
+    let fields = Fields::of(Some(body), String::new(), &faults);
+    let rating = u8::try_from(fields.integer("rating", 1..=5)).unwrap_or(1);
+    let text = fields.text("text");
+    fields.finish();
+    no_faults(faults).map(|()| ReviewWritten { rating, text })
 }
 
 /// Reads a body that says nothing.

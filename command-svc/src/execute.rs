@@ -216,6 +216,8 @@ fn names_flow(command: &Command) -> Option<&FlowRef> {
         | Command::Payment(_)
         | Command::ChargePayment { .. }
         | Command::ReturnPayment
+        | Command::Store(_)
+        | Command::Review(_)
         | Command::Marketing(_)
         | Command::Delivery(_)
         | Command::Saga(_) => None,

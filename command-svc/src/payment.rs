@@ -109,7 +109,12 @@ impl Payments {
                         PaymentEvent::PaymentApproved(_) | PaymentEvent::PaymentDeclined(_) => true,
                         PaymentEvent::PaymentRequested(_) | PaymentEvent::PaymentCanceled(_) => false,
                     },
-                    Event::Ordering(_) | Event::Marketing(_) | Event::Delivery(_) | Event::Saga(_) => false,
+                    Event::Ordering(_)
+                    | Event::Store(_)
+                    | Event::Marketing(_)
+                    | Event::Delivery(_)
+                    | Event::Review(_)
+                    | Event::Saga(_) => false,
                 };
                 Ok(story.events.iter().find(|stored| decided(stored)).cloned())
             }

@@ -3,7 +3,9 @@
 mod answer;
 mod delivery;
 mod orders;
+mod review;
 mod sagas;
+mod store;
 
 use axum::{Router, extract::DefaultBodyLimit, routing::post};
 use domain::OrderId;
@@ -25,8 +27,16 @@ pub fn router(app: App, roles: &[Role]) -> Router {
         router = match role {
             Role::Ordering => router
                 .route("/orders", post(orders::place))
-                .route("/orders/{order_id}/cancel", post(orders::cancel)),
+                .route("/orders/{order_id}/cancel", post(orders::cancel))
+                .route("/orders/{order_id}/confirm", post(orders::confirm)),
+            Role::Store => router
+                .route("/orders/{order_id}/store/accept", post(store::accept))
+                .route("/orders/{order_id}/store/reject", post(store::reject))
+                .route("/orders/{order_id}/store/start", post(store::start))
+                .route("/orders/{order_id}/store/finish", post(store::finish)),
+            Role::Review => router.route("/orders/{order_id}/review", post(review::write)),
             Role::Delivery => router
+                .route("/orders/{order_id}/delivery/pickup", post(delivery::pick_up))
                 .route("/orders/{order_id}/delivery/start", post(delivery::start))
                 .route("/orders/{order_id}/delivery/complete", post(delivery::complete)),
             Role::Saga => router.route("/sagas/{order_id}/resume", post(sagas::resume)),

@@ -10,8 +10,10 @@ use domain::Context;
 pub enum Role {
     Ordering,
     Payment,
+    Store,
     Marketing,
     Delivery,
+    Review,
     Saga,
 }
 
@@ -21,8 +23,10 @@ impl Role {
         match self {
             Self::Ordering => Context::Ordering,
             Self::Payment => Context::Payment,
+            Self::Store => Context::Store,
             Self::Marketing => Context::Marketing,
             Self::Delivery => Context::Delivery,
+            Self::Review => Context::Review,
             Self::Saga => Context::Saga,
         }
     }
@@ -37,7 +41,7 @@ pub struct CommandSettings {
         value_enum,
         value_delimiter = ',',
         value_name = "ROLE,…",
-        default_value = "ordering,payment,marketing,delivery,saga"
+        default_value = "ordering,payment,store,marketing,delivery,review,saga"
     )]
     pub roles: Vec<Role>,
     /// Milliseconds that another context may take to answer a command

@@ -117,6 +117,8 @@ impl Decider {
             Command::ReturnPayment => self.payments.give_back(intent).await.map(event),
             Command::Ordering(_)
             | Command::Payment(_)
+            | Command::Store(_)
+            | Command::Review(_)
             | Command::Marketing(_)
             | Command::Delivery(_)
             | Command::Saga(_) => self.executor.execute(intent).await.map(event).map_err(Into::into),

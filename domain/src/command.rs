@@ -8,6 +8,8 @@ use crate::{
     event::{Context, PaymentRequested},
     order::OrderCommand,
     payment::PaymentCommand,
+    review::ReviewCommand,
+    store::StoreCommand,
 };
 
 /// An intent for one context of one order.
@@ -24,8 +26,10 @@ pub enum Command {
     },
     /// The payment context asks the provider to give back what it took, then records that.
     ReturnPayment,
+    Store(StoreCommand),
     Marketing(CouponCommand),
     Delivery(DeliveryCommand),
+    Review(ReviewCommand),
     Saga(SagaCommand),
 }
 
@@ -43,8 +47,10 @@ impl Command {
         match self {
             Self::Ordering(_) => Context::Ordering,
             Self::Payment(_) | Self::ChargePayment { .. } | Self::ReturnPayment => Context::Payment,
+            Self::Store(_) => Context::Store,
             Self::Marketing(_) => Context::Marketing,
             Self::Delivery(_) => Context::Delivery,
+            Self::Review(_) => Context::Review,
             Self::Saga(_) => Context::Saga,
         }
     }
@@ -55,6 +61,8 @@ impl Command {
             Self::Ordering(command) => match command {
                 OrderCommand::Place(_) => "place_order",
                 OrderCommand::Expire { .. } => "expire_order",
+                OrderCommand::Reject { .. } => "reject_order",
+                OrderCommand::Complete => "complete_order",
                 OrderCommand::RequestCancel { .. } => "request_cancel",
                 OrderCommand::Cancel => "cancel_order",
             },
@@ -66,12 +74,23 @@ impl Command {
             },
             Self::ChargePayment { .. } => "charge_payment",
             Self::ReturnPayment => "return_payment",
+            Self::Store(command) => match command {
+                StoreCommand::Receive(_) => "receive_store_order",
+                StoreCommand::Accept => "accept_store_order",
+                StoreCommand::Reject { .. } => "reject_store_order",
+                StoreCommand::Start => "start_preparation",
+                StoreCommand::Finish => "finish_preparation",
+                StoreCommand::Cancel => "cancel_store_order",
+            },
+            Self::Review(ReviewCommand::Write(_)) => "write_review",
             Self::Marketing(command) => match command {
                 CouponCommand::Issue { .. } => "issue_coupon",
                 CouponCommand::Cancel => "cancel_coupon",
             },
             Self::Delivery(command) => match command {
                 DeliveryCommand::Request { .. } => "request_delivery",
+                DeliveryCommand::List(_) => "list_delivery",
+                DeliveryCommand::PickUp { .. } => "pick_up_delivery",
                 DeliveryCommand::Start => "start_delivery",
                 DeliveryCommand::Complete => "complete_delivery",
                 DeliveryCommand::Cancel => "cancel_delivery",
@@ -98,6 +117,32 @@ pub enum Refusal {
     AlreadyCanceled,
     #[error("the order was delivered already")]
     AlreadyDelivered,
+    #[error("the store rejected the order")]
+    AlreadyRejected,
+    #[error("the customer confirmed the receipt already")]
+    AlreadyCompleted,
+    #[error("the store accepted the order already")]
+    AlreadyAccepted,
+    #[error("a rider has picked the order up already")]
+    AlreadyPickedUp,
+    #[error("the preparation has started")]
+    PreparationStarted,
+    #[error("the preparation has not started yet")]
+    PreparationNotStarted,
+    #[error("the store has not received the order yet")]
+    StoreOrderNotReceived,
+    #[error("the store has not accepted the order yet")]
+    StoreOrderNotAccepted,
+    #[error("the store's order was canceled")]
+    StoreOrderCanceled,
+    #[error("the order is not ready to be picked up yet")]
+    DeliveryNotListed,
+    #[error("the order has not reached the customer yet")]
+    NotDelivered,
+    #[error("the order was reviewed already")]
+    AlreadyReviewed,
+    #[error("the order's flow has no such step")]
+    NotInFlow,
     #[error("nobody asked to cancel the order")]
     CancelNotRequested,
     #[error("the order is being canceled")]
@@ -139,6 +184,19 @@ impl Refusal {
             Self::AlreadyPlaced => "already_placed",
             Self::AlreadyCanceled => "already_canceled",
             Self::AlreadyDelivered => "already_delivered",
+            Self::AlreadyRejected => "already_rejected",
+            Self::AlreadyCompleted => "already_completed",
+            Self::AlreadyAccepted => "already_accepted",
+            Self::AlreadyPickedUp => "already_picked_up",
+            Self::PreparationStarted => "preparation_started",
+            Self::PreparationNotStarted => "preparation_not_started",
+            Self::StoreOrderNotReceived => "store_order_not_received",
+            Self::StoreOrderNotAccepted => "store_order_not_accepted",
+            Self::StoreOrderCanceled => "store_order_canceled",
+            Self::DeliveryNotListed => "delivery_not_listed",
+            Self::NotDelivered => "not_delivered",
+            Self::AlreadyReviewed => "already_reviewed",
+            Self::NotInFlow => "not_in_flow",
             Self::CancelNotRequested => "cancel_not_requested",
             Self::CancelRequested => "cancel_requested",
             Self::PaymentNotRequested => "payment_not_requested",

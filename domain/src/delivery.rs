@@ -8,18 +8,23 @@ use serde::{Deserialize, Serialize};
 use crate::{
     command::Refusal,
     event::{
-        DeliveryCanceled, DeliveryCompleted, DeliveryEvent, DeliveryRequested, DeliveryStarted, Event,
-        OrderEvent,
+        DeliveryCanceled, DeliveryCompleted, DeliveryEvent, DeliveryListed, DeliveryPickedUp,
+        DeliveryRequested, DeliveryStarted, Event, OrderEvent,
     },
     order::Address,
 };
 
 /// The delivery of one order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Delivery {
     #[default]
     NotRequested,
     Requested,
+    /// Riders may pick it up.
+    Listed,
+    PickedUp {
+        rider_id: String,
+    },
     Started,
     Completed,
     /// A cancel request came before any delivery: none will follow.
@@ -34,40 +39,57 @@ pub enum Delivery {
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryCommand {
     Request { address: Address },
+    List(DeliveryListed),
+    PickUp { rider_id: String },
     Start,
     Complete,
     Cancel,
 }
 
 /// Decides about the delivery; `None` means that the fact already holds.
-pub fn decide(delivery: Delivery, command: &DeliveryCommand) -> Result<Option<Event>, Refusal> {
-    use Delivery::{Canceled, Completed, Halted, HaltedUnrequested, NotRequested, Requested, Started};
-    match command {
-        DeliveryCommand::Request { address } => match delivery {
-            NotRequested => Ok(Some(DeliveryRequested { address: address.clone() }.into())),
-            Requested | Started | Completed => Ok(None),
-            HaltedUnrequested | Halted => Err(Refusal::CancelRequested),
-            Canceled => Err(Refusal::DeliveryCanceled),
-        },
-        DeliveryCommand::Start => match delivery {
-            NotRequested => Err(Refusal::DeliveryNotRequested),
-            Requested => Ok(Some(DeliveryStarted {}.into())),
-            Started | Completed => Ok(None),
-            HaltedUnrequested | Halted => Err(Refusal::CancelRequested),
-            Canceled => Err(Refusal::DeliveryCanceled),
-        },
-        DeliveryCommand::Complete => match delivery {
-            NotRequested => Err(Refusal::DeliveryNotRequested),
-            Requested => Err(Refusal::DeliveryNotStarted),
-            Started => Ok(Some(DeliveryCompleted {}.into())),
-            Completed => Ok(None),
-            HaltedUnrequested | Halted => Err(Refusal::CancelRequested),
-            Canceled => Err(Refusal::DeliveryCanceled),
-        },
-        DeliveryCommand::Cancel => match delivery {
+pub fn decide(delivery: &Delivery, command: &DeliveryCommand) -> Result<Option<Event>, Refusal> {
+    use Delivery::{
+        Canceled, Completed, Halted, HaltedUnrequested, Listed, NotRequested, PickedUp, Requested, Started,
+    };
+    let closed = match delivery {
+        HaltedUnrequested | Halted => Some(Refusal::CancelRequested),
+        Canceled => Some(Refusal::DeliveryCanceled),
+        NotRequested | Requested | Listed | PickedUp { .. } | Started | Completed => None,
+    };
+    match (command, closed) {
+        (DeliveryCommand::Cancel, _) => match delivery {
             NotRequested | HaltedUnrequested | Canceled => Ok(None),
-            Requested | Started | Halted => Ok(Some(DeliveryCanceled {}.into())),
+            Requested | Listed | PickedUp { .. } | Started | Halted => Ok(Some(DeliveryCanceled {}.into())),
             Completed => Err(Refusal::AlreadyDelivered),
+        },
+        (_, Some(refusal)) => Err(refusal),
+        (DeliveryCommand::Request { address }, None) => {
+            Ok((*delivery == NotRequested).then(|| DeliveryRequested { address: address.clone() }.into()))
+        }
+        (DeliveryCommand::List(listed), None) => {
+            Ok((*delivery == NotRequested).then(|| listed.clone().into()))
+        }
+        (DeliveryCommand::PickUp { rider_id }, None) => match delivery {
+            Listed => Ok(Some(DeliveryPickedUp { rider_id: rider_id.clone() }.into())),
+            PickedUp { rider_id: holder } if holder == rider_id => Ok(None),
+            PickedUp { .. } => Err(Refusal::AlreadyPickedUp),
+            Started | Completed => Err(Refusal::AlreadyDelivered),
+            NotRequested | Requested | HaltedUnrequested | Halted | Canceled => {
+                Err(Refusal::DeliveryNotListed)
+            }
+        },
+        (DeliveryCommand::Start, None) => match delivery {
+            Requested => Ok(Some(DeliveryStarted {}.into())),
+            PickedUp { .. } | Started | Completed => Ok(None),
+            NotRequested | Listed | HaltedUnrequested | Halted | Canceled => {
+                Err(Refusal::DeliveryNotRequested)
+            }
+        },
+        (DeliveryCommand::Complete, None) => match delivery {
+            Started | PickedUp { .. } => Ok(Some(DeliveryCompleted {}.into())),
+            Completed => Ok(None),
+            NotRequested => Err(Refusal::DeliveryNotRequested),
+            Requested | Listed | HaltedUnrequested | Halted | Canceled => Err(Refusal::DeliveryNotStarted),
         },
     }
 }
@@ -77,6 +99,8 @@ pub fn decide(delivery: Delivery, command: &DeliveryCommand) -> Result<Option<Ev
 pub fn evolve(_: Delivery, event: &DeliveryEvent) -> Delivery {
     match event {
         DeliveryEvent::DeliveryRequested(_) => Delivery::Requested,
+        DeliveryEvent::DeliveryListed(_) => Delivery::Listed,
+        DeliveryEvent::DeliveryPickedUp(picked) => Delivery::PickedUp { rider_id: picked.rider_id.clone() },
         DeliveryEvent::DeliveryStarted(_) => Delivery::Started,
         DeliveryEvent::DeliveryCompleted(_) => Delivery::Completed,
         DeliveryEvent::DeliveryCanceled(_) => Delivery::Canceled,
@@ -89,9 +113,17 @@ pub fn heed(delivery: Delivery, event: &OrderEvent) -> Delivery {
     match event {
         OrderEvent::OrderCancelRequested(_) => match delivery {
             Delivery::NotRequested | Delivery::HaltedUnrequested => Delivery::HaltedUnrequested,
-            Delivery::Requested | Delivery::Started | Delivery::Halted => Delivery::Halted,
+            Delivery::Requested
+            | Delivery::Listed
+            | Delivery::PickedUp { .. }
+            | Delivery::Started
+            | Delivery::Halted => Delivery::Halted,
             Delivery::Completed | Delivery::Canceled => delivery,
         },
-        OrderEvent::OrderPlaced(_) | OrderEvent::OrderExpired(_) | OrderEvent::OrderCanceled(_) => delivery,
+        OrderEvent::OrderPlaced(_)
+        | OrderEvent::OrderExpired(_)
+        | OrderEvent::OrderRejected(_)
+        | OrderEvent::OrderCompleted(_)
+        | OrderEvent::OrderCanceled(_) => delivery,
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     flow::FlowRef,
     id::{CommandId, EventId, OrderId, Position},
     money::Money,
-    order::{Address, Channel, Customer, Line},
+    order::{Address, Channel, Customer, Item, Line},
 };
 
 /// A bounded context: who decides about one side of an order, and who may be deployed alone.
@@ -19,22 +19,34 @@ use crate::{
 pub enum Context {
     Ordering,
     Payment,
+    Store,
     Marketing,
     Delivery,
+    Review,
     /// The process manager itself; its facts are about what it could not do.
     Saga,
 }
 
 impl Context {
-    pub const ALL: [Self; 5] = [Self::Ordering, Self::Payment, Self::Marketing, Self::Delivery, Self::Saga];
+    pub const ALL: [Self; 7] = [
+        Self::Ordering,
+        Self::Payment,
+        Self::Store,
+        Self::Marketing,
+        Self::Delivery,
+        Self::Review,
+        Self::Saga,
+    ];
 
     /// The context's name in headers, in subjects and on the command line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ordering => "ordering",
             Self::Payment => "payment",
+            Self::Store => "store",
             Self::Marketing => "marketing",
             Self::Delivery => "delivery",
+            Self::Review => "review",
             Self::Saga => "saga",
         }
     }
@@ -93,13 +105,24 @@ macro_rules! events {
 events! {
     /// Facts of the ordering context.
     #[expect(clippy::large_enum_variant, reason = "orders are placed far more often than anything else happens here")]
-    Ordering(OrderEvent) { OrderPlaced, OrderExpired, OrderCancelRequested, OrderCanceled }
+    Ordering(OrderEvent) {
+        OrderPlaced, OrderExpired, OrderRejected, OrderCompleted, OrderCancelRequested, OrderCanceled,
+    }
     /// Facts of the payment context.
     Payment(PaymentEvent) { PaymentRequested, PaymentApproved, PaymentDeclined, PaymentCanceled }
+    /// Facts of the store context.
+    Store(StoreEvent) {
+        StoreOrderReceived, StoreOrderAccepted, StoreOrderRejected, PreparationStarted, PreparationFinished,
+        StoreOrderCanceled,
+    }
     /// Facts of the marketing context.
     Marketing(CouponEvent) { CouponIssued, CouponCanceled }
     /// Facts of the delivery context.
-    Delivery(DeliveryEvent) { DeliveryRequested, DeliveryStarted, DeliveryCompleted, DeliveryCanceled }
+    Delivery(DeliveryEvent) {
+        DeliveryRequested, DeliveryListed, DeliveryPickedUp, DeliveryStarted, DeliveryCompleted, DeliveryCanceled,
+    }
+    /// Facts of the review context.
+    Review(ReviewEvent) { ReviewWritten }
     /// Facts of the process manager.
     Saga(SagaEvent) { SagaParked, SagaResumed }
 }
@@ -124,6 +147,17 @@ pub struct OrderPlaced {
 pub struct OrderExpired {
     pub reason: String,
 }
+
+/// The store will not make it. Whatever was taken goes back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OrderRejected {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The customer has what they ordered, and says so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OrderCompleted {}
 
 /// The customer wants the order undone, in time. From here no context may carry it past its cancel cut-off.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -165,6 +199,36 @@ pub struct PaymentCanceled {
     pub returned: Money,
 }
 
+/// The store has the order before it, and knows what to make.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoreOrderReceived {
+    pub store_id: String,
+    pub items: Vec<Item>,
+}
+
+/// The store will make it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoreOrderAccepted {}
+
+/// The store will not make it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoreOrderRejected {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Cooking, or packing, began.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PreparationStarted {}
+
+/// Cooked, or packed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PreparationFinished {}
+
+/// The store need not make it any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoreOrderCanceled {}
+
 /// The customer holds a coupon of this order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CouponIssued {
@@ -184,6 +248,20 @@ pub struct DeliveryRequested {
     pub address: Address,
 }
 
+/// Riders may pick the order up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeliveryListed {
+    pub address: Address,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery_type: Option<String>,
+}
+
+/// One rider took it; the goods left.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeliveryPickedUp {
+    pub rider_id: String,
+}
+
 /// The goods left.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeliveryStarted {}
@@ -195,6 +273,14 @@ pub struct DeliveryCompleted {}
 /// The goods stay, or came back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeliveryCanceled {}
+
+/// What the customer thinks of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReviewWritten {
+    /// From 1, worst, to 5.
+    pub rating: u8,
+    pub text: String,
+}
 
 /// A step of the saga was refused for good; the order waits for an operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,7 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::{id::fingerprint, order::Channel};
 
 /// The flows that come with the program, as the files they are.
-const SHIPPED: [&str; 1] = [include_str!("flow/marketplace.toml")];
+const SHIPPED: [&str; 3] = [
+    include_str!("flow/marketplace.toml"),
+    include_str!("flow/food.toml"),
+    include_str!("flow/kitchen.toml"),
+];
 
 /// Which flow an order follows, and in which version; an order keeps both for its life.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -25,10 +29,29 @@ pub struct Flow {
     pub title: String,
     pub channels: Vec<Channel>,
     pub payment: PaymentRule,
+    /// Whether a store receives the order, accepts or rejects it, starts and finishes it, before any delivery.
+    #[serde(default)]
+    pub store: bool,
     #[serde(default)]
     pub coupon: Option<CouponRule>,
     pub delivery: DeliveryRule,
+    /// What ends the order.
+    #[serde(default)]
+    pub ends: Ends,
     pub cancel: CancelRule,
+    /// Whether the customer may write a review, once, when the order has reached them.
+    #[serde(default)]
+    pub review: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ends {
+    /// Whoever delivers it reports so.
+    #[default]
+    Delivered,
+    /// The customer confirms the receipt.
+    Confirmed,
 }
 
 /// When the order is paid.
@@ -59,6 +82,9 @@ pub struct CouponRule {
 #[serde(deny_unknown_fields)]
 pub struct DeliveryRule {
     pub start: DeliveryStart,
+    /// The types a customer may choose among, where riders are found by type; empty: riders are found by region.
+    #[serde(default)]
+    pub types: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +92,8 @@ pub struct DeliveryRule {
 pub enum DeliveryStart {
     /// By itself, as soon as everything before it is done.
     Automatic,
+    /// Listed for riders; one of them picks it up.
+    Rider,
 }
 
 /// Until when the customer may cancel, and what is undone in which order before the order counts as canceled.
@@ -80,6 +108,8 @@ pub struct CancelRule {
 #[serde(rename_all = "snake_case")]
 pub enum CancelUntil {
     Delivered,
+    PickedUp,
+    PreparationStarted,
 }
 
 /// One thing to take back.
@@ -87,6 +117,7 @@ pub enum CancelUntil {
 #[serde(rename_all = "snake_case")]
 pub enum Undo {
     Coupon,
+    StoreOrder,
     Delivery,
     Payment,
 }
@@ -121,13 +152,32 @@ impl Flow {
                 return refuse("cancel.undo names a thing twice");
             }
         }
-        if !self.cancel.undo.contains(&Undo::Payment) || !self.cancel.undo.contains(&Undo::Delivery) {
+        let undoes = |undo| self.cancel.undo.contains(&undo);
+        // A cancel that is over before the preparation starts never meets a delivery.
+        let meets_delivery = self.cancel.until != CancelUntil::PreparationStarted;
+        if !undoes(Undo::Payment) || (meets_delivery && !undoes(Undo::Delivery)) {
             return refuse("cancel.undo must name payment and delivery, or a canceled order keeps them");
+        }
+        if undoes(Undo::StoreOrder) != self.store {
+            return refuse("cancel.undo names the store_order exactly when there is a store");
+        }
+        if !self.store && self.cancel.until == CancelUntil::PreparationStarted {
+            return refuse("cancel.until is preparation_started, and no store prepares anything");
+        }
+        if self.delivery.start != DeliveryStart::Rider
+            && (self.cancel.until == CancelUntil::PickedUp || !self.delivery.types.is_empty())
+        {
+            return refuse("only riders pick up and have types; delivery.start is another");
         }
         if self.coupon.is_some() != self.cancel.undo.contains(&Undo::Coupon) {
             return refuse("cancel.undo names the coupon exactly when the flow issues one");
         }
         Ok(())
+    }
+
+    /// Whether riders see the orders of their region.
+    pub fn finds_riders_by_region(&self) -> bool {
+        self.delivery.start == DeliveryStart::Rider && self.delivery.types.is_empty()
     }
 
     /// Whether a delivery may only be canceled once the coupon is.

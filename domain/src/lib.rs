@@ -1,8 +1,8 @@
 //! The rules of the order platform, and nothing else: no IO, no clock, no randomness.
 //!
-//! Read in this order: [`event`] (the facts), the contexts [`order`], [`payment`], [`coupon`], [`delivery`]
-//! (each with its states, commands, `decide` and `evolve`), [`state`] (the fold of one order's whole story),
-//! [`flow`] (how an order travels, as data) and [`saga`] (what happens next by itself).
+//! Read in this order: [`event`] (the facts), the contexts [`order`], [`payment`], [`store`], [`coupon`],
+//! [`delivery`], [`review`] (each with its states, commands, `decide` and `evolve`), [`state`] (the fold of one order's
+//! whole story), [`flow`] (how an order travels, as data) and [`saga`] (what happens next by itself).
 //!
 //! Words: an **order** is what a customer asked for; its id keys the log. A **flow** is the declared way of an
 //! order. A **context** decides about one side of an order and appends its own events. A **command** may be
@@ -13,8 +13,10 @@ pub mod money;
 pub mod event;
 pub mod order;
 pub mod payment;
+pub mod store;
 pub mod coupon;
 pub mod delivery;
+pub mod review;
 pub mod state;
 pub mod command;
 pub mod flow;

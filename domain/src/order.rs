@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     command::Refusal,
-    event::{Event, OrderCancelRequested, OrderCanceled, OrderEvent, OrderExpired, OrderPlaced},
+    event::{
+        Event, OrderCancelRequested, OrderCanceled, OrderCompleted, OrderEvent, OrderExpired, OrderPlaced,
+        OrderRejected,
+    },
 };
 
 /// The most lines of one order.
@@ -54,6 +57,16 @@ pub struct Line {
     pub options: Vec<String>,
 }
 
+/// What a store is to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    pub item_id: String,
+    pub name: String,
+    pub quantity: u32,
+    #[serde(default)]
+    pub options: Vec<String>,
+}
+
 /// Where it goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
@@ -71,6 +84,8 @@ pub enum Order {
     CancelRequested,
     Canceled,
     Expired,
+    Rejected,
+    Completed,
 }
 
 /// What ordering may be asked to do.
@@ -79,6 +94,8 @@ pub enum Order {
 pub enum OrderCommand {
     Place(Box<OrderPlaced>),
     Expire { reason: String },
+    Reject { reason: Option<String> },
+    Complete,
     RequestCancel { reason: Option<String> },
     Cancel,
 }
@@ -88,23 +105,41 @@ pub fn decide(order: Order, command: &OrderCommand) -> Result<Option<Event>, Ref
     match command {
         OrderCommand::Place(placed) => match order {
             Order::NotPlaced => Ok(Some((**placed).clone().into())),
-            Order::Placed => Ok(None),
+            Order::Placed | Order::Completed | Order::Rejected => Ok(None),
             Order::CancelRequested | Order::Canceled => Err(Refusal::AlreadyCanceled),
             Order::Expired => Err(Refusal::OrderExpired),
+        },
+        OrderCommand::Reject { reason } => match order {
+            Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
+            Order::Placed => Ok(Some(OrderRejected { reason: reason.clone() }.into())),
+            Order::Rejected => Ok(None),
+            Order::CancelRequested | Order::Canceled => Err(Refusal::AlreadyCanceled),
+            Order::Completed => Err(Refusal::AlreadyCompleted),
+        },
+        OrderCommand::Complete => match order {
+            Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
+            Order::Placed => Ok(Some(OrderCompleted {}.into())),
+            Order::Completed => Ok(None),
+            Order::Rejected => Err(Refusal::AlreadyRejected),
+            Order::CancelRequested | Order::Canceled => Err(Refusal::AlreadyCanceled),
         },
         OrderCommand::Expire { reason } => match order {
             Order::NotPlaced => Ok(Some(OrderExpired { reason: reason.clone() }.into())),
             Order::Expired => Ok(None),
-            Order::Placed | Order::CancelRequested | Order::Canceled => Err(Refusal::AlreadyPlaced),
+            Order::Placed | Order::CancelRequested | Order::Canceled | Order::Rejected | Order::Completed => {
+                Err(Refusal::AlreadyPlaced)
+            }
         },
         OrderCommand::RequestCancel { reason } => match order {
             Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
             Order::Placed => Ok(Some(OrderCancelRequested { reason: reason.clone() }.into())),
             Order::CancelRequested | Order::Canceled => Ok(None),
+            Order::Rejected => Err(Refusal::AlreadyRejected),
+            Order::Completed => Err(Refusal::AlreadyCompleted),
         },
         OrderCommand::Cancel => match order {
             Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
-            Order::Placed => Err(Refusal::CancelNotRequested),
+            Order::Placed | Order::Rejected | Order::Completed => Err(Refusal::CancelNotRequested),
             Order::CancelRequested => Ok(Some(OrderCanceled {}.into())),
             Order::Canceled => Ok(None),
         },
@@ -117,6 +152,8 @@ pub fn evolve(_: Order, event: &OrderEvent) -> Order {
     match event {
         OrderEvent::OrderPlaced(_) => Order::Placed,
         OrderEvent::OrderExpired(_) => Order::Expired,
+        OrderEvent::OrderRejected(_) => Order::Rejected,
+        OrderEvent::OrderCompleted(_) => Order::Completed,
         OrderEvent::OrderCancelRequested(_) => Order::CancelRequested,
         OrderEvent::OrderCanceled(_) => Order::Canceled,
     }

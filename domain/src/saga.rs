@@ -11,11 +11,13 @@ use crate::{
     command::Command,
     coupon::{Coupon, CouponCommand},
     delivery::{Delivery, DeliveryCommand},
-    flow::{Flow, Undo},
+    event::{DeliveryListed, StoreOrderReceived},
+    flow::{DeliveryStart, Flow, Undo},
     id::CommandId,
     order::{Order, OrderCommand},
     payment::Payment,
     state::OrderState,
+    store::{StoreCommand, StoreOrder},
 };
 
 /// The order's next step.
@@ -43,8 +45,8 @@ pub fn react(flow: &Flow, state: &OrderState) -> Option<Step> {
         Order::CancelRequested => {
             (undo(flow, state).unwrap_or(Command::Ordering(OrderCommand::Cancel)), None)
         }
-        Order::Expired => (undo(flow, state)?, None),
-        Order::Canceled => return None,
+        Order::Expired | Order::Rejected => (undo(flow, state)?, None),
+        Order::Canceled | Order::Completed => return None,
     };
     let command_id = CommandId::from_step(newest.event_id, command.name());
     Some(Step { command, command_id, not_before })
@@ -61,11 +63,40 @@ fn give_up(state: &OrderState) -> Option<Command> {
     }
 }
 
-/// The way forward: delivery asked for, coupon issued, delivery started.
+/// The way forward: the store first where there is one, then the delivery.
 fn advance(flow: &Flow, state: &OrderState) -> Option<Command> {
+    if flow.store {
+        match state.store {
+            StoreOrder::NotReceived => return receive(state),
+            StoreOrder::Rejected => {
+                return Some(Command::Ordering(OrderCommand::Reject { reason: None }));
+            }
+            StoreOrder::Prepared => {}
+            StoreOrder::Received
+            | StoreOrder::Accepted
+            | StoreOrder::Preparing
+            | StoreOrder::HaltedUnreceived
+            | StoreOrder::Halted
+            | StoreOrder::Canceled => return None,
+        }
+    }
+    match flow.delivery.start {
+        DeliveryStart::Automatic => depart(flow, state),
+        DeliveryStart::Rider => list(state),
+    }
+}
+
+fn receive(state: &OrderState) -> Option<Command> {
+    let brief = state.brief.as_ref()?;
+    let received = StoreOrderReceived { store_id: brief.store_id.clone()?, items: brief.items.clone() };
+    Some(Command::Store(StoreCommand::Receive(received)))
+}
+
+/// Delivery asked for, coupon issued, delivery started.
+fn depart(flow: &Flow, state: &OrderState) -> Option<Command> {
     match state.delivery {
         Delivery::NotRequested => {
-            let address = state.address.clone()?;
+            let address = state.brief.as_ref()?.address.clone();
             Some(Command::Delivery(DeliveryCommand::Request { address }))
         }
         Delivery::Requested => match (&flow.coupon, &state.coupon) {
@@ -76,12 +107,23 @@ fn advance(flow: &Flow, state: &OrderState) -> Option<Command> {
             (Some(_), Coupon::Canceled) => None,
             (None, _) | (Some(_), Coupon::Issued { .. }) => Some(Command::Delivery(DeliveryCommand::Start)),
         },
-        Delivery::Started
+        Delivery::Listed
+        | Delivery::PickedUp { .. }
+        | Delivery::Started
         | Delivery::Completed
         | Delivery::HaltedUnrequested
         | Delivery::Halted
         | Delivery::Canceled => None,
     }
+}
+
+fn list(state: &OrderState) -> Option<Command> {
+    if state.delivery != Delivery::NotRequested {
+        return None;
+    }
+    let brief = state.brief.as_ref()?;
+    let (address, delivery_type) = (brief.address.clone(), brief.delivery_type.clone());
+    Some(Command::Delivery(DeliveryCommand::List(DeliveryListed { address, delivery_type })))
 }
 
 /// The next thing to take back, in the flow's order; `None` once everything is.
@@ -91,10 +133,23 @@ fn undo(flow: &Flow, state: &OrderState) -> Option<Command> {
             Coupon::Issued { .. } => Some(Command::Marketing(CouponCommand::Cancel)),
             Coupon::None | Coupon::Canceled => None,
         },
+        Undo::StoreOrder => match state.store {
+            StoreOrder::Received
+            | StoreOrder::Accepted
+            | StoreOrder::Preparing
+            | StoreOrder::Prepared
+            | StoreOrder::Halted => Some(Command::Store(StoreCommand::Cancel)),
+            StoreOrder::NotReceived
+            | StoreOrder::Rejected
+            | StoreOrder::HaltedUnreceived
+            | StoreOrder::Canceled => None,
+        },
         Undo::Delivery => match state.delivery {
-            Delivery::Requested | Delivery::Started | Delivery::Halted => {
-                Some(Command::Delivery(DeliveryCommand::Cancel))
-            }
+            Delivery::Requested
+            | Delivery::Listed
+            | Delivery::PickedUp { .. }
+            | Delivery::Started
+            | Delivery::Halted => Some(Command::Delivery(DeliveryCommand::Cancel)),
             Delivery::NotRequested
             | Delivery::HaltedUnrequested
             | Delivery::Canceled

@@ -7,11 +7,13 @@ use crate::{
     command::{Command, Refusal, SagaCommand},
     coupon::{self, Coupon},
     delivery::{self, Delivery, DeliveryCommand},
-    event::{Event, OrderEvent, PaymentEvent, Recorded, SagaEvent, SagaParked, SagaResumed},
-    flow::{CancelUntil, Flow, FlowRef},
+    event::{Event, OrderEvent, OrderPlaced, PaymentEvent, Recorded, SagaEvent, SagaParked, SagaResumed},
+    flow::{CancelUntil, DeliveryStart, Ends, Flow, FlowRef},
     id::{CommandId, EventId},
-    order::{self, Address, Order, OrderCommand},
+    order::{self, Address, Item, Order, OrderCommand},
     payment::{self, Payment, PaymentCommand},
+    review::{self, Review},
+    store::{self, StoreOrder},
 };
 
 /// What a person calls the order's state.
@@ -22,8 +24,13 @@ pub enum Status {
     AwaitingPayment,
     Placed,
     Paid,
+    Accepted,
+    Rejected,
+    Preparing,
+    Prepared,
     OutForDelivery,
     Delivered,
+    Completed,
     CancelRequested,
     Canceled,
     Expired,
@@ -35,8 +42,13 @@ impl Status {
             Self::AwaitingPayment => "awaiting_payment",
             Self::Placed => "placed",
             Self::Paid => "paid",
+            Self::Accepted => "accepted",
+            Self::Rejected => "rejected",
+            Self::Preparing => "preparing",
+            Self::Prepared => "prepared",
             Self::OutForDelivery => "out_for_delivery",
             Self::Delivered => "delivered",
+            Self::Completed => "completed",
             Self::CancelRequested => "cancel_requested",
             Self::Canceled => "canceled",
             Self::Expired => "expired",
@@ -53,15 +65,44 @@ pub struct Newest {
     pub time: Timestamp,
 }
 
+/// What was ordered, as far as its fulfilment needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Brief {
+    pub store_id: Option<String>,
+    pub items: Vec<Item>,
+    pub address: Address,
+    pub delivery_type: Option<String>,
+}
+
+impl Brief {
+    fn of(placed: &OrderPlaced) -> Self {
+        let items = placed.lines.iter().map(|line| Item {
+            item_id: line.item_id.clone(),
+            name: line.name.clone(),
+            quantity: line.quantity,
+            options: line.options.clone(),
+        });
+        Self {
+            store_id: placed.store_id.clone(),
+            items: items.collect(),
+            address: placed.address.clone(),
+            delivery_type: placed.delivery_type.clone(),
+        }
+    }
+}
+
 /// The fold of all events of one order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OrderState {
     pub flow: Option<FlowRef>,
-    pub address: Option<Address>,
+    /// What the order's next steps need to know of it.
+    pub brief: Option<Box<Brief>>,
     pub order: Order,
     pub payment: Payment,
+    pub store: StoreOrder,
     pub coupon: Coupon,
     pub delivery: Delivery,
+    pub review: Review,
     /// The step that was refused for good, while an operator has not said how to go on.
     pub parked: Option<SagaParked>,
     pub newest: Option<Newest>,
@@ -95,13 +136,14 @@ impl OrderState {
             Event::Ordering(event) => {
                 if let OrderEvent::OrderPlaced(placed) = event {
                     self.flow = Some(placed.flow.clone());
-                    self.address = Some(placed.address.clone());
+                    self.brief = Some(Box::new(Brief::of(placed)));
                 }
                 if let OrderEvent::OrderCancelRequested(_) = event {
                     // A cancel takes another way, on which the parked step does not stand.
                     self.parked = None;
                 }
                 self.order = order::evolve(self.order, event);
+                self.store = store::heed(self.store, event);
                 self.delivery = delivery::heed(self.delivery, event);
             }
             Event::Payment(event) => {
@@ -110,6 +152,8 @@ impl OrderState {
                 }
                 self.payment = payment::evolve(self.payment, event);
             }
+            Event::Store(event) => self.store = store::evolve(self.store, event),
+            Event::Review(event) => self.review = review::evolve(self.review, event),
             Event::Marketing(event) => self.coupon = coupon::evolve(self.coupon, event),
             Event::Delivery(event) => self.delivery = delivery::evolve(self.delivery, event),
             Event::Saga(SagaEvent::SagaParked(why)) => self.parked = Some(why.clone()),
@@ -125,7 +169,12 @@ impl OrderState {
 
     /// Whether customers can see the order: it came to stand once.
     pub fn is_visible(&self) -> bool {
-        !matches!(self.order, Order::NotPlaced | Order::Expired)
+        match self.order {
+            Order::NotPlaced | Order::Expired => false,
+            Order::Placed | Order::CancelRequested | Order::Canceled | Order::Rejected | Order::Completed => {
+                true
+            }
+        }
     }
 
     /// Decides about a command on this order: first what the order's flow forbids, then what the context itself
@@ -140,7 +189,9 @@ impl OrderState {
             Command::Payment(command) => payment::decide(self.payment, command),
             Command::ChargePayment { .. } | Command::ReturnPayment => Ok(None),
             Command::Marketing(command) => coupon::decide(&self.coupon, command),
-            Command::Delivery(command) => delivery::decide(self.delivery, command),
+            Command::Store(command) => store::decide(self.store, command),
+            Command::Delivery(command) => delivery::decide(&self.delivery, command),
+            Command::Review(command) => review::decide(self.review, command),
             Command::Saga(command) => decide_parked(self.parked.as_ref(), command),
         }
     }
@@ -154,12 +205,25 @@ impl OrderState {
             Command::Payment(
                 PaymentCommand::Request(_) | PaymentCommand::Approve { .. } | PaymentCommand::Decline { .. },
             ) if self.order == Order::Expired => Err(Refusal::OrderExpired),
+            Command::Ordering(OrderCommand::Complete) => match (flow.ends, &self.delivery) {
+                _ if !self.is_visible() => Err(Refusal::OrderNotFound),
+                (Ends::Delivered, _) => Err(Refusal::NotInFlow),
+                (Ends::Confirmed, Delivery::PickedUp { .. } | Delivery::Completed) => Ok(()),
+                (Ends::Confirmed, _) if self.order == Order::Completed => Ok(()),
+                (Ends::Confirmed, _) => Err(Refusal::NotDelivered),
+            },
+            Command::Store(_) | Command::Review(_) if !self.is_visible() => Err(Refusal::OrderNotFound),
+            Command::Store(_) if !flow.store => Err(Refusal::NotInFlow),
+            Command::Review(_) if !flow.review => Err(Refusal::NotInFlow),
+            Command::Review(_) if !self.has_arrived() => Err(Refusal::NotDelivered),
             Command::Delivery(command) => self.delivery_allowed_by(flow, command),
             Command::Ordering(_)
             | Command::Payment(_)
             | Command::ChargePayment { .. }
             | Command::ReturnPayment
+            | Command::Store(_)
             | Command::Marketing(_)
+            | Command::Review(_)
             | Command::Saga(_) => Ok(()),
         }
     }
@@ -168,16 +232,27 @@ impl OrderState {
         if !self.is_visible() {
             return Err(Refusal::OrderNotFound);
         }
+        let by_rider = flow.delivery.start == DeliveryStart::Rider;
         let coupon_issued = matches!(self.coupon, Coupon::Issued { .. });
         match command {
             DeliveryCommand::Start if flow.coupon.is_some() && !coupon_issued => match self.order {
                 Order::Placed => Err(Refusal::CouponRequired),
-                Order::NotPlaced | Order::CancelRequested | Order::Canceled | Order::Expired => Ok(()),
+                Order::NotPlaced
+                | Order::CancelRequested
+                | Order::Canceled
+                | Order::Expired
+                | Order::Rejected
+                | Order::Completed => Ok(()),
             },
+            DeliveryCommand::Start | DeliveryCommand::Request { .. } if by_rider => Err(Refusal::NotInFlow),
+            DeliveryCommand::PickUp { .. } | DeliveryCommand::List(_) if !by_rider => Err(Refusal::NotInFlow),
+            DeliveryCommand::Complete if flow.ends == Ends::Confirmed => Err(Refusal::NotInFlow),
             DeliveryCommand::Cancel if coupon_issued && flow.undoes_coupon_before_delivery() => {
                 Err(Refusal::CouponStillValid)
             }
             DeliveryCommand::Request { .. }
+            | DeliveryCommand::List(_)
+            | DeliveryCommand::PickUp { .. }
             | DeliveryCommand::Start
             | DeliveryCommand::Complete
             | DeliveryCommand::Cancel => Ok(()),
@@ -189,11 +264,30 @@ impl OrderState {
     /// The cut-off is judged on the log itself, under the guard of the order's last sequence, so a cancel request
     /// that is accepted was in time, and a context that heeds it goes no further.
     pub fn cut_off(&self, flow: &Flow) -> Option<Refusal> {
+        let preparing = matches!(self.store, StoreOrder::Preparing | StoreOrder::Prepared);
+        let reached = match &self.delivery {
+            Delivery::Completed => Some(Refusal::AlreadyDelivered),
+            Delivery::PickedUp { .. } => Some(Refusal::AlreadyPickedUp),
+            Delivery::NotRequested
+            | Delivery::Requested
+            | Delivery::Listed
+            | Delivery::Started
+            | Delivery::HaltedUnrequested
+            | Delivery::Halted
+            | Delivery::Canceled => None,
+        };
         match flow.cancel.until {
-            CancelUntil::Delivered => {
-                (self.delivery == Delivery::Completed).then_some(Refusal::AlreadyDelivered)
+            CancelUntil::Delivered => reached.filter(|reached| *reached == Refusal::AlreadyDelivered),
+            CancelUntil::PickedUp => reached,
+            CancelUntil::PreparationStarted => {
+                reached.or_else(|| preparing.then_some(Refusal::PreparationStarted))
             }
         }
+    }
+
+    /// Whether the customer has what they ordered.
+    fn has_arrived(&self) -> bool {
+        self.order == Order::Completed || self.delivery == Delivery::Completed
     }
 
     /// What a person calls the order's state.
@@ -202,20 +296,37 @@ impl OrderState {
             Order::CancelRequested => Status::CancelRequested,
             Order::Canceled => Status::Canceled,
             Order::Expired => Status::Expired,
+            Order::Rejected => Status::Rejected,
+            Order::Completed => Status::Completed,
             Order::NotPlaced => Status::AwaitingPayment,
-            Order::Placed => match self.delivery {
+            Order::Placed => match &self.delivery {
                 Delivery::Completed => Status::Delivered,
-                Delivery::Started => Status::OutForDelivery,
+                Delivery::Started | Delivery::PickedUp { .. } => Status::OutForDelivery,
                 Delivery::NotRequested
                 | Delivery::Requested
+                | Delivery::Listed
                 | Delivery::HaltedUnrequested
                 | Delivery::Halted
-                | Delivery::Canceled => match self.payment {
-                    Payment::Approved { .. } => Status::Paid,
-                    Payment::None | Payment::Requested { .. } | Payment::Declined | Payment::Canceled => {
-                        Status::Placed
-                    }
-                },
+                | Delivery::Canceled => self.status_before_delivery(),
+            },
+        }
+    }
+
+    fn status_before_delivery(&self) -> Status {
+        match self.store {
+            StoreOrder::Accepted => Status::Accepted,
+            StoreOrder::Preparing => Status::Preparing,
+            StoreOrder::Prepared => Status::Prepared,
+            StoreOrder::Rejected => Status::Rejected,
+            StoreOrder::NotReceived
+            | StoreOrder::Received
+            | StoreOrder::HaltedUnreceived
+            | StoreOrder::Halted
+            | StoreOrder::Canceled => match self.payment {
+                Payment::Approved { .. } => Status::Paid,
+                Payment::None | Payment::Requested { .. } | Payment::Declined | Payment::Canceled => {
+                    Status::Placed
+                }
             },
         }
     }

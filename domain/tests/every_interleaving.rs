@@ -1,5 +1,6 @@
-//! Every way an order of the marketplace can go: all interleavings of the customer's cancel, the delivery team, the
+//! Every way an order can go, in each shipped flow: all interleavings of the customer, the store, two riders, the
 //! provider's answers and the saga's steps, each repeated and each decided on the story as it is when it arrives.
+
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use std::collections::BTreeSet;
@@ -9,14 +10,17 @@ use domain::{
     Timestamp,
     coupon::Coupon,
     delivery::{Delivery, DeliveryCommand},
-    event::{OrderPlaced, PaymentRequested},
+    event::{OrderPlaced, PaymentRequested, ReviewWritten},
+    flow::{CancelUntil, Undo},
     order::{Address, Channel, Customer, Order, OrderCommand},
     payment::{Payment, PaymentCommand},
+    review::ReviewCommand,
     saga,
+    store::{StoreCommand, StoreOrder},
 };
 
-/// No story of the marketplace is longer.
-const EVENTS_MAX: usize = 16;
+/// No story is longer.
+const EVENTS_MAX: usize = 24;
 
 struct Explorer {
     flow: Flow,
@@ -43,31 +47,42 @@ fn record(sequence: u64, event: &Event) -> Recorded {
 }
 
 impl Explorer {
+    fn placed(&self) -> OrderPlaced {
+        OrderPlaced {
+            flow: self.reference.clone(),
+            channel: Channel::Web,
+            customer: Customer { id: "c".into(), name: "c".into(), phone: None, email: None },
+            store_id: self.flow.store.then(|| "store-1".into()),
+            lines: Vec::new(),
+            total: won(900),
+            address: Address { line: "England".into(), region: Some("mapo".into()) },
+            delivery_type: self.flow.delivery.types.first().cloned(),
+        }
+    }
+
     /// What people and the provider may do at any moment.
     fn outside(&self) -> Vec<Command> {
         let flow = self.reference.clone();
-        let address = Address { line: "England".into(), region: None };
-        let customer = Customer { id: "c".into(), name: "c".into(), phone: None, email: None };
-        let placed = OrderPlaced {
-            flow: flow.clone(),
-            channel: Channel::Web,
-            customer,
-            store_id: None,
-            lines: Vec::new(),
-            total: won(900),
-            address,
-            delivery_type: None,
-        };
         let request =
             PaymentRequested { flow, customer_id: "c".into(), amount: won(900), method: "card".into() };
+        let pick_up = |rider: &str| Command::Delivery(DeliveryCommand::PickUp { rider_id: rider.into() });
+        let written = ReviewWritten { rating: 5, text: "good".into() };
         vec![
             Command::Payment(PaymentCommand::Request(Box::new(request))),
             Command::Payment(PaymentCommand::Approve { reference: "r".into() }),
             Command::Payment(PaymentCommand::Decline { reason: "r".into() }),
-            Command::Ordering(OrderCommand::Place(Box::new(placed))),
+            Command::Ordering(OrderCommand::Place(Box::new(self.placed()))),
             Command::Ordering(OrderCommand::RequestCancel { reason: None }),
+            Command::Ordering(OrderCommand::Complete),
+            Command::Store(StoreCommand::Accept),
+            Command::Store(StoreCommand::Reject { reason: None }),
+            Command::Store(StoreCommand::Start),
+            Command::Store(StoreCommand::Finish),
+            pick_up("rider-1"),
+            pick_up("rider-2"),
             Command::Delivery(DeliveryCommand::Start),
             Command::Delivery(DeliveryCommand::Complete),
+            Command::Review(ReviewCommand::Write(written)),
         ]
     }
 
@@ -80,9 +95,12 @@ impl Explorer {
         let recorded: Vec<Recorded> =
             (1..).zip(story).map(|(sequence, event)| record(sequence, event)).collect();
         let state = OrderState::replay(&recorded);
-        check(&state, &names);
         let step = saga::react(&self.flow, &state);
-        self.ended += usize::from(step.is_none());
+        check(&self.flow, &names);
+        if step.is_none() {
+            self.ended += 1;
+            check_end(&state, &names);
+        }
         let mut commands = self.outside();
         // The client only places what was approved; any earlier try would be a fault of the caller, not of a rule.
         commands.retain(|command| {
@@ -102,27 +120,44 @@ impl Explorer {
     }
 }
 
-fn check(state: &OrderState, story: &[&'static str]) {
+fn undone(undo: Undo) -> &'static str {
+    match undo {
+        Undo::Coupon => "CouponCanceled",
+        Undo::StoreOrder => "StoreOrderCanceled",
+        Undo::Delivery => "DeliveryCanceled",
+        Undo::Payment => "PaymentCanceled",
+    }
+}
+
+/// What holds at every moment.
+fn check(flow: &Flow, story: &[&'static str]) {
     let place = |name: &str| story.iter().position(|event| *event == name);
-    if let Some(started) = place("DeliveryStarted") {
+    let left = place("DeliveryStarted").or(place("DeliveryPickedUp"));
+    if let (Some(left), true) = (left, flow.coupon.is_some()) {
         assert!(
-            place("CouponIssued").is_some_and(|issued| issued < started),
+            place("CouponIssued").is_some_and(|issued| issued < left),
             "left without its coupon: {story:?}"
         );
     }
-    if let (Some(delivery), Some(issued)) = (place("DeliveryCanceled"), place("CouponIssued")) {
-        let canceled = place("CouponCanceled").is_some_and(|coupon| issued < coupon && coupon < delivery);
-        assert!(canceled, "delivery canceled while the coupon was valid: {story:?}");
+    if let Some(received) = place("StoreOrderReceived") {
+        assert!(
+            place("PaymentApproved").is_some_and(|paid| paid < received),
+            "a store saw an unpaid order: {story:?}"
+        );
     }
-    assert!(
-        place("DeliveryCompleted").is_none() || place("OrderCancelRequested").is_none(),
-        "delivered and canceled: {story:?}"
-    );
-    if state.order == Order::Canceled {
-        assert!(matches!(state.payment, Payment::Canceled), "{story:?}");
-        assert!(matches!(state.coupon, Coupon::None | Coupon::Canceled), "{story:?}");
-        assert!(matches!(state.delivery, Delivery::Canceled | Delivery::HaltedUnrequested), "{story:?}");
-        assert_eq!(story.last(), Some(&"OrderCanceled"), "the order's own status is last");
+    if let (Some(left), true) = (left, flow.store) {
+        assert!(place("PreparationFinished").is_some_and(|done| done < left), "left unprepared: {story:?}");
+    }
+    let too_late = match flow.cancel.until {
+        CancelUntil::Delivered => "DeliveryCompleted",
+        CancelUntil::PickedUp => "DeliveryPickedUp",
+        CancelUntil::PreparationStarted => "PreparationStarted",
+    };
+    assert!(place(too_late).is_none() || place("OrderCancelRequested").is_none(), "both: {story:?}");
+    let undone: Vec<usize> = flow.cancel.undo.iter().filter_map(|undo| place(undone(*undo))).collect();
+    assert!(undone.is_sorted(), "undone in another order than declared: {story:?}");
+    if let Some(canceled) = place("OrderCanceled") {
+        assert!(undone.iter().all(|undone| *undone < canceled), "the order's own status is last: {story:?}");
     }
     let mut once = story.to_vec();
     once.sort_unstable();
@@ -130,12 +165,41 @@ fn check(state: &OrderState, story: &[&'static str]) {
     assert_eq!(once.len(), story.len(), "something happened twice: {story:?}");
 }
 
+/// What holds when the saga has nothing left to do.
+fn check_end(state: &OrderState, story: &[&'static str]) {
+    let is_over = match state.order {
+        Order::Canceled | Order::Expired | Order::Rejected => true,
+        Order::NotPlaced | Order::Placed | Order::Completed => false,
+        Order::CancelRequested => panic!("a cancel without an answer: {story:?}"),
+    };
+    if is_over {
+        assert!(matches!(state.payment, Payment::Canceled), "money kept: {story:?}");
+        assert!(matches!(state.coupon, Coupon::None | Coupon::Canceled), "a coupon kept: {story:?}");
+        let gone = [Delivery::NotRequested, Delivery::HaltedUnrequested, Delivery::Canceled];
+        assert!(gone.contains(&state.delivery), "a delivery under way: {story:?}");
+        let gone = [
+            StoreOrder::NotReceived,
+            StoreOrder::HaltedUnreceived,
+            StoreOrder::Rejected,
+            StoreOrder::Canceled,
+        ];
+        assert!(gone.contains(&state.store), "a store at work: {story:?}");
+    }
+}
+
 #[test]
-fn every_order_ends_whole_or_undone_in_order_whatever_comes_when() {
+fn every_order_of_every_flow_ends_whole_or_undone_in_order_whatever_comes_when() {
     let flows = Flows::shipped().unwrap();
-    let (reference, flow) = flows.newest("marketplace").unwrap();
-    let mut explorer =
-        Explorer { flow: (**flow).clone(), reference: reference.clone(), seen: BTreeSet::new(), ended: 0 };
-    explorer.explore(&[]);
-    assert!(explorer.seen.len() >= 30 && explorer.ended > 5, "{} stories", explorer.seen.len());
+    for name in ["marketplace", "food", "kitchen"] {
+        let (reference, flow) = flows.newest(name).unwrap();
+        let mut explorer = Explorer {
+            flow: (**flow).clone(),
+            reference: reference.clone(),
+            seen: BTreeSet::new(),
+            ended: 0,
+        };
+        explorer.explore(&[]);
+        assert!(explorer.seen.len() >= 25 && explorer.ended > 5, "{name}: {} stories", explorer.seen.len());
+    }
+    assert_eq!(flows.names().count(), 3, "each shipped flow is walked");
 }

@@ -7,13 +7,17 @@ use domain::{
     coupon::CouponCommand,
     delivery::DeliveryCommand,
     event::{
-        CouponCanceled, CouponIssued, DeliveryCanceled, DeliveryCompleted, DeliveryRequested,
-        DeliveryStarted, OrderCancelRequested, OrderCanceled, OrderExpired, OrderPlaced, PaymentApproved,
-        PaymentCanceled, PaymentDeclined, PaymentRequested, SagaParked,
+        CouponCanceled, CouponIssued, DeliveryCanceled, DeliveryCompleted, DeliveryListed, DeliveryPickedUp,
+        DeliveryRequested, DeliveryStarted, OrderCancelRequested, OrderCanceled, OrderCompleted,
+        OrderExpired, OrderPlaced, PaymentApproved, PaymentCanceled, PaymentDeclined, PaymentRequested,
+        PreparationFinished, PreparationStarted, ReviewWritten, SagaParked, StoreOrderAccepted,
+        StoreOrderReceived, StoreOrderRejected,
     },
     order::{Address, Channel, Customer, OrderCommand},
     payment::PaymentCommand,
+    review::ReviewCommand,
     saga,
+    store::StoreCommand,
 };
 
 struct Story {
@@ -23,8 +27,12 @@ struct Story {
 }
 
 fn given(events: impl IntoIterator<Item = Event>) -> Story {
+    given_in("marketplace", events)
+}
+
+fn given_in(flow: &str, events: impl IntoIterator<Item = Event>) -> Story {
     let flows = Flows::shipped().unwrap();
-    let (reference, flow) = flows.newest("marketplace").unwrap();
+    let (reference, flow) = flows.newest(flow).unwrap();
     Story { flow: (**flow).clone(), reference: reference.clone(), events: events.into_iter().collect() }
 }
 
@@ -228,4 +236,116 @@ fn a_step_has_the_same_id_however_often_it_is_derived_and_another_in_another_sto
     let step = |story: Vec<Event>| saga::react(&given([]).flow, &given(story).state()).unwrap().command_id;
     assert_eq!(step(paid()), step(paid()));
     assert_ne!(step(paid()), step(and(paid(), cancel_requested())));
+}
+
+fn meal(flow: &str) -> Vec<Event> {
+    let reference = given_in(flow, []).reference;
+    let request = PaymentRequested {
+        flow: reference.clone(),
+        customer_id: "c".into(),
+        amount: won(900),
+        method: "card".into(),
+    };
+    let placed = OrderPlaced {
+        flow: reference,
+        channel: Channel::Web,
+        customer: Customer { id: "c".into(), name: "c".into(), phone: None, email: None },
+        store_id: Some("store-1".into()),
+        lines: Vec::new(),
+        total: won(900),
+        address: address(),
+        delivery_type: None,
+    };
+    vec![request.into(), approved(), placed.into()]
+}
+
+fn received() -> Event {
+    StoreOrderReceived { store_id: "store-1".into(), items: Vec::new() }.into()
+}
+
+fn cooking(flow: &str) -> Vec<Event> {
+    [meal(flow), vec![received(), StoreOrderAccepted {}.into(), PreparationStarted {}.into()]].concat()
+}
+
+fn riding(flow: &str) -> Vec<Event> {
+    let listed = DeliveryListed { address: address(), delivery_type: None };
+    let picked = DeliveryPickedUp { rider_id: "rider-1".into() };
+    [cooking(flow), vec![PreparationFinished {}.into(), listed.into(), picked.into()]].concat()
+}
+
+const ACCEPT: Command = Command::Store(StoreCommand::Accept);
+const START_COOKING: Command = Command::Store(StoreCommand::Start);
+const CONFIRM: Command = Command::Ordering(OrderCommand::Complete);
+
+fn pick_up(rider: &str) -> Command {
+    Command::Delivery(DeliveryCommand::PickUp { rider_id: rider.into() })
+}
+
+#[test]
+fn a_meal_goes_to_the_store_then_to_the_riders_and_each_waits_for_a_person() {
+    assert_eq!(given_in("kitchen", meal("kitchen")).next(), Some("receive_store_order"));
+    assert_eq!(given_in("kitchen", cooking("kitchen")).next(), None);
+    assert_eq!(
+        given_in("kitchen", and(cooking("kitchen"), PreparationFinished {})).next(),
+        Some("list_delivery")
+    );
+    assert_eq!(given_in("kitchen", riding("kitchen")).next(), None);
+}
+
+#[test]
+fn the_store_does_one_thing_after_the_other() {
+    let fresh = and(meal("kitchen"), received());
+    assert_eq!(given_in("kitchen", meal("kitchen")).when(&ACCEPT), Err(Refusal::StoreOrderNotReceived));
+    assert_eq!(given_in("kitchen", fresh.clone()).when(&START_COOKING), Err(Refusal::StoreOrderNotAccepted));
+    let finish = Command::Store(StoreCommand::Finish);
+    assert_eq!(given_in("kitchen", fresh.clone()).when(&finish), Err(Refusal::PreparationNotStarted));
+    let rejected = and(fresh, StoreOrderRejected { reason: None });
+    assert_eq!(given_in("kitchen", rejected.clone()).when(&ACCEPT), Err(Refusal::AlreadyRejected));
+    assert_eq!(given_in("kitchen", rejected).next(), Some("reject_order"));
+    assert_eq!(given(under_way()).when(&ACCEPT), Err(Refusal::NotInFlow));
+}
+
+#[test]
+fn a_kitchen_order_is_canceled_until_cooking_starts_and_a_food_order_until_it_is_picked_up() {
+    assert_eq!(given_in("kitchen", cooking("kitchen")).when(&CANCEL), Err(Refusal::PreparationStarted));
+    assert!(matches!(given_in("food", cooking("food")).when(&CANCEL), Ok(Some(_))));
+    assert_eq!(given_in("food", riding("food")).when(&CANCEL), Err(Refusal::AlreadyPickedUp));
+    let halted = and(and(meal("kitchen"), received()), cancel_requested());
+    assert_eq!(given_in("kitchen", halted.clone()).when(&ACCEPT), Err(Refusal::CancelRequested));
+    assert_eq!(
+        given_in("kitchen", halted).next(),
+        Some("return_payment"),
+        "payment first, then the store order"
+    );
+}
+
+#[test]
+fn one_rider_picks_it_up_and_the_second_is_refused() {
+    let story = given_in("food", riding("food"));
+    assert_eq!(story.when(&pick_up("rider-1")), Ok(None));
+    assert_eq!(story.when(&pick_up("rider-2")), Err(Refusal::AlreadyPickedUp));
+    assert_eq!(given_in("food", cooking("food")).when(&pick_up("rider-1")), Err(Refusal::DeliveryNotListed));
+    assert_eq!(given(under_way()).when(&pick_up("rider-1")), Err(Refusal::NotInFlow));
+}
+
+#[test]
+fn the_customer_of_a_kitchen_confirms_the_receipt_and_nobody_else_ends_the_order() {
+    assert_eq!(given_in("kitchen", cooking("kitchen")).when(&CONFIRM), Err(Refusal::NotDelivered));
+    assert!(matches!(given_in("kitchen", riding("kitchen")).when(&CONFIRM), Ok(Some(_))));
+    assert_eq!(given_in("kitchen", riding("kitchen")).when(&COMPLETE), Err(Refusal::NotInFlow));
+    let completed = and(riding("kitchen"), OrderCompleted {});
+    assert_eq!(given_in("kitchen", completed.clone()).when(&CONFIRM), Ok(None));
+    assert_eq!(given_in("kitchen", completed).when(&CANCEL), Err(Refusal::AlreadyCompleted));
+    assert_eq!(given_in("food", riding("food")).when(&CONFIRM), Err(Refusal::NotInFlow));
+}
+
+#[test]
+fn a_review_is_written_once_after_the_delivery() {
+    let write = Command::Review(ReviewCommand::Write(ReviewWritten { rating: 5, text: "good".into() }));
+    assert_eq!(given_in("food", riding("food")).when(&write), Err(Refusal::NotDelivered));
+    let delivered = and(riding("food"), DeliveryCompleted {});
+    assert!(matches!(given_in("food", delivered.clone()).when(&write), Ok(Some(_))));
+    let reviewed = and(delivered, ReviewWritten { rating: 5, text: "good".into() });
+    assert_eq!(given_in("food", reviewed).when(&write), Err(Refusal::AlreadyReviewed));
+    assert_eq!(given(and(under_way(), DeliveryCompleted {})).when(&write), Err(Refusal::NotInFlow));
 }

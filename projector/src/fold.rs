@@ -41,25 +41,26 @@ impl<V: View> Folder<V> {
     fn row(&self, key: &[u8]) -> Option<&V::Row> {
         self.rows.get(key)
     }
-}
 
-impl<V: View> Fold for Folder<V> {
-    fn note(&mut self, store: &Store, event: &Stored) -> Result<(), StoreError> {
-        let Some(key) = V::key(event) else { return Ok(()) };
+    fn note_one(&mut self, store: &Store, event: &Stored, key: Vec<u8>) -> Result<(), StoreError> {
         let before = match self.rows.remove(&key) {
             Some(row) => Some(row),
             None => store.row(V::NAME, &key)?.map(|bytes| postcard::from_bytes(&bytes)).transpose()?,
         };
-        if !self.dirty.contains_key(&key) {
-            self.dirty.insert(key.clone(), before.as_ref().and_then(V::place));
-        }
         let was_there = before.is_some();
-        match V::apply(before, event) {
-            Some(row) => {
-                self.new += u64::from(!was_there);
-                self.rows.insert(key, row);
-            }
-            None => drop(self.dirty.remove(&key)),
+        let place_before = before.as_ref().and_then(V::place);
+        let Some(row) = V::apply(&key, before, event) else { return Ok(()) };
+        self.new += u64::from(!was_there);
+        self.dirty.entry(key.clone()).or_insert(place_before);
+        self.rows.insert(key, row);
+        Ok(())
+    }
+}
+
+impl<V: View> Fold for Folder<V> {
+    fn note(&mut self, store: &Store, event: &Stored) -> Result<(), StoreError> {
+        for key in V::keys(event) {
+            self.note_one(store, event, key)?;
         }
         Ok(())
     }
@@ -103,6 +104,7 @@ pub struct Stopped(pub Undecodable);
 pub struct Visible {
     pub order_id: domain::OrderId,
     pub customer_id: String,
+    pub store_id: Option<String>,
     pub entry: orders::Entry,
 }
 
@@ -173,6 +175,7 @@ impl Projection {
             Some(Visible {
                 order_id: row.order_id,
                 customer_id: row.customer_id()?.to_owned(),
+                store_id: row.store_id().map(ToOwned::to_owned),
                 entry: row.timeline.last()?.clone(),
             })
         }))

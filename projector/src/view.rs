@@ -1,4 +1,4 @@
-//! What a view is: a key and a fold, one file each. A new view is one file and one line in [`all`].
+//! What a view is: keys and a fold, one file each. A new view is one file and one line in [`all`].
 
 pub mod coupons;
 pub mod deliveries;
@@ -6,6 +6,12 @@ pub mod mypage;
 pub mod orders;
 pub mod payments;
 pub mod sagas;
+pub mod store_orders;
+pub mod food_counts;
+pub mod rider_counts;
+pub mod rider_deliveries;
+pub mod open_deliveries;
+pub mod reviews;
 
 use domain::{OrderId, Timestamp};
 use nats::Stored;
@@ -21,11 +27,11 @@ pub trait View: Send + Sync + 'static {
     /// One row, as it is stored.
     type Row: Clone + Send + Serialize + DeserializeOwned;
 
-    /// The key of the row that the event belongs to; `None` if the view does not care for it.
-    fn key(event: &Stored) -> Option<Vec<u8>>;
+    /// The keys of the rows that the event belongs to, each once; none if the view does not care for it.
+    fn keys(event: &Stored) -> Vec<Vec<u8>>;
 
-    /// The row after the event; `None` if there still is none.
-    fn apply(row: Option<Self::Row>, event: &Stored) -> Option<Self::Row>;
+    /// The row of this key after the event; `None` if there still is none.
+    fn apply(key: &[u8], row: Option<Self::Row>, event: &Stored) -> Option<Self::Row>;
 
     /// Where lists find the row, in ascending order of these bytes; `None` while it is in no list.
     fn place(row: &Self::Row) -> Option<Vec<u8>>;
@@ -42,22 +48,51 @@ pub(crate) fn all() -> Vec<Box<dyn Fold>> {
         Box::new(Folder::<payments::Payments>::default()),
         Box::new(Folder::<deliveries::Deliveries>::default()),
         Box::new(Folder::<sagas::Sagas>::default()),
+        Box::new(Folder::<store_orders::StoreOrders>::default()),
+        Box::new(Folder::<food_counts::FoodCounts>::default()),
+        Box::new(Folder::<rider_counts::RiderCounts>::default()),
+        Box::new(Folder::<rider_deliveries::RiderDeliveries>::default()),
+        Box::new(Folder::<open_deliveries::OpenDeliveries>::default()),
+        Box::new(Folder::<reviews::Reviews>::default()),
     ]
 }
 
 /// The names of all views.
-pub const NAMES: [&str; 6] = [
+pub const NAMES: [&str; 12] = [
     orders::Orders::NAME,
     mypage::MyPage::NAME,
     coupons::Coupons::NAME,
     payments::Payments::NAME,
     deliveries::Deliveries::NAME,
     sagas::Sagas::NAME,
+    store_orders::StoreOrders::NAME,
+    food_counts::FoodCounts::NAME,
+    rider_counts::RiderCounts::NAME,
+    rider_deliveries::RiderDeliveries::NAME,
+    open_deliveries::OpenDeliveries::NAME,
+    reviews::Reviews::NAME,
 ];
 
 /// The key of a row that belongs to one order.
 pub fn order_key(order_id: OrderId) -> Vec<u8> {
     order_id.0.as_bytes().to_vec()
+}
+
+/// The key of the event's order, if the event is one that the view cares for.
+fn own_key(is_ours: bool, event: &Stored) -> Vec<Vec<u8>> {
+    if is_ours { vec![order_key(event.recorded.order_id)] } else { Vec::new() }
+}
+
+/// What the places of everything that belongs to `owner` begin with.
+///
+/// Ids hold no control characters, so none is another's prefix.
+pub fn places_of(owner: &str) -> Vec<u8> {
+    [owner.as_bytes(), &[0]].concat()
+}
+
+/// A place in a list, the highest count first.
+fn highest_first(count: u64, id: &str) -> Vec<u8> {
+    [&(u64::MAX - count).to_be_bytes()[..], id.as_bytes()].concat()
 }
 
 /// A place in a list, newest first: the inverted time, then the order, so that no two share a place.

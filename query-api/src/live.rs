@@ -15,9 +15,11 @@ use projector::{
     LiveEvent, Views,
     view::{
         View,
-        mypage::MyPage,
+        mypage::{self, MyPage},
         order_key,
         orders::{Entry, Orders, Row},
+        places_of,
+        store_orders::{self, StoreOrders},
     },
 };
 use serde_json::{Value, json};
@@ -31,7 +33,7 @@ use crate::{
 
 /// A line is sent this often, so that a proxy does not take silence for death.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Orders of one customer that a live page looks at.
+/// Orders of one customer or store that a live page looks at.
 const ORDERS_MAX: usize = 200;
 
 /// What a stream follows.
@@ -39,6 +41,7 @@ const ORDERS_MAX: usize = 200;
 enum Subject {
     Order(OrderId),
     Customer(String),
+    Store(String),
 }
 
 /// A stream on its way.
@@ -81,35 +84,51 @@ pub async fn customer(
     Path(customer_id): Path<String>,
     read: Read,
 ) -> Result<Response, Problem> {
+    let places = places_of(&customer_id);
+    list::<MyPage>(&app, &read, Subject::Customer(customer_id), &places, mypage::Row::order_id)
+}
+
+/// `GET /stores/{id}/orders/live`
+pub async fn store(
+    State(app): State<App>,
+    Path(store_id): Path<String>,
+    read: Read,
+) -> Result<Response, Problem> {
+    let places = places_of(&store_id);
+    list::<StoreOrders>(&app, &read, Subject::Store(store_id), &places, store_orders::Row::order_id)
+}
+
+/// A live list: the rows at these places, then every change of their orders.
+fn list<V: View>(
+    app: &App,
+    read: &Read,
+    subject: Subject,
+    places: &[u8],
+    order_id: impl Fn(&V::Row) -> OrderId,
+) -> Result<Response, Problem> {
     read.finish()?;
-    let resume = resume_from(&read)?;
-    let live = app.views.live();
-    let mut following = Following::new(Subject::Customer(customer_id.clone()), live, &app.views);
-    let prefix = MyPage::places_of(&customer_id);
-    let page = app.views.list::<MyPage>(&prefix, None, ORDERS_MAX, |_| true);
-    let page = page.map_err(|error| store_failed(&error))?;
-    match resume {
-        None => {
-            let items: Vec<Value> = page.rows.iter().map(MyPage::show).collect();
-            following.first.push_back(snapshot(&following.sent, &json!({ "items": items }))?);
-        }
-        Some(seen) => {
-            let mut missed = Vec::new();
-            for row in &page.rows {
-                let order = app.views.row::<Orders>(&order_key(row.order_id()));
-                let order = order.map_err(|error| store_failed(&error))?;
-                let entries = order.into_iter().flat_map(|order| order.timeline);
-                missed.extend(entries.map(|entry| (row.order_id(), entry)));
-            }
-            missed.retain(|(_, entry)| is_news(&seen, entry.position));
-            missed.sort_by_key(|(_, entry)| (entry.time, entry.position));
-            following.sent = seen;
-            for (order_id, entry) in &missed {
-                following.note(*order_id, entry)?;
-            }
-        }
+    let resume = resume_from(read)?;
+    let mut following = Following::new(subject, app.views.live(), &app.views);
+    let page =
+        app.views.list::<V>(places, None, ORDERS_MAX, |_| true).map_err(|error| store_failed(&error))?;
+    let Some(seen) = resume else {
+        let items: Vec<Value> = page.rows.iter().map(V::show).collect();
+        following.first.push_back(snapshot(&following.sent, &json!({ "items": items }))?);
+        return Ok(respond(following, app));
+    };
+    let mut missed = Vec::new();
+    for row in &page.rows {
+        let order_id = order_id(row);
+        let order = app.views.row::<Orders>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
+        missed.extend(order.into_iter().flat_map(|order| order.timeline).map(|entry| (order_id, entry)));
     }
-    Ok(respond(following, &app))
+    missed.retain(|(_, entry)| is_news(&seen, entry.position));
+    missed.sort_by_key(|(_, entry)| (entry.time, entry.position));
+    following.sent = seen;
+    for (order_id, entry) in &missed {
+        following.note(*order_id, entry)?;
+    }
+    Ok(respond(following, app))
 }
 
 /// The positions in `Last-Event-ID`.
@@ -189,6 +208,7 @@ impl Following {
         let is_ours = match &self.subject {
             Subject::Order(order_id) => change.order_id == *order_id,
             Subject::Customer(customer_id) => change.customer_id == *customer_id,
+            Subject::Store(store_id) => change.store_id.as_ref() == Some(store_id),
         };
         is_ours && is_news(&self.sent, change.entry.position)
     }

@@ -124,6 +124,17 @@ impl Read {
         Ok(Paging { limit, after: after.transpose()? })
     }
 
+    /// `top`: how many of the highest.
+    pub fn top(&mut self) -> Result<usize, Problem> {
+        let top = number(self.take("top"), "top", 1, LIMIT_MAX as u64)?;
+        Ok(top.and_then(|top| usize::try_from(top).ok()).unwrap_or(LIMIT_DEFAULT))
+    }
+
+    /// One page of a list.
+    pub fn page(items: &[Value], next: Option<&[u8]>) -> Value {
+        serde_json::json!({ "items": items, "next_cursor": next.map(to_hex) })
+    }
+
     /// Refuses parameters that nobody took: a filter that is silently ignored gives wrong answers.
     pub fn finish(&self) -> Result<(), Problem> {
         match self.parameters.keys().next() {
@@ -155,8 +166,7 @@ impl Read {
 
     /// Answers with one page of a list.
     pub fn answer_page(&self, app: &App, items: &[Value], next: Option<&[u8]>) -> Response {
-        let page = serde_json::json!({ "items": items, "next_cursor": next.map(to_hex) });
-        self.answer(app, &page, None)
+        self.answer(app, &Self::page(items, next), None)
     }
 }
 

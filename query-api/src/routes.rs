@@ -3,7 +3,9 @@
 mod flows;
 mod orders;
 mod rows;
+mod riders;
 mod sagas;
+mod stores;
 mod views;
 
 use std::sync::Arc;
@@ -45,6 +47,14 @@ pub fn router(app: App) -> Router {
         .route("/coupons", get(rows::list::<Coupons>))
         .route("/payments", get(rows::list::<Payments>))
         .route("/deliveries", get(rows::list::<Deliveries>))
+        .route("/deliveries/open", get(riders::open))
+        .route("/riders/delivery-counts", get(riders::counts))
+        .route("/riders/{rider_id}/deliveries", get(riders::deliveries))
+        .route("/stores/{store_id}/orders", get(stores::orders))
+        .route("/stores/{store_id}/orders/live", get(live::store))
+        .route("/items/order-counts", get(stores::food_counts))
+        .route("/items/{item_id}/order-count", get(stores::food_count))
+        .route("/reviews", get(stores::reviews))
         .route("/sagas", get(sagas::list))
         .route("/sagas/{order_id}", get(sagas::one))
         .route("/views", get(views::list))

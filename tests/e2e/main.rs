@@ -5,6 +5,7 @@ mod cancel;
 mod live;
 mod log;
 mod nats_cli;
+mod meals;
 mod orders;
 mod outages;
 mod restarts;

@@ -6,11 +6,13 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
-use domain::{CommandId, OrderId, Position, Refusal, Status};
+use domain::{Command, CommandId, OrderId, Position, Refusal, Status};
 use nats::EventLog;
 use serde::Serialize;
 use service::{Caller, Problem};
 
+use super::{App, order_id};
+use crate::body::Body;
 use crate::execute::{ExecuteError, Executed, Intent};
 
 /// Seconds after which a caller may try again when the log or a context is away.
@@ -81,7 +83,7 @@ impl Given {
     }
 
     /// The command, as this caller gave it; `body` tells a repeat from a reused key.
-    pub(super) fn intent(&self, order_id: OrderId, command: domain::Command, body: &[u8]) -> Intent {
+    pub(super) fn intent(&self, order_id: OrderId, command: Command, body: &[u8]) -> Intent {
         let (command_id, fingerprint) = match &self.key {
             Some(key) => {
                 let told_apart = [command.name().as_bytes(), b"\n", body].concat();
@@ -143,6 +145,32 @@ pub(super) fn accepted(
     response
 }
 
+/// The way of every command that is neither a placement nor a cancel: execute, answer.
+pub(super) async fn execute(
+    app: &App,
+    order: &str,
+    given: &Given,
+    body: &Body,
+    command: Command,
+) -> Result<(OrderId, Executed), Problem> {
+    let order_id = order_id(order)?;
+    let intent = given.intent(order_id, command, &body.bytes);
+    let executed = app.executor.execute(intent).await.map_err(|error| failed(order_id, &error))?;
+    Ok((order_id, executed))
+}
+
+/// Executes a command and answers 200 with where the order stands.
+pub(super) async fn perform(
+    app: &App,
+    order: &str,
+    given: &Given,
+    body: &Body,
+    command: Command,
+) -> Result<Response, Problem> {
+    let (order_id, executed) = execute(app, order, given, body, command).await?;
+    Ok(accepted(app.executor.log(), order_id, &executed, StatusCode::OK))
+}
+
 /// A refusal, as its caller is to understand it.
 pub(super) fn refused(refusal: Refusal) -> Problem {
     let status = match refusal {
@@ -156,6 +184,19 @@ pub(super) fn refused(refusal: Refusal) -> Problem {
         | Refusal::AlreadyPlaced
         | Refusal::AlreadyCanceled
         | Refusal::AlreadyDelivered
+        | Refusal::AlreadyRejected
+        | Refusal::AlreadyCompleted
+        | Refusal::AlreadyAccepted
+        | Refusal::AlreadyPickedUp
+        | Refusal::PreparationStarted
+        | Refusal::PreparationNotStarted
+        | Refusal::StoreOrderNotReceived
+        | Refusal::StoreOrderNotAccepted
+        | Refusal::StoreOrderCanceled
+        | Refusal::DeliveryNotListed
+        | Refusal::NotDelivered
+        | Refusal::AlreadyReviewed
+        | Refusal::NotInFlow
         | Refusal::CancelNotRequested
         | Refusal::CancelRequested
         | Refusal::PaymentNotRequested

@@ -1,8 +1,7 @@
-//! `POST /orders/{id}/delivery/…`: the delivery team.
+//! `POST /orders/{id}/delivery/…`: riders and the delivery team.
 
 use axum::{
     extract::{Path, State},
-    http::StatusCode,
     response::Response,
 };
 use domain::{Command, delivery::DeliveryCommand};
@@ -10,41 +9,39 @@ use service::Problem;
 
 use super::{
     App,
-    answer::{Given, accepted, failed},
-    order_id,
+    answer::{Given, perform},
 };
-use crate::body::{Body, nothing};
+use crate::body::{Body, nothing, rider};
 
-/// The goods leave.
-pub(super) async fn start(
-    app: State<App>,
-    path: Path<String>,
-    given: Given,
-    body: Body,
-) -> Result<Response, Problem> {
-    command(app, path, given, body, DeliveryCommand::Start).await
-}
-
-/// The goods arrived.
-pub(super) async fn complete(
-    app: State<App>,
-    path: Path<String>,
-    given: Given,
-    body: Body,
-) -> Result<Response, Problem> {
-    command(app, path, given, body, DeliveryCommand::Complete).await
-}
-
-async fn command(
+/// A rider takes it.
+pub(super) async fn pick_up(
     State(app): State<App>,
     Path(id): Path<String>,
     given: Given,
     body: Body,
-    command: DeliveryCommand,
 ) -> Result<Response, Problem> {
-    let order_id = order_id(&id)?;
+    let command = DeliveryCommand::PickUp { rider_id: rider(&body.value)? };
+    perform(&app, &id, &given, &body, Command::Delivery(command)).await
+}
+
+/// The goods leave.
+pub(super) async fn start(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    given: Given,
+    body: Body,
+) -> Result<Response, Problem> {
     nothing(&body.value)?;
-    let intent = given.intent(order_id, Command::Delivery(command), &body.bytes);
-    let executed = app.executor.execute(intent).await.map_err(|error| failed(order_id, &error))?;
-    Ok(accepted(app.executor.log(), order_id, &executed, StatusCode::OK))
+    perform(&app, &id, &given, &body, Command::Delivery(DeliveryCommand::Start)).await
+}
+
+/// The goods arrived.
+pub(super) async fn complete(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    given: Given,
+    body: Body,
+) -> Result<Response, Problem> {
+    nothing(&body.value)?;
+    perform(&app, &id, &given, &body, Command::Delivery(DeliveryCommand::Complete)).await
 }

@@ -18,11 +18,10 @@ use tokio::time::Instant;
 
 use super::{
     App,
-    answer::{Given, RETRY_AFTER_S, accepted, failed, refused},
-    order_id,
+    answer::{Given, RETRY_AFTER_S, accepted, execute, failed, perform, refused},
 };
 use crate::{
-    body::{Body, Placement, placement, reason},
+    body::{Body, Placement, nothing, placement, reason},
     calls::CallError,
     execute::{Executed, Intent},
 };
@@ -111,6 +110,17 @@ async fn charge(
     Ok(outcome)
 }
 
+/// The customer has what they ordered.
+pub(super) async fn confirm(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    given: Given,
+    body: Body,
+) -> Result<Response, Problem> {
+    nothing(&body.value)?;
+    perform(&app, &id, &given, &body, Command::Ordering(OrderCommand::Complete)).await
+}
+
 /// Asks for an order to be undone, and waits a while for the outcome.
 pub(super) async fn cancel(
     State(app): State<App>,
@@ -118,10 +128,8 @@ pub(super) async fn cancel(
     given: Given,
     body: Body,
 ) -> Result<Response, Problem> {
-    let order_id = order_id(&id)?;
     let command = Command::Ordering(OrderCommand::RequestCancel { reason: reason(&body.value)? });
-    let intent = given.intent(order_id, command, &body.bytes);
-    let requested = app.executor.execute(intent).await.map_err(|error| failed(order_id, &error))?;
+    let (order_id, requested) = execute(&app, &id, &given, &body, command).await?;
     let wait = Duration::from_secs(given.wait_s.unwrap_or(CANCEL_WAIT_S));
     let state = outcome(&app, order_id, wait).await?.unwrap_or_else(|| requested.state.clone());
     let status = if state.order == Order::Canceled { StatusCode::OK } else { StatusCode::ACCEPTED };

@@ -2,7 +2,6 @@
 
 use axum::{
     extract::{Path, State},
-    http::StatusCode,
     response::Response,
 };
 use domain::{Command, command::SagaCommand};
@@ -10,8 +9,7 @@ use service::Problem;
 
 use super::{
     App,
-    answer::{Given, accepted, failed},
-    order_id,
+    answer::{Given, perform},
 };
 use crate::body::{Body, nothing};
 
@@ -21,9 +19,6 @@ pub(super) async fn resume(
     given: Given,
     body: Body,
 ) -> Result<Response, Problem> {
-    let order_id = order_id(&id)?;
     nothing(&body.value)?;
-    let intent = given.intent(order_id, Command::Saga(SagaCommand::Resume), &body.bytes);
-    let executed = app.executor.execute(intent).await.map_err(|error| failed(order_id, &error))?;
-    Ok(accepted(app.executor.log(), order_id, &executed, StatusCode::OK))
+    perform(&app, &id, &given, &body, Command::Saga(SagaCommand::Resume)).await
 }

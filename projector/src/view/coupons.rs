@@ -5,7 +5,7 @@ use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{View, newest_first, order_key};
+use super::{View, newest_first, own_key};
 
 pub struct Coupons;
 
@@ -22,12 +22,12 @@ impl View for Coupons {
     const NAME: &'static str = "coupons";
     type Row = Row;
 
-    fn key(event: &Stored) -> Option<Vec<u8>> {
+    fn keys(event: &Stored) -> Vec<Vec<u8>> {
         let is_ours = event.recorded.event.context() == Context::Marketing;
-        is_ours.then(|| order_key(event.recorded.order_id))
+        own_key(is_ours, event)
     }
 
-    fn apply(row: Option<Row>, event: &Stored) -> Option<Row> {
+    fn apply(_: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
         let recorded = &event.recorded;
         let Event::Marketing(event) = &recorded.event else { return row };
         match event {

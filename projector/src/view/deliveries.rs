@@ -5,7 +5,7 @@ use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{View, newest_first, order_key};
+use super::{View, newest_first, own_key};
 
 pub struct Deliveries;
 
@@ -13,6 +13,8 @@ pub struct Deliveries;
 pub struct Row {
     order_id: OrderId,
     address: Address,
+    delivery_type: Option<String>,
+    rider_id: Option<String>,
     requested_at: Timestamp,
     started_at: Option<Timestamp>,
     completed_at: Option<Timestamp>,
@@ -23,12 +25,12 @@ impl View for Deliveries {
     const NAME: &'static str = "deliveries";
     type Row = Row;
 
-    fn key(event: &Stored) -> Option<Vec<u8>> {
+    fn keys(event: &Stored) -> Vec<Vec<u8>> {
         let is_ours = event.recorded.event.context() == domain::Context::Delivery;
-        is_ours.then(|| order_key(event.recorded.order_id))
+        own_key(is_ours, event)
     }
 
-    fn apply(row: Option<Row>, event: &Stored) -> Option<Row> {
+    fn apply(_: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
         let recorded = &event.recorded;
         let at = Some(recorded.time);
         let Event::Delivery(event) = &recorded.event else { return row };
@@ -36,11 +38,26 @@ impl View for Deliveries {
             DeliveryEvent::DeliveryRequested(requested) => Some(Row {
                 order_id: recorded.order_id,
                 address: requested.address.clone(),
+                delivery_type: None,
+                rider_id: None,
                 requested_at: recorded.time,
                 started_at: None,
                 completed_at: None,
                 canceled_at: None,
             }),
+            DeliveryEvent::DeliveryListed(listed) => Some(Row {
+                order_id: recorded.order_id,
+                address: listed.address.clone(),
+                delivery_type: listed.delivery_type.clone(),
+                rider_id: None,
+                requested_at: recorded.time,
+                started_at: None,
+                completed_at: None,
+                canceled_at: None,
+            }),
+            DeliveryEvent::DeliveryPickedUp(picked) => {
+                row.map(|row| Row { started_at: at, rider_id: Some(picked.rider_id.clone()), ..row })
+            }
             DeliveryEvent::DeliveryStarted(_) => row.map(|row| Row { started_at: at, ..row }),
             DeliveryEvent::DeliveryCompleted(_) => row.map(|row| Row { completed_at: at, ..row }),
             DeliveryEvent::DeliveryCanceled(_) => row.map(|row| Row { canceled_at: at, ..row }),
@@ -62,7 +79,8 @@ impl View for Deliveries {
             "order_id": row.order_id,
             "address": row.address,
             "status": status,
-            "rider_id": null,
+            "delivery_type": row.delivery_type,
+            "rider_id": row.rider_id,
             "requested_at": row.requested_at,
             "started_at": row.started_at,
             "completed_at": row.completed_at,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     View, newest_first, order_key,
     orders::{coupon_status, delivery_status, payment_status},
+    places_of,
 };
 
 pub struct MyPage;
@@ -31,13 +32,6 @@ struct Placed {
     at: Timestamp,
 }
 
-impl MyPage {
-    /// What the places of one customer's orders begin with. Ids hold no control characters: none is another's prefix.
-    pub fn places_of(customer_id: &str) -> Vec<u8> {
-        [customer_id.as_bytes(), &[0]].concat()
-    }
-}
-
 impl Row {
     pub const fn order_id(&self) -> OrderId {
         self.order_id
@@ -48,11 +42,11 @@ impl View for MyPage {
     const NAME: &'static str = "mypage";
     type Row = Row;
 
-    fn key(event: &Stored) -> Option<Vec<u8>> {
-        Some(order_key(event.recorded.order_id))
+    fn keys(event: &Stored) -> Vec<Vec<u8>> {
+        vec![order_key(event.recorded.order_id)]
     }
 
-    fn apply(row: Option<Row>, event: &Stored) -> Option<Row> {
+    fn apply(_: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
         let recorded = &event.recorded;
         let mut row = row.unwrap_or_else(|| Row {
             order_id: recorded.order_id,
@@ -77,7 +71,7 @@ impl View for MyPage {
 
     fn place(row: &Row) -> Option<Vec<u8>> {
         let placed = row.placed.as_ref()?;
-        Some([Self::places_of(&placed.customer_id), newest_first(placed.at, row.order_id)].concat())
+        Some([places_of(&placed.customer_id), newest_first(placed.at, row.order_id)].concat())
     }
 
     fn show(row: &Row) -> Value {
@@ -92,7 +86,7 @@ impl View for MyPage {
             "status": row.state.status(),
             "payment_status": payment_status(row.state.payment),
             "coupon_status": coupon_status(&row.state.coupon),
-            "delivery_status": delivery_status(row.state.delivery),
+            "delivery_status": delivery_status(&row.state.delivery),
             "placed_at": placed.map(|placed| placed.at),
             "updated_at": row.updated_at,
         })

@@ -4,8 +4,9 @@ use domain::{
     Context, Event, Money, OrderId, OrderState, Position, Status, Timestamp,
     coupon::Coupon,
     delivery::Delivery,
-    event::{CouponEvent, OrderEvent, OrderPlaced, PaymentEvent},
+    event::{CouponEvent, DeliveryEvent, OrderEvent, OrderPlaced, PaymentEvent, ReviewEvent},
     payment::Payment,
+    store::StoreOrder,
 };
 use nats::Stored;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ pub struct Row {
     returned: Option<Money>,
     coupon_kind: Option<String>,
     coupon_id: Option<String>,
+    rider_id: Option<String>,
+    review: Option<(u8, String)>,
     /// Every event so far, oldest first.
     pub timeline: Vec<Entry>,
 }
@@ -61,6 +64,10 @@ impl Row {
 
     pub fn customer_id(&self) -> Option<&str> {
         self.placed.as_ref().map(|placed| placed.customer_id.as_str())
+    }
+
+    pub fn store_id(&self) -> Option<&str> {
+        self.state.brief.as_ref().and_then(|brief| brief.store_id.as_deref())
     }
 
     pub fn flow(&self) -> Option<&str> {
@@ -99,8 +106,15 @@ impl Row {
                 self.coupon_id = Some(issued.coupon_id.clone());
                 self.coupon_kind = Some(issued.kind.clone());
             }
+            Event::Delivery(DeliveryEvent::DeliveryPickedUp(picked)) => {
+                self.rider_id = Some(picked.rider_id.clone());
+            }
+            Event::Review(ReviewEvent::ReviewWritten(written)) => {
+                self.review = Some((written.rating, written.text.clone()));
+            }
             Event::Marketing(CouponEvent::CouponCanceled(_))
             | Event::Ordering(_)
+            | Event::Store(_)
             | Event::Delivery(_)
             | Event::Saga(_) => {}
         }
@@ -125,11 +139,11 @@ impl View for Orders {
     const NAME: &'static str = "orders";
     type Row = Row;
 
-    fn key(event: &Stored) -> Option<Vec<u8>> {
-        Some(order_key(event.recorded.order_id))
+    fn keys(event: &Stored) -> Vec<Vec<u8>> {
+        vec![order_key(event.recorded.order_id)]
     }
 
-    fn apply(row: Option<Row>, event: &Stored) -> Option<Row> {
+    fn apply(_: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
         let recorded = &event.recorded;
         let mut row = row.unwrap_or_else(|| Row {
             order_id: recorded.order_id,
@@ -141,6 +155,8 @@ impl View for Orders {
             returned: None,
             coupon_kind: None,
             coupon_id: None,
+            rider_id: None,
+            review: None,
             timeline: Vec::new(),
         });
         let data = String::from_utf8_lossy(&event.data).into_owned();
@@ -190,9 +206,9 @@ impl View for Orders {
                 "returned": row.returned,
             },
             "coupon": coupon,
-            "store": null,
-            "delivery": { "status": delivery_status(row.state.delivery), "rider_id": null },
-            "review": null,
+            "store": { "status": store_status(row.state.store) },
+            "delivery": { "status": delivery_status(&row.state.delivery), "rider_id": row.rider_id },
+            "review": row.review.as_ref().map(|(rating, text)| json!({ "rating": rating, "text": text })),
             "placed_at": placed.as_ref().map(|(placed, _)| placed.at),
             "updated_at": row.timeline.last().map(|entry| entry.time),
             "position": row.position().map(|position| position.to_string()),
@@ -225,11 +241,27 @@ pub(super) const fn coupon_status(coupon: &Coupon) -> &'static str {
     }
 }
 
-/// A delivery's state as readers see it; one that is halted for a cancel reads as what it was.
-pub(super) const fn delivery_status(delivery: Delivery) -> &'static str {
+/// A store's order as readers see it; one that is halted for a cancel reads as such.
+pub const fn store_status(store: StoreOrder) -> &'static str {
+    match store {
+        StoreOrder::NotReceived | StoreOrder::HaltedUnreceived => "none",
+        StoreOrder::Received => "received",
+        StoreOrder::Accepted => "accepted",
+        StoreOrder::Rejected => "rejected",
+        StoreOrder::Preparing => "preparing",
+        StoreOrder::Prepared => "prepared",
+        StoreOrder::Halted => "halted",
+        StoreOrder::Canceled => "canceled",
+    }
+}
+
+/// A delivery's state as readers see it; one that is halted for a cancel reads as such.
+pub(super) const fn delivery_status(delivery: &Delivery) -> &'static str {
     match delivery {
         Delivery::NotRequested | Delivery::HaltedUnrequested => "none",
         Delivery::Requested => "requested",
+        Delivery::Listed => "listed",
+        Delivery::PickedUp { .. } => "picked_up",
         Delivery::Started => "started",
         Delivery::Completed => "completed",
         Delivery::Halted => "halted",

@@ -40,11 +40,11 @@ impl View for Sagas {
     const NAME: &'static str = "sagas";
     type Row = Row;
 
-    fn key(event: &Stored) -> Option<Vec<u8>> {
-        Some(order_key(event.recorded.order_id))
+    fn keys(event: &Stored) -> Vec<Vec<u8>> {
+        vec![order_key(event.recorded.order_id)]
     }
 
-    fn apply(row: Option<Row>, event: &Stored) -> Option<Row> {
+    fn apply(_: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
         let recorded = &event.recorded;
         let (before, began_at) = match row {
             Some(row) => (row.state, row.began_at),

@@ -9,6 +9,7 @@ use projector::view::{
     mypage::MyPage,
     order_key,
     orders::{Orders, Row},
+    places_of,
 };
 use serde_json::{Value, json};
 use service::Problem;
@@ -52,7 +53,7 @@ pub(super) async fn of_customer(
 ) -> Result<Response, Problem> {
     let paging = read.paging()?;
     read.finish()?;
-    let prefix = MyPage::places_of(&customer_id);
+    let prefix = places_of(&customer_id);
     let page = app.views.list::<MyPage>(&prefix, paging.after.as_deref(), paging.limit, |_| true);
     let page = page.map_err(|error| store_failed(&error))?;
     Ok(read.answer_page(&app, &page.rows.iter().map(MyPage::show).collect::<Vec<_>>(), page.next.as_deref()))

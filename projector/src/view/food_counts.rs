@@ -1,0 +1,60 @@
+//! `food-counts`: orders per food, counted once per order line when the store receives the order. A cancellation does
+//! not subtract.
+
+use domain::{Event, event::StoreEvent, order::Item};
+use nats::Stored;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{View, highest_first};
+
+pub struct FoodCounts;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Row {
+    item_id: String,
+    name: String,
+    count: u64,
+}
+
+fn received(event: &Stored) -> &[Item] {
+    match &event.recorded.event {
+        Event::Store(StoreEvent::StoreOrderReceived(received)) => &received.items,
+        Event::Store(_)
+        | Event::Ordering(_)
+        | Event::Payment(_)
+        | Event::Marketing(_)
+        | Event::Delivery(_)
+        | Event::Review(_)
+        | Event::Saga(_) => &[],
+    }
+}
+
+impl View for FoodCounts {
+    const NAME: &'static str = "food-counts";
+    type Row = Row;
+
+    fn keys(event: &Stored) -> Vec<Vec<u8>> {
+        let mut keys: Vec<Vec<u8>> =
+            received(event).iter().map(|item| item.item_id.as_bytes().to_vec()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    fn apply(key: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
+        let lines = received(event).iter().filter(|item| item.item_id.as_bytes() == key);
+        lines.fold(row, |row, item| {
+            let count = row.map_or(0, |row| row.count) + 1;
+            Some(Row { item_id: item.item_id.clone(), name: item.name.clone(), count })
+        })
+    }
+
+    fn place(row: &Row) -> Option<Vec<u8>> {
+        Some(highest_first(row.count, &row.item_id))
+    }
+
+    fn show(row: &Row) -> Value {
+        json!({ "item_id": row.item_id, "name": row.name, "count": row.count })
+    }
+}

@@ -1,0 +1,70 @@
+//! `rider-deliveries`: what each rider picked up, newest first.
+
+use domain::{
+    Event, OrderId, Timestamp,
+    event::{DeliveryEvent, OrderEvent},
+};
+use nats::Stored;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{View, newest_first, own_key, places_of, rider_counts::picked_up_by};
+
+pub struct RiderDeliveries;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Row {
+    order_id: OrderId,
+    rider_id: String,
+    picked_up_at: Timestamp,
+    ended: Option<(String, Timestamp)>,
+}
+
+/// How the ride ended, if the event says so.
+fn ending(event: &Stored) -> Option<&'static str> {
+    match &event.recorded.event {
+        Event::Delivery(DeliveryEvent::DeliveryCompleted(_))
+        | Event::Ordering(OrderEvent::OrderCompleted(_)) => Some("completed"),
+        Event::Delivery(DeliveryEvent::DeliveryCanceled(_)) => Some("canceled"),
+        Event::Delivery(_)
+        | Event::Ordering(_)
+        | Event::Payment(_)
+        | Event::Store(_)
+        | Event::Marketing(_)
+        | Event::Review(_)
+        | Event::Saga(_) => None,
+    }
+}
+
+impl View for RiderDeliveries {
+    const NAME: &'static str = "rider-deliveries";
+    type Row = Row;
+
+    fn keys(event: &Stored) -> Vec<Vec<u8>> {
+        own_key(picked_up_by(event).is_some() || ending(event).is_some(), event)
+    }
+
+    fn apply(_: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
+        let recorded = &event.recorded;
+        if let Some(rider_id) = picked_up_by(event) {
+            let (order_id, rider_id) = (recorded.order_id, rider_id.to_owned());
+            return Some(Row { order_id, rider_id, picked_up_at: recorded.time, ended: None });
+        }
+        let ended = ending(event).map(|how| (how.to_owned(), recorded.time));
+        row.map(|row| Row { ended, ..row })
+    }
+
+    fn place(row: &Row) -> Option<Vec<u8>> {
+        Some([places_of(&row.rider_id), newest_first(row.picked_up_at, row.order_id)].concat())
+    }
+
+    fn show(row: &Row) -> Value {
+        json!({
+            "order_id": row.order_id,
+            "rider_id": row.rider_id,
+            "status": row.ended.as_ref().map_or("picked_up", |(how, _)| how.as_str()),
+            "picked_up_at": row.picked_up_at,
+            "ended_at": row.ended.as_ref().map(|(_, at)| at),
+        })
+    }
+}

@@ -1,0 +1,81 @@
+//! `store-orders`: a store's orders, by state.
+
+use domain::{
+    Event, OrderId, Timestamp,
+    event::StoreEvent,
+    order::Item,
+    store::{self, StoreOrder},
+};
+use nats::Stored;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{View, newest_first, orders::store_status, own_key, places_of};
+
+pub struct StoreOrders;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Row {
+    order_id: OrderId,
+    store_id: String,
+    items: Vec<Item>,
+    state: StoreOrder,
+    received_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl Row {
+    /// The state by which stores ask for their orders.
+    pub const fn status(&self) -> &'static str {
+        store_status(self.state)
+    }
+
+    pub const fn order_id(&self) -> OrderId {
+        self.order_id
+    }
+}
+
+impl View for StoreOrders {
+    const NAME: &'static str = "store-orders";
+    type Row = Row;
+
+    fn keys(event: &Stored) -> Vec<Vec<u8>> {
+        own_key(event.recorded.event.context() == domain::Context::Store, event)
+    }
+
+    fn apply(_: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
+        let recorded = &event.recorded;
+        let Event::Store(event) = &recorded.event else { return row };
+        let row = match event {
+            StoreEvent::StoreOrderReceived(received) => Some(Row {
+                order_id: recorded.order_id,
+                store_id: received.store_id.clone(),
+                items: received.items.clone(),
+                state: StoreOrder::NotReceived,
+                received_at: recorded.time,
+                updated_at: recorded.time,
+            }),
+            StoreEvent::StoreOrderAccepted(_)
+            | StoreEvent::StoreOrderRejected(_)
+            | StoreEvent::PreparationStarted(_)
+            | StoreEvent::PreparationFinished(_)
+            | StoreEvent::StoreOrderCanceled(_) => row,
+        };
+        row.map(|row| Row { state: store::evolve(row.state, event), updated_at: recorded.time, ..row })
+    }
+
+    fn place(row: &Row) -> Option<Vec<u8>> {
+        Some([places_of(&row.store_id), newest_first(row.received_at, row.order_id)].concat())
+    }
+
+    fn show(row: &Row) -> Value {
+        json!({
+            "order_id": row.order_id,
+            "store_id": row.store_id,
+            "state": row.status(),
+            "items": row.items,
+            "received_at": row.received_at,
+            "updated_at": row.updated_at,
+        })
+    }
+}

@@ -1,0 +1,60 @@
+//! `GET /riders/…` and `GET /deliveries/open`: what riders did, and what they may do.
+
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use projector::{
+    View,
+    view::{
+        open_deliveries::OpenDeliveries, places_of, rider_counts::RiderCounts,
+        rider_deliveries::RiderDeliveries,
+    },
+};
+use serde_json::{Value, json};
+use service::Problem;
+
+use super::App;
+use crate::read::{Read, store_failed};
+
+pub(super) async fn counts(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
+    let top = read.top()?;
+    read.finish()?;
+    let page =
+        app.views.list::<RiderCounts>(&[], None, top, |_| true).map_err(|error| store_failed(&error))?;
+    Ok(read.answer_page(&app, &page.rows.iter().map(RiderCounts::show).collect::<Vec<_>>(), None))
+}
+
+pub(super) async fn deliveries(
+    State(app): State<App>,
+    Path(rider_id): Path<String>,
+    mut read: Read,
+) -> Result<Response, Problem> {
+    let paging = read.paging()?;
+    read.finish()?;
+    let count = app.views.row::<RiderCounts>(rider_id.as_bytes()).map_err(|error| store_failed(&error))?;
+    let places = places_of(&rider_id);
+    let page = app.views.list::<RiderDeliveries>(&places, paging.after.as_deref(), paging.limit, |_| true);
+    let page = page.map_err(|error| store_failed(&error))?;
+    let items: Vec<Value> = page.rows.iter().map(RiderDeliveries::show).collect();
+    let mut answer = Read::page(&items, page.next.as_deref());
+    answer["rider_id"] = json!(rider_id);
+    answer["count"] = json!(count.map_or(0, |row| row.count));
+    Ok(read.answer(&app, &answer, None))
+}
+
+pub(super) async fn open(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
+    let paging = read.paging()?;
+    let (region, delivery_type) = (read.take("region"), read.take("delivery_type"));
+    read.finish()?;
+    let fits = |wanted: &Option<String>, is: Option<&str>| wanted.is_none() || wanted.as_deref() == is;
+    let page = app.views.list::<OpenDeliveries>(&[], paging.after.as_deref(), paging.limit, |row| {
+        fits(&region, row.region()) && fits(&delivery_type, row.delivery_type())
+    });
+    let page = page.map_err(|error| store_failed(&error))?;
+    Ok(read.answer_page(
+        &app,
+        &page.rows.iter().map(OpenDeliveries::show).collect::<Vec<_>>(),
+        page.next.as_deref(),
+    ))
+}

@@ -1,0 +1,69 @@
+//! `GET /stores/{id}/orders`, counts per food, and reviews.
+
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use projector::{
+    View,
+    view::{food_counts::FoodCounts, places_of, reviews::Reviews, store_orders::StoreOrders},
+};
+use serde_json::json;
+use service::Problem;
+
+use super::{App, order_id};
+use crate::read::{Read, store_failed};
+
+pub(super) async fn orders(
+    State(app): State<App>,
+    Path(store_id): Path<String>,
+    mut read: Read,
+) -> Result<Response, Problem> {
+    let paging = read.paging()?;
+    let state = read.take("state");
+    read.finish()?;
+    let fits = |status: &str| state.as_deref().is_none_or(|wanted| wanted == status);
+    let page =
+        app.views.list::<StoreOrders>(&places_of(&store_id), paging.after.as_deref(), paging.limit, |row| {
+            fits(row.status())
+        });
+    let page = page.map_err(|error| store_failed(&error))?;
+    Ok(read.answer_page(
+        &app,
+        &page.rows.iter().map(StoreOrders::show).collect::<Vec<_>>(),
+        page.next.as_deref(),
+    ))
+}
+
+pub(super) async fn food_counts(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
+    let top = read.top()?;
+    read.finish()?;
+    let page =
+        app.views.list::<FoodCounts>(&[], None, top, |_| true).map_err(|error| store_failed(&error))?;
+    Ok(read.answer_page(&app, &page.rows.iter().map(FoodCounts::show).collect::<Vec<_>>(), None))
+}
+
+pub(super) async fn food_count(
+    State(app): State<App>,
+    Path(item_id): Path<String>,
+    read: Read,
+) -> Result<Response, Problem> {
+    read.finish()?;
+    let row = app.views.row::<FoodCounts>(item_id.as_bytes()).map_err(|error| store_failed(&error))?;
+    let nothing = json!({ "item_id": item_id, "name": null, "count": 0 });
+    Ok(read.answer(&app, &row.map_or(nothing, |row| FoodCounts::show(&row)), None))
+}
+
+pub(super) async fn reviews(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
+    let paging = read.paging()?;
+    let order = read.take("order_id").map(|id| order_id(&id)).transpose()?;
+    let (store, item) = (read.take("store_id"), read.take("item_id"));
+    read.finish()?;
+    let page = app.views.list::<Reviews>(&[], paging.after.as_deref(), paging.limit, |row| {
+        order.is_none_or(|order| order == row.order_id())
+            && store.as_deref().is_none_or(|store| row.store_id() == Some(store))
+            && item.as_deref().is_none_or(|item| row.has_item(item))
+    });
+    let page = page.map_err(|error| store_failed(&error))?;
+    Ok(read.answer_page(&app, &page.rows.iter().map(Reviews::show).collect::<Vec<_>>(), page.next.as_deref()))
+}
