@@ -10,6 +10,7 @@ use axum::{
 use domain::{
     Currency, Flow, FlowRef, Flows, Money,
     event::{OrderPlaced, ReviewWritten},
+    flow::PaymentTime,
     money::AMOUNT_LIMIT,
     order::{Address, Channel, Customer, LINES_MAX, Line, QUANTITY_MAX, TEXT_CHARS_MAX},
 };
@@ -222,10 +223,16 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// An order as its customer wants it, and how it is to be paid.
+/// An order as its customer wants it, and how it is to be paid, if it is.
 #[derive(Debug)]
 pub struct Placement {
     pub placed: OrderPlaced,
+    pub payment: Option<PaymentMeans>,
+}
+
+/// What the payment provider is to be asked with.
+#[derive(Debug)]
+pub struct PaymentMeans {
     pub method: String,
     pub token: String,
 }
@@ -241,14 +248,25 @@ pub fn placement(body: &Value, flows: &Flows) -> Result<Placement, Problem> {
         fields.fault("flow", format!("there is no such flow; there are: {}", known.join(", ")));
     }
     let placed = order(&fields, flow.map(|(reference, flow)| (reference, &**flow)));
-    let payment = fields.object("payment");
-    let (method, token) = (payment.text("method"), payment.text("token"));
-    payment.finish();
+    let payment = payment(&fields, flow.map(|(_, flow)| &**flow));
     fields.finish();
     match (faults.into_inner(), placed) {
-        (faults, Some(placed)) if faults.is_empty() => Ok(Placement { placed, method, token }),
+        (faults, Some(placed)) if faults.is_empty() => Ok(Placement { placed, payment }),
         (faults, _) => Err(Problem::invalid(faults)),
     }
+}
+
+fn payment(fields: &Fields<'_>, flow: Option<&Flow>) -> Option<PaymentMeans> {
+    if flow.is_some_and(|flow| flow.payment.when == PaymentTime::None) {
+        if fields.get("payment").is_some() {
+            fields.fault("payment", "an order of this flow is not paid; leave it out");
+        }
+        return None;
+    }
+    let payment = fields.object("payment");
+    let means = PaymentMeans { method: payment.text("method"), token: payment.text("token") };
+    payment.finish();
+    Some(means)
 }
 
 fn order(fields: &Fields<'_>, flow: Option<(&FlowRef, &Flow)>) -> Option<OrderPlaced> {

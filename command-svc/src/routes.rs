@@ -28,7 +28,8 @@ pub fn router(app: App, roles: &[Role]) -> Router {
             Role::Ordering => router
                 .route("/orders", post(orders::place))
                 .route("/orders/{order_id}/cancel", post(orders::cancel))
-                .route("/orders/{order_id}/confirm", post(orders::confirm)),
+                .route("/orders/{order_id}/confirm", post(orders::confirm))
+                .route("/orders/{order_id}/return", post(orders::give_back)),
             Role::Store => router
                 .route("/orders/{order_id}/store/accept", post(store::accept))
                 .route("/orders/{order_id}/store/reject", post(store::reject))
@@ -38,7 +39,9 @@ pub fn router(app: App, roles: &[Role]) -> Router {
             Role::Delivery => router
                 .route("/orders/{order_id}/delivery/pickup", post(delivery::pick_up))
                 .route("/orders/{order_id}/delivery/start", post(delivery::start))
-                .route("/orders/{order_id}/delivery/complete", post(delivery::complete)),
+                .route("/orders/{order_id}/delivery/complete", post(delivery::complete))
+                .route("/orders/{order_id}/return/pickup", post(delivery::start_return))
+                .route("/orders/{order_id}/return/complete", post(delivery::complete_return)),
             Role::Saga => router.route("/sagas/{order_id}/resume", post(sagas::resume)),
             Role::Payment | Role::Marketing => router,
         };

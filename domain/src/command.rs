@@ -65,6 +65,8 @@ impl Command {
                 OrderCommand::Complete => "complete_order",
                 OrderCommand::RequestCancel { .. } => "request_cancel",
                 OrderCommand::Cancel => "cancel_order",
+                OrderCommand::RequestReturn { .. } => "request_return",
+                OrderCommand::Return => "return_order",
             },
             Self::Payment(command) => match command {
                 PaymentCommand::Request(_) => "request_payment",
@@ -94,6 +96,8 @@ impl Command {
                 DeliveryCommand::Start => "start_delivery",
                 DeliveryCommand::Complete => "complete_delivery",
                 DeliveryCommand::Cancel => "cancel_delivery",
+                DeliveryCommand::StartReturn => "start_return",
+                DeliveryCommand::CompleteReturn => "complete_return",
             },
             Self::Saga(command) => match command {
                 SagaCommand::Park { .. } => "park",
@@ -143,6 +147,12 @@ pub enum Refusal {
     AlreadyReviewed,
     #[error("the order's flow has no such step")]
     NotInFlow,
+    #[error("the order has been shipped already")]
+    AlreadyShipped,
+    #[error("nobody asked to return the order")]
+    ReturnNotRequested,
+    #[error("the return has not been picked up yet")]
+    ReturnNotPickedUp,
     #[error("nobody asked to cancel the order")]
     CancelNotRequested,
     #[error("the order is being canceled")]
@@ -197,6 +207,9 @@ impl Refusal {
             Self::NotDelivered => "not_delivered",
             Self::AlreadyReviewed => "already_reviewed",
             Self::NotInFlow => "not_in_flow",
+            Self::AlreadyShipped => "already_shipped",
+            Self::ReturnNotRequested => "return_not_requested",
+            Self::ReturnNotPickedUp => "return_not_picked_up",
             Self::CancelNotRequested => "cancel_not_requested",
             Self::CancelRequested => "cancel_requested",
             Self::PaymentNotRequested => "payment_not_requested",

@@ -9,7 +9,7 @@ use crate::{
     command::Refusal,
     event::{
         DeliveryCanceled, DeliveryCompleted, DeliveryEvent, DeliveryListed, DeliveryPickedUp,
-        DeliveryRequested, DeliveryStarted, Event, OrderEvent,
+        DeliveryRequested, DeliveryStarted, Event, OrderEvent, ReturnPickupCompleted, ReturnPickupStarted,
     },
     order::Address,
 };
@@ -27,6 +27,10 @@ pub enum Delivery {
     },
     Started,
     Completed,
+    /// Somebody fetches what the customer gives back.
+    Returning,
+    /// It is back.
+    Returned,
     /// A cancel request came before any delivery: none will follow.
     HaltedUnrequested,
     /// A cancel request came while it was under way, or before it left: it goes no further, and is to be canceled.
@@ -44,23 +48,31 @@ pub enum DeliveryCommand {
     Start,
     Complete,
     Cancel,
+    StartReturn,
+    CompleteReturn,
 }
 
 /// Decides about the delivery; `None` means that the fact already holds.
 pub fn decide(delivery: &Delivery, command: &DeliveryCommand) -> Result<Option<Event>, Refusal> {
     use Delivery::{
-        Canceled, Completed, Halted, HaltedUnrequested, Listed, NotRequested, PickedUp, Requested, Started,
+        Canceled, Completed, Halted, HaltedUnrequested, Listed, NotRequested, PickedUp, Requested, Returned,
+        Returning, Started,
     };
     let closed = match delivery {
         HaltedUnrequested | Halted => Some(Refusal::CancelRequested),
         Canceled => Some(Refusal::DeliveryCanceled),
-        NotRequested | Requested | Listed | PickedUp { .. } | Started | Completed => None,
+        NotRequested | Requested | Listed | PickedUp { .. } | Started | Completed | Returning | Returned => {
+            None
+        }
     };
     match (command, closed) {
         (DeliveryCommand::Cancel, _) => match delivery {
-            NotRequested | HaltedUnrequested | Canceled => Ok(None),
-            Requested | Listed | PickedUp { .. } | Started | Halted => Ok(Some(DeliveryCanceled {}.into())),
-            Completed => Err(Refusal::AlreadyDelivered),
+            HaltedUnrequested | Canceled => Ok(None),
+            // Canceled before it was asked for: a request that comes later finds it so.
+            NotRequested | Requested | Listed | PickedUp { .. } | Started | Halted => {
+                Ok(Some(DeliveryCanceled {}.into()))
+            }
+            Completed | Returning | Returned => Err(Refusal::AlreadyDelivered),
         },
         (_, Some(refusal)) => Err(refusal),
         (DeliveryCommand::Request { address }, None) => {
@@ -73,23 +85,48 @@ pub fn decide(delivery: &Delivery, command: &DeliveryCommand) -> Result<Option<E
             Listed => Ok(Some(DeliveryPickedUp { rider_id: rider_id.clone() }.into())),
             PickedUp { rider_id: holder } if holder == rider_id => Ok(None),
             PickedUp { .. } => Err(Refusal::AlreadyPickedUp),
-            Started | Completed => Err(Refusal::AlreadyDelivered),
+            Started | Completed | Returning | Returned => Err(Refusal::AlreadyDelivered),
             NotRequested | Requested | HaltedUnrequested | Halted | Canceled => {
                 Err(Refusal::DeliveryNotListed)
             }
         },
         (DeliveryCommand::Start, None) => match delivery {
             Requested => Ok(Some(DeliveryStarted {}.into())),
-            PickedUp { .. } | Started | Completed => Ok(None),
+            PickedUp { .. } | Started | Completed | Returning | Returned => Ok(None),
             NotRequested | Listed | HaltedUnrequested | Halted | Canceled => {
                 Err(Refusal::DeliveryNotRequested)
             }
         },
         (DeliveryCommand::Complete, None) => match delivery {
             Started | PickedUp { .. } => Ok(Some(DeliveryCompleted {}.into())),
-            Completed => Ok(None),
+            Completed | Returning | Returned => Ok(None),
             NotRequested => Err(Refusal::DeliveryNotRequested),
             Requested | Listed | HaltedUnrequested | Halted | Canceled => Err(Refusal::DeliveryNotStarted),
+        },
+        (DeliveryCommand::StartReturn, None) => match delivery {
+            Completed => Ok(Some(ReturnPickupStarted {}.into())),
+            Returning | Returned => Ok(None),
+            NotRequested
+            | Requested
+            | Listed
+            | PickedUp { .. }
+            | Started
+            | HaltedUnrequested
+            | Halted
+            | Canceled => Err(Refusal::NotDelivered),
+        },
+        (DeliveryCommand::CompleteReturn, None) => match delivery {
+            Returning => Ok(Some(ReturnPickupCompleted {}.into())),
+            Returned => Ok(None),
+            NotRequested
+            | Requested
+            | Listed
+            | PickedUp { .. }
+            | Started
+            | Completed
+            | HaltedUnrequested
+            | Halted
+            | Canceled => Err(Refusal::ReturnNotPickedUp),
         },
     }
 }
@@ -103,6 +140,8 @@ pub fn evolve(_: Delivery, event: &DeliveryEvent) -> Delivery {
         DeliveryEvent::DeliveryPickedUp(picked) => Delivery::PickedUp { rider_id: picked.rider_id.clone() },
         DeliveryEvent::DeliveryStarted(_) => Delivery::Started,
         DeliveryEvent::DeliveryCompleted(_) => Delivery::Completed,
+        DeliveryEvent::ReturnPickupStarted(_) => Delivery::Returning,
+        DeliveryEvent::ReturnPickupCompleted(_) => Delivery::Returned,
         DeliveryEvent::DeliveryCanceled(_) => Delivery::Canceled,
     }
 }
@@ -118,12 +157,14 @@ pub fn heed(delivery: Delivery, event: &OrderEvent) -> Delivery {
             | Delivery::PickedUp { .. }
             | Delivery::Started
             | Delivery::Halted => Delivery::Halted,
-            Delivery::Completed | Delivery::Canceled => delivery,
+            Delivery::Completed | Delivery::Returning | Delivery::Returned | Delivery::Canceled => delivery,
         },
         OrderEvent::OrderPlaced(_)
         | OrderEvent::OrderExpired(_)
         | OrderEvent::OrderRejected(_)
         | OrderEvent::OrderCompleted(_)
+        | OrderEvent::ReturnRequested(_)
+        | OrderEvent::OrderReturned(_)
         | OrderEvent::OrderCanceled(_) => delivery,
     }
 }

@@ -106,7 +106,8 @@ events! {
     /// Facts of the ordering context.
     #[expect(clippy::large_enum_variant, reason = "orders are placed far more often than anything else happens here")]
     Ordering(OrderEvent) {
-        OrderPlaced, OrderExpired, OrderRejected, OrderCompleted, OrderCancelRequested, OrderCanceled,
+        OrderPlaced, OrderExpired, OrderRejected, OrderCompleted, OrderCancelRequested, OrderCanceled, ReturnRequested,
+        OrderReturned,
     }
     /// Facts of the payment context.
     Payment(PaymentEvent) { PaymentRequested, PaymentApproved, PaymentDeclined, PaymentCanceled }
@@ -120,6 +121,7 @@ events! {
     /// Facts of the delivery context.
     Delivery(DeliveryEvent) {
         DeliveryRequested, DeliveryListed, DeliveryPickedUp, DeliveryStarted, DeliveryCompleted, DeliveryCanceled,
+        ReturnPickupStarted, ReturnPickupCompleted,
     }
     /// Facts of the review context.
     Review(ReviewEvent) { ReviewWritten }
@@ -169,6 +171,17 @@ pub struct OrderCancelRequested {
 /// Everything the order had set in motion is undone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OrderCanceled {}
+
+/// The customer wants to give back what was delivered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReturnRequested {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What was delivered is back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OrderReturned {}
 
 /// The intent to charge, recorded before the provider is called, so that a lost answer can be asked for again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -273,6 +286,14 @@ pub struct DeliveryCompleted {}
 /// The goods stay, or came back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeliveryCanceled {}
+
+/// Somebody fetches what the customer gives back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReturnPickupStarted {}
+
+/// It is back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReturnPickupCompleted {}
 
 /// What the customer thinks of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::{id::fingerprint, order::Channel};
 
 /// The flows that come with the program, as the files they are.
-const SHIPPED: [&str; 3] = [
+const SHIPPED: [&str; 4] = [
     include_str!("flow/marketplace.toml"),
     include_str!("flow/food.toml"),
     include_str!("flow/kitchen.toml"),
+    include_str!("flow/rental.toml"),
 ];
 
 /// Which flow an order follows, and in which version; an order keeps both for its life.
@@ -42,6 +43,9 @@ pub struct Flow {
     /// Whether the customer may write a review, once, when the order has reached them.
     #[serde(default)]
     pub review: bool,
+    /// Whether the customer may give back what was delivered.
+    #[serde(default)]
+    pub returns: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +64,7 @@ pub enum Ends {
 pub struct PaymentRule {
     pub when: PaymentTime,
     /// Seconds after which an order whose payment got no answer is given up, and what was taken goes back.
+    #[serde(default = "settle_within_s")]
     pub settle_within_s: u32,
 }
 
@@ -68,6 +73,12 @@ pub struct PaymentRule {
 pub enum PaymentTime {
     /// One act: the order stands once the provider has approved.
     WithOrder,
+    /// Never: the order stands at once.
+    None,
+}
+
+const fn settle_within_s() -> u32 {
+    30
 }
 
 /// The coupon that marketing issues before a delivery may start.
@@ -92,6 +103,8 @@ pub struct DeliveryRule {
 pub enum DeliveryStart {
     /// By itself, as soon as everything before it is done.
     Automatic,
+    /// The delivery team ships it.
+    Shipped,
     /// Listed for riders; one of them picks it up.
     Rider,
 }
@@ -101,13 +114,26 @@ pub enum DeliveryStart {
 #[serde(deny_unknown_fields)]
 pub struct CancelRule {
     pub until: CancelUntil,
+    #[serde(default)]
+    pub mode: CancelMode,
     pub undo: Vec<Undo>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CancelMode {
+    /// Taken at once, undone by the saga.
+    #[default]
+    Asynchronous,
+    /// Only if the delivery context cancels while the customer waits; else nothing changes.
+    Synchronous,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CancelUntil {
     Delivered,
+    Shipped,
     PickedUp,
     PreparationStarted,
 }
@@ -155,11 +181,18 @@ impl Flow {
         let undoes = |undo| self.cancel.undo.contains(&undo);
         // A cancel that is over before the preparation starts never meets a delivery.
         let meets_delivery = self.cancel.until != CancelUntil::PreparationStarted;
-        if !undoes(Undo::Payment) || (meets_delivery && !undoes(Undo::Delivery)) {
+        if undoes(Undo::Payment) != (self.payment.when != PaymentTime::None)
+            || (meets_delivery && !undoes(Undo::Delivery))
+        {
             return refuse("cancel.undo must name payment and delivery, or a canceled order keeps them");
         }
         if undoes(Undo::StoreOrder) != self.store {
             return refuse("cancel.undo names the store_order exactly when there is a store");
+        }
+        if self.cancel.mode == CancelMode::Synchronous && self.cancel.undo != [Undo::Delivery] {
+            return refuse(
+                "a synchronous cancel undoes the delivery, and there must be nothing else to undo",
+            );
         }
         if !self.store && self.cancel.until == CancelUntil::PreparationStarted {
             return refuse("cancel.until is preparation_started, and no store prepares anything");

@@ -6,7 +6,7 @@ use crate::{
     command::Refusal,
     event::{
         Event, OrderCancelRequested, OrderCanceled, OrderCompleted, OrderEvent, OrderExpired, OrderPlaced,
-        OrderRejected,
+        OrderRejected, OrderReturned, ReturnRequested,
     },
 };
 
@@ -86,6 +86,8 @@ pub enum Order {
     Expired,
     Rejected,
     Completed,
+    ReturnRequested,
+    Returned,
 }
 
 /// What ordering may be asked to do.
@@ -98,6 +100,8 @@ pub enum OrderCommand {
     Complete,
     RequestCancel { reason: Option<String> },
     Cancel,
+    RequestReturn { reason: Option<String> },
+    Return,
 }
 
 /// Decides about the order; `None` means that the fact already holds.
@@ -105,7 +109,9 @@ pub fn decide(order: Order, command: &OrderCommand) -> Result<Option<Event>, Ref
     match command {
         OrderCommand::Place(placed) => match order {
             Order::NotPlaced => Ok(Some((**placed).clone().into())),
-            Order::Placed | Order::Completed | Order::Rejected => Ok(None),
+            Order::Placed | Order::Completed | Order::Rejected | Order::ReturnRequested | Order::Returned => {
+                Ok(None)
+            }
             Order::CancelRequested | Order::Canceled => Err(Refusal::AlreadyCanceled),
             Order::Expired => Err(Refusal::OrderExpired),
         },
@@ -114,34 +120,55 @@ pub fn decide(order: Order, command: &OrderCommand) -> Result<Option<Event>, Ref
             Order::Placed => Ok(Some(OrderRejected { reason: reason.clone() }.into())),
             Order::Rejected => Ok(None),
             Order::CancelRequested | Order::Canceled => Err(Refusal::AlreadyCanceled),
-            Order::Completed => Err(Refusal::AlreadyCompleted),
+            Order::Completed | Order::ReturnRequested | Order::Returned => Err(Refusal::AlreadyCompleted),
         },
         OrderCommand::Complete => match order {
             Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
             Order::Placed => Ok(Some(OrderCompleted {}.into())),
-            Order::Completed => Ok(None),
+            Order::Completed | Order::ReturnRequested | Order::Returned => Ok(None),
             Order::Rejected => Err(Refusal::AlreadyRejected),
             Order::CancelRequested | Order::Canceled => Err(Refusal::AlreadyCanceled),
         },
         OrderCommand::Expire { reason } => match order {
             Order::NotPlaced => Ok(Some(OrderExpired { reason: reason.clone() }.into())),
             Order::Expired => Ok(None),
-            Order::Placed | Order::CancelRequested | Order::Canceled | Order::Rejected | Order::Completed => {
-                Err(Refusal::AlreadyPlaced)
-            }
+            Order::Placed
+            | Order::CancelRequested
+            | Order::Canceled
+            | Order::Rejected
+            | Order::Completed
+            | Order::ReturnRequested
+            | Order::Returned => Err(Refusal::AlreadyPlaced),
         },
         OrderCommand::RequestCancel { reason } => match order {
             Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
             Order::Placed => Ok(Some(OrderCancelRequested { reason: reason.clone() }.into())),
             Order::CancelRequested | Order::Canceled => Ok(None),
             Order::Rejected => Err(Refusal::AlreadyRejected),
-            Order::Completed => Err(Refusal::AlreadyCompleted),
+            Order::Completed | Order::ReturnRequested | Order::Returned => Err(Refusal::AlreadyCompleted),
         },
         OrderCommand::Cancel => match order {
             Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
-            Order::Placed | Order::Rejected | Order::Completed => Err(Refusal::CancelNotRequested),
-            Order::CancelRequested => Ok(Some(OrderCanceled {}.into())),
+            Order::Placed | Order::CancelRequested => Ok(Some(OrderCanceled {}.into())),
             Order::Canceled => Ok(None),
+            Order::Rejected | Order::Completed | Order::ReturnRequested | Order::Returned => {
+                Err(Refusal::CancelNotRequested)
+            }
+        },
+        OrderCommand::RequestReturn { reason } => match order {
+            Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
+            Order::Placed | Order::Completed => Ok(Some(ReturnRequested { reason: reason.clone() }.into())),
+            Order::ReturnRequested | Order::Returned => Ok(None),
+            Order::CancelRequested | Order::Canceled => Err(Refusal::AlreadyCanceled),
+            Order::Rejected => Err(Refusal::AlreadyRejected),
+        },
+        OrderCommand::Return => match order {
+            Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
+            Order::ReturnRequested => Ok(Some(OrderReturned {}.into())),
+            Order::Returned => Ok(None),
+            Order::Placed | Order::Completed => Err(Refusal::ReturnNotRequested),
+            Order::CancelRequested | Order::Canceled => Err(Refusal::AlreadyCanceled),
+            Order::Rejected => Err(Refusal::AlreadyRejected),
         },
     }
 }
@@ -154,6 +181,8 @@ pub fn evolve(_: Order, event: &OrderEvent) -> Order {
         OrderEvent::OrderExpired(_) => Order::Expired,
         OrderEvent::OrderRejected(_) => Order::Rejected,
         OrderEvent::OrderCompleted(_) => Order::Completed,
+        OrderEvent::ReturnRequested(_) => Order::ReturnRequested,
+        OrderEvent::OrderReturned(_) => Order::Returned,
         OrderEvent::OrderCancelRequested(_) => Order::CancelRequested,
         OrderEvent::OrderCanceled(_) => Order::Canceled,
     }

@@ -12,7 +12,7 @@ use crate::{
     coupon::{Coupon, CouponCommand},
     delivery::{Delivery, DeliveryCommand},
     event::{DeliveryListed, StoreOrderReceived},
-    flow::{DeliveryStart, Flow, Undo},
+    flow::{CancelMode, DeliveryStart, Flow, Undo},
     id::CommandId,
     order::{Order, OrderCommand},
     payment::Payment,
@@ -46,7 +46,10 @@ pub fn react(flow: &Flow, state: &OrderState) -> Option<Step> {
             (undo(flow, state).unwrap_or(Command::Ordering(OrderCommand::Cancel)), None)
         }
         Order::Expired | Order::Rejected => (undo(flow, state)?, None),
-        Order::Canceled | Order::Completed => return None,
+        Order::ReturnRequested if state.delivery == Delivery::Returned => {
+            (Command::Ordering(OrderCommand::Return), None)
+        }
+        Order::Canceled | Order::Completed | Order::ReturnRequested | Order::Returned => return None,
     };
     let command_id = CommandId::from_step(newest.event_id, command.name());
     Some(Step { command, command_id, not_before })
@@ -65,6 +68,10 @@ fn give_up(state: &OrderState) -> Option<Command> {
 
 /// The way forward: the store first where there is one, then the delivery.
 fn advance(flow: &Flow, state: &OrderState) -> Option<Command> {
+    if flow.cancel.mode == CancelMode::Synchronous && state.delivery == Delivery::Canceled {
+        // The delivery consented while the customer waited; if the order's own part was lost, it is made up for here.
+        return Some(Command::Ordering(OrderCommand::Cancel));
+    }
     if flow.store {
         match state.store {
             StoreOrder::NotReceived => return receive(state),
@@ -81,7 +88,7 @@ fn advance(flow: &Flow, state: &OrderState) -> Option<Command> {
         }
     }
     match flow.delivery.start {
-        DeliveryStart::Automatic => depart(flow, state),
+        DeliveryStart::Automatic | DeliveryStart::Shipped => depart(flow, state),
         DeliveryStart::Rider => list(state),
     }
 }
@@ -105,12 +112,17 @@ fn depart(flow: &Flow, state: &OrderState) -> Option<Command> {
                 Some(Command::Marketing(CouponCommand::Issue { coupon_id, kind }))
             }
             (Some(_), Coupon::Canceled) => None,
-            (None, _) | (Some(_), Coupon::Issued { .. }) => Some(Command::Delivery(DeliveryCommand::Start)),
+            (None, _) | (Some(_), Coupon::Issued { .. }) => {
+                let by_itself = flow.delivery.start == DeliveryStart::Automatic;
+                by_itself.then_some(Command::Delivery(DeliveryCommand::Start))
+            }
         },
         Delivery::Listed
         | Delivery::PickedUp { .. }
         | Delivery::Started
         | Delivery::Completed
+        | Delivery::Returning
+        | Delivery::Returned
         | Delivery::HaltedUnrequested
         | Delivery::Halted
         | Delivery::Canceled => None,
@@ -153,6 +165,8 @@ fn undo(flow: &Flow, state: &OrderState) -> Option<Command> {
             Delivery::NotRequested
             | Delivery::HaltedUnrequested
             | Delivery::Canceled
+            | Delivery::Returning
+            | Delivery::Returned
             | Delivery::Completed => None,
         },
         Undo::Payment => match state.payment {

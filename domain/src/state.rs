@@ -8,7 +8,7 @@ use crate::{
     coupon::{self, Coupon},
     delivery::{self, Delivery, DeliveryCommand},
     event::{Event, OrderEvent, OrderPlaced, PaymentEvent, Recorded, SagaEvent, SagaParked, SagaResumed},
-    flow::{CancelUntil, DeliveryStart, Ends, Flow, FlowRef},
+    flow::{CancelMode, CancelUntil, DeliveryStart, Ends, Flow, FlowRef},
     id::{CommandId, EventId},
     order::{self, Address, Item, Order, OrderCommand},
     payment::{self, Payment, PaymentCommand},
@@ -34,6 +34,9 @@ pub enum Status {
     CancelRequested,
     Canceled,
     Expired,
+    ReturnRequested,
+    ReturnInTransit,
+    Returned,
 }
 
 impl Status {
@@ -52,6 +55,9 @@ impl Status {
             Self::CancelRequested => "cancel_requested",
             Self::Canceled => "canceled",
             Self::Expired => "expired",
+            Self::ReturnRequested => "return_requested",
+            Self::ReturnInTransit => "return_in_transit",
+            Self::Returned => "returned",
         }
     }
 }
@@ -171,9 +177,13 @@ impl OrderState {
     pub fn is_visible(&self) -> bool {
         match self.order {
             Order::NotPlaced | Order::Expired => false,
-            Order::Placed | Order::CancelRequested | Order::Canceled | Order::Rejected | Order::Completed => {
-                true
-            }
+            Order::Placed
+            | Order::CancelRequested
+            | Order::Canceled
+            | Order::Rejected
+            | Order::Completed
+            | Order::ReturnRequested
+            | Order::Returned => true,
         }
     }
 
@@ -199,12 +209,34 @@ impl OrderState {
     /// What no single context can know: rules of the flow that bind one context to another.
     fn allowed_by(&self, flow: &Flow, command: &Command) -> Result<(), Refusal> {
         match command {
+            Command::Ordering(OrderCommand::RequestCancel { .. })
+                if flow.cancel.mode == CancelMode::Synchronous =>
+            {
+                Err(Refusal::NotInFlow)
+            }
             Command::Ordering(OrderCommand::RequestCancel { .. }) if self.order == Order::Placed => {
                 self.cut_off(flow).map_or(Ok(()), Err)
             }
             Command::Payment(
                 PaymentCommand::Request(_) | PaymentCommand::Approve { .. } | PaymentCommand::Decline { .. },
             ) if self.order == Order::Expired => Err(Refusal::OrderExpired),
+            Command::Ordering(OrderCommand::Cancel) if self.order == Order::Placed => {
+                let consented = self.delivery == Delivery::Canceled;
+                let may = consented && flow.cancel.mode == CancelMode::Synchronous;
+                if may { Ok(()) } else { Err(Refusal::CancelNotRequested) }
+            }
+            Command::Ordering(OrderCommand::RequestReturn { .. }) => match self.order {
+                Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
+                _ if !flow.returns => Err(Refusal::NotInFlow),
+                Order::Placed if !self.has_arrived() => Err(Refusal::NotDelivered),
+                Order::Placed
+                | Order::CancelRequested
+                | Order::Canceled
+                | Order::Rejected
+                | Order::Completed
+                | Order::ReturnRequested
+                | Order::Returned => Ok(()),
+            },
             Command::Ordering(OrderCommand::Complete) => match (flow.ends, &self.delivery) {
                 _ if !self.is_visible() => Err(Refusal::OrderNotFound),
                 (Ends::Delivered, _) => Err(Refusal::NotInFlow),
@@ -242,7 +274,23 @@ impl OrderState {
                 | Order::Canceled
                 | Order::Expired
                 | Order::Rejected
-                | Order::Completed => Ok(()),
+                | Order::Completed
+                | Order::ReturnRequested
+                | Order::Returned => Ok(()),
+            },
+            DeliveryCommand::Cancel if flow.cancel.mode == CancelMode::Synchronous => {
+                self.cut_off(flow).map_or(Ok(()), Err)
+            }
+            DeliveryCommand::StartReturn | DeliveryCommand::CompleteReturn => match self.order {
+                _ if !flow.returns => Err(Refusal::NotInFlow),
+                Order::ReturnRequested | Order::Returned => Ok(()),
+                Order::NotPlaced
+                | Order::Placed
+                | Order::CancelRequested
+                | Order::Canceled
+                | Order::Expired
+                | Order::Rejected
+                | Order::Completed => Err(Refusal::ReturnNotRequested),
             },
             DeliveryCommand::Start | DeliveryCommand::Request { .. } if by_rider => Err(Refusal::NotInFlow),
             DeliveryCommand::PickUp { .. } | DeliveryCommand::List(_) if !by_rider => Err(Refusal::NotInFlow),
@@ -266,19 +314,19 @@ impl OrderState {
     pub fn cut_off(&self, flow: &Flow) -> Option<Refusal> {
         let preparing = matches!(self.store, StoreOrder::Preparing | StoreOrder::Prepared);
         let reached = match &self.delivery {
-            Delivery::Completed => Some(Refusal::AlreadyDelivered),
+            Delivery::Completed | Delivery::Returning | Delivery::Returned => Some(Refusal::AlreadyDelivered),
+            Delivery::Started => Some(Refusal::AlreadyShipped),
             Delivery::PickedUp { .. } => Some(Refusal::AlreadyPickedUp),
             Delivery::NotRequested
             | Delivery::Requested
             | Delivery::Listed
-            | Delivery::Started
             | Delivery::HaltedUnrequested
             | Delivery::Halted
             | Delivery::Canceled => None,
         };
         match flow.cancel.until {
             CancelUntil::Delivered => reached.filter(|reached| *reached == Refusal::AlreadyDelivered),
-            CancelUntil::PickedUp => reached,
+            CancelUntil::Shipped | CancelUntil::PickedUp => reached,
             CancelUntil::PreparationStarted => {
                 reached.or_else(|| preparing.then_some(Refusal::PreparationStarted))
             }
@@ -287,7 +335,8 @@ impl OrderState {
 
     /// Whether the customer has what they ordered.
     fn has_arrived(&self) -> bool {
-        self.order == Order::Completed || self.delivery == Delivery::Completed
+        self.order == Order::Completed
+            || matches!(self.delivery, Delivery::Completed | Delivery::Returning | Delivery::Returned)
     }
 
     /// What a person calls the order's state.
@@ -298,9 +347,14 @@ impl OrderState {
             Order::Expired => Status::Expired,
             Order::Rejected => Status::Rejected,
             Order::Completed => Status::Completed,
+            Order::Returned => Status::Returned,
+            Order::ReturnRequested if matches!(self.delivery, Delivery::Returning | Delivery::Returned) => {
+                Status::ReturnInTransit
+            }
+            Order::ReturnRequested => Status::ReturnRequested,
             Order::NotPlaced => Status::AwaitingPayment,
             Order::Placed => match &self.delivery {
-                Delivery::Completed => Status::Delivered,
+                Delivery::Completed | Delivery::Returning | Delivery::Returned => Status::Delivered,
                 Delivery::Started | Delivery::PickedUp { .. } => Status::OutForDelivery,
                 Delivery::NotRequested
                 | Delivery::Requested

@@ -124,6 +124,8 @@ pub fn heed(store: StoreOrder, event: &OrderEvent) -> StoreOrder {
         | OrderEvent::OrderExpired(_)
         | OrderEvent::OrderRejected(_)
         | OrderEvent::OrderCompleted(_)
+        | OrderEvent::ReturnRequested(_)
+        | OrderEvent::OrderReturned(_)
         | OrderEvent::OrderCanceled(_) => store,
     }
 }

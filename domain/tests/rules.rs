@@ -10,8 +10,8 @@ use domain::{
         CouponCanceled, CouponIssued, DeliveryCanceled, DeliveryCompleted, DeliveryListed, DeliveryPickedUp,
         DeliveryRequested, DeliveryStarted, OrderCancelRequested, OrderCanceled, OrderCompleted,
         OrderExpired, OrderPlaced, PaymentApproved, PaymentCanceled, PaymentDeclined, PaymentRequested,
-        PreparationFinished, PreparationStarted, ReviewWritten, SagaParked, StoreOrderAccepted,
-        StoreOrderReceived, StoreOrderRejected,
+        PreparationFinished, PreparationStarted, ReturnPickupCompleted, ReturnPickupStarted, ReturnRequested,
+        ReviewWritten, SagaParked, StoreOrderAccepted, StoreOrderReceived, StoreOrderRejected,
     },
     order::{Address, Channel, Customer, OrderCommand},
     payment::PaymentCommand,
@@ -348,4 +348,60 @@ fn a_review_is_written_once_after_the_delivery() {
     let reviewed = and(delivered, ReviewWritten { rating: 5, text: "good".into() });
     assert_eq!(given_in("food", reviewed).when(&write), Err(Refusal::AlreadyReviewed));
     assert_eq!(given(and(under_way(), DeliveryCompleted {})).when(&write), Err(Refusal::NotInFlow));
+}
+
+fn rented() -> Vec<Event> {
+    let reference = given_in("rental", []).reference;
+    let placed = OrderPlaced {
+        flow: reference,
+        channel: Channel::Web,
+        customer: Customer { id: "c".into(), name: "c".into(), phone: None, email: None },
+        store_id: None,
+        lines: Vec::new(),
+        total: won(0),
+        address: address(),
+        delivery_type: None,
+    };
+    vec![placed.into(), DeliveryRequested { address: address() }.into()]
+}
+
+#[test]
+fn a_rental_is_canceled_only_with_the_deliverys_consent_and_only_before_it_is_shipped() {
+    let cancel_delivery = Command::Delivery(DeliveryCommand::Cancel);
+    let cancel_order = Command::Ordering(OrderCommand::Cancel);
+    assert_eq!(given_in("rental", rented()).next(), None, "it waits to be shipped");
+    assert_eq!(
+        given_in("rental", rented()).when(&CANCEL),
+        Err(Refusal::NotInFlow),
+        "nobody promises it later"
+    );
+    assert_eq!(given_in("rental", rented()).when(&cancel_order), Err(Refusal::CancelNotRequested));
+    assert!(matches!(given_in("rental", rented()).when(&cancel_delivery), Ok(Some(_))));
+    let shipped = and(rented(), DeliveryStarted {});
+    assert_eq!(given_in("rental", shipped).when(&cancel_delivery), Err(Refusal::AlreadyShipped));
+    let consented = and(rented(), DeliveryCanceled {});
+    assert_eq!(
+        given_in("rental", consented.clone()).next(),
+        Some("cancel_order"),
+        "made up for if it was lost"
+    );
+    assert!(matches!(given_in("rental", consented).when(&cancel_order), Ok(Some(_))));
+}
+
+#[test]
+fn a_rental_is_given_back_after_its_delivery_step_by_step() {
+    let give_back = Command::Ordering(OrderCommand::RequestReturn { reason: None });
+    let fetch = Command::Delivery(DeliveryCommand::StartReturn);
+    assert_eq!(given_in("rental", rented()).when(&give_back), Err(Refusal::NotDelivered));
+    let mut story = and(and(rented(), DeliveryStarted {}), DeliveryCompleted {});
+    assert_eq!(given_in("rental", story.clone()).when(&fetch), Err(Refusal::ReturnNotRequested));
+    assert!(matches!(given_in("rental", story.clone()).when(&give_back), Ok(Some(_))));
+    story.push(ReturnRequested { reason: None }.into());
+    assert_eq!(given_in("rental", story.clone()).state().status().as_str(), "return_requested");
+    story.push(ReturnPickupStarted {}.into());
+    assert_eq!(given_in("rental", story.clone()).state().status().as_str(), "return_in_transit");
+    assert_eq!(given_in("rental", story.clone()).next(), None);
+    story.push(ReturnPickupCompleted {}.into());
+    assert_eq!(given_in("rental", story.clone()).next(), Some("return_order"));
+    assert_eq!(given(and(under_way(), DeliveryCompleted {})).when(&give_back), Err(Refusal::NotInFlow));
 }

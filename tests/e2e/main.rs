@@ -6,6 +6,7 @@ mod live;
 mod log;
 mod nats_cli;
 mod meals;
+mod rental;
 mod orders;
 mod outages;
 mod restarts;

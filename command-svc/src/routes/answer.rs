@@ -197,6 +197,9 @@ pub(super) fn refused(refusal: Refusal) -> Problem {
         | Refusal::NotDelivered
         | Refusal::AlreadyReviewed
         | Refusal::NotInFlow
+        | Refusal::AlreadyShipped
+        | Refusal::ReturnNotRequested
+        | Refusal::ReturnNotPickedUp
         | Refusal::CancelNotRequested
         | Refusal::CancelRequested
         | Refusal::PaymentNotRequested

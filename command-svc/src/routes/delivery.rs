@@ -45,3 +45,25 @@ pub(super) async fn complete(
     nothing(&body.value)?;
     perform(&app, &id, &given, &body, Command::Delivery(DeliveryCommand::Complete)).await
 }
+
+/// What the customer gives back is fetched.
+pub(super) async fn start_return(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    given: Given,
+    body: Body,
+) -> Result<Response, Problem> {
+    nothing(&body.value)?;
+    perform(&app, &id, &given, &body, Command::Delivery(DeliveryCommand::StartReturn)).await
+}
+
+/// It is back.
+pub(super) async fn complete_return(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    given: Given,
+    body: Body,
+) -> Result<Response, Problem> {
+    nothing(&body.value)?;
+    perform(&app, &id, &given, &body, Command::Delivery(DeliveryCommand::CompleteReturn)).await
+}

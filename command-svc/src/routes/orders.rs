@@ -9,7 +9,9 @@ use axum::{
 };
 use domain::{
     Command, Event, OrderId, OrderState, Recorded,
+    delivery::DeliveryCommand,
     event::{OrderEvent, PaymentEvent, PaymentRequested},
+    flow::CancelMode,
     order::{Order, OrderCommand},
 };
 use nats::ask::{Answer, Ask};
@@ -19,11 +21,12 @@ use tokio::time::Instant;
 use super::{
     App,
     answer::{Given, RETRY_AFTER_S, accepted, execute, failed, perform, refused},
+    order_id,
 };
 use crate::{
-    body::{Body, Placement, nothing, placement, reason},
+    body::{Body, PaymentMeans, Placement, nothing, placement, reason},
     calls::CallError,
-    execute::{Executed, Intent},
+    execute::{ExecuteError, Executed, Intent},
 };
 
 /// How long a cancel waits for its outcome when the caller does not say.
@@ -33,22 +36,19 @@ const OUTCOME_POLL_MAX: Duration = Duration::from_millis(50);
 
 /// Places an order: paid first where its flow says so, and visible once it stands.
 pub(super) async fn place(State(app): State<App>, given: Given, body: Body) -> Result<Response, Problem> {
-    let Placement { placed, method, token } = placement(&body.value, app.executor.flows())?;
+    let Placement { placed, payment } = placement(&body.value, app.executor.flows())?;
     let order_id = given.new_order();
-    let request = PaymentRequested {
-        flow: placed.flow.clone(),
-        customer_id: placed.customer.id.clone(),
-        amount: placed.total,
-        method,
-    };
+    let (flow, customer_id, amount) = (placed.flow.clone(), placed.customer.id.clone(), placed.total);
     let place = Command::Ordering(OrderCommand::Place(Box::new(placed)));
-    let intent = Intent { expected: None, ..given.intent(order_id, place, &body.bytes) };
+    let mut intent = Intent { expected: None, ..given.intent(order_id, place, &body.bytes) };
     if let Some(repeat) = first_answer(&app, &given, &intent).await? {
         return Ok(accepted(app.executor.log(), order_id, &repeat, StatusCode::CREATED));
     }
-    let paid = charge(&app, &intent, request, token).await?;
-    let place = Intent { causation_id: Some(paid.event_id), ..intent };
-    let executed = app.executor.execute(place).await.map_err(|error| failed(order_id, &error))?;
+    if let Some(PaymentMeans { method, token }) = payment {
+        let request = PaymentRequested { flow, customer_id, amount, method };
+        intent.causation_id = Some(charge(&app, &intent, request, token).await?.event_id);
+    }
+    let executed = app.executor.execute(intent).await.map_err(|error| failed(order_id, &error))?;
     Ok(accepted(app.executor.log(), order_id, &executed, StatusCode::CREATED))
 }
 
@@ -121,19 +121,77 @@ pub(super) async fn confirm(
     perform(&app, &id, &given, &body, Command::Ordering(OrderCommand::Complete)).await
 }
 
-/// Asks for an order to be undone, and waits a while for the outcome.
+/// Asks for an order to be undone, in the way that its flow says.
 pub(super) async fn cancel(
     State(app): State<App>,
     Path(id): Path<String>,
     given: Given,
     body: Body,
 ) -> Result<Response, Problem> {
-    let command = Command::Ordering(OrderCommand::RequestCancel { reason: reason(&body.value)? });
+    let reason = reason(&body.value)?;
+    let order_id = order_id(&id)?;
+    let story = app.executor.story(order_id, 0).await.map_err(|error| failed(order_id, &error.into()))?;
+    let flow = story.state.flow.as_ref().and_then(|flow| app.executor.flows().get(flow));
+    if flow.is_some_and(|flow| flow.cancel.mode == CancelMode::Synchronous) {
+        return cancel_with_consent(&app, order_id, &given, &body).await;
+    }
+    let command = Command::Ordering(OrderCommand::RequestCancel { reason });
     let (order_id, requested) = execute(&app, &id, &given, &body, command).await?;
     let wait = Duration::from_secs(given.wait_s.unwrap_or(CANCEL_WAIT_S));
     let state = outcome(&app, order_id, wait).await?.unwrap_or_else(|| requested.state.clone());
     let status = if state.order == Order::Canceled { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok(accepted(app.executor.log(), order_id, &Executed { state, ..requested }, status))
+}
+
+/// The delivery cancels while the customer waits, and then the order is canceled; else nothing has changed.
+///
+/// Should the answer be lost after the delivery canceled, the saga cancels the order.
+async fn cancel_with_consent(
+    app: &App,
+    order_id: OrderId,
+    given: &Given,
+    body: &Body,
+) -> Result<Response, Problem> {
+    let intent = given.intent(order_id, Command::Ordering(OrderCommand::Cancel), &body.bytes);
+    let ask = Ask {
+        order_id,
+        command: Command::Delivery(DeliveryCommand::Cancel),
+        command_id: intent.command_id,
+        causation_id: None,
+        expected: intent.expected,
+        fingerprint: intent.fingerprint.clone(),
+        trace_parent: intent.trace_parent.clone(),
+    };
+    let unavailable = |why: String| {
+        tracing::info!(%order_id, why, "the delivery did not consent, the order stays");
+        let detail =
+            "the delivery gave no answer, and an order of this flow is canceled only with its consent";
+        Problem::unavailable("delivery_unavailable", detail, RETRY_AFTER_S)
+    };
+    let causation_id = match app.calls.call(ask).await {
+        Ok(Answer::Done(event)) => {
+            Some(event.unwrap().map_err(|error| unavailable(error.to_string()))?.event_id)
+        }
+        Ok(Answer::Already) => None,
+        Ok(Answer::Refused(refusal)) => return Err(refused(refusal)),
+        Ok(Answer::Moved) => return Err(failed(order_id, &ExecuteError::Moved)),
+        Ok(Answer::Unavailable(why)) => return Err(unavailable(why)),
+        Err(error) => return Err(unavailable(nats::causes(&error))),
+    };
+    let intent = Intent { causation_id, expected: None, ..intent };
+    let executed = app.executor.execute(intent).await.map_err(|error| failed(order_id, &error))?;
+    Ok(accepted(app.executor.log(), order_id, &executed, StatusCode::OK))
+}
+
+/// The customer wants to give back what was delivered.
+pub(super) async fn give_back(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    given: Given,
+    body: Body,
+) -> Result<Response, Problem> {
+    let command = OrderCommand::RequestReturn { reason: reason(&body.value)? };
+    perform(&app, &id, &given, &body, Command::Ordering(command)).await
 }
 
 /// The order once it is canceled; `None` if it is not yet when the time is up.

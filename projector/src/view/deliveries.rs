@@ -19,6 +19,8 @@ pub struct Row {
     started_at: Option<Timestamp>,
     completed_at: Option<Timestamp>,
     canceled_at: Option<Timestamp>,
+    return_started_at: Option<Timestamp>,
+    returned_at: Option<Timestamp>,
 }
 
 impl View for Deliveries {
@@ -44,6 +46,8 @@ impl View for Deliveries {
                 started_at: None,
                 completed_at: None,
                 canceled_at: None,
+                return_started_at: None,
+                returned_at: None,
             }),
             DeliveryEvent::DeliveryListed(listed) => Some(Row {
                 order_id: recorded.order_id,
@@ -54,12 +58,16 @@ impl View for Deliveries {
                 started_at: None,
                 completed_at: None,
                 canceled_at: None,
+                return_started_at: None,
+                returned_at: None,
             }),
             DeliveryEvent::DeliveryPickedUp(picked) => {
                 row.map(|row| Row { started_at: at, rider_id: Some(picked.rider_id.clone()), ..row })
             }
             DeliveryEvent::DeliveryStarted(_) => row.map(|row| Row { started_at: at, ..row }),
             DeliveryEvent::DeliveryCompleted(_) => row.map(|row| Row { completed_at: at, ..row }),
+            DeliveryEvent::ReturnPickupStarted(_) => row.map(|row| Row { return_started_at: at, ..row }),
+            DeliveryEvent::ReturnPickupCompleted(_) => row.map(|row| Row { returned_at: at, ..row }),
             DeliveryEvent::DeliveryCanceled(_) => row.map(|row| Row { canceled_at: at, ..row }),
         }
     }
@@ -69,12 +77,14 @@ impl View for Deliveries {
     }
 
     fn show(row: &Row) -> Value {
-        let status = match (row.canceled_at, row.completed_at, row.started_at) {
-            (Some(_), _, _) => "canceled",
-            (None, Some(_), _) => "completed",
-            (None, None, Some(_)) => "started",
-            (None, None, None) => "requested",
-        };
+        let latest = [
+            ("canceled", row.canceled_at),
+            ("returned", row.returned_at),
+            ("returning", row.return_started_at),
+            ("completed", row.completed_at),
+            ("started", row.started_at),
+        ];
+        let status = latest.iter().find(|(_, at)| at.is_some()).map_or("requested", |(status, _)| status);
         json!({
             "order_id": row.order_id,
             "address": row.address,
@@ -85,6 +95,8 @@ impl View for Deliveries {
             "started_at": row.started_at,
             "completed_at": row.completed_at,
             "canceled_at": row.canceled_at,
+            "return_started_at": row.return_started_at,
+            "returned_at": row.returned_at,
         })
     }
 }

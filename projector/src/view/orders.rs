@@ -264,6 +264,8 @@ pub(super) const fn delivery_status(delivery: &Delivery) -> &'static str {
         Delivery::PickedUp { .. } => "picked_up",
         Delivery::Started => "started",
         Delivery::Completed => "completed",
+        Delivery::Returning => "returning",
+        Delivery::Returned => "returned",
         Delivery::Halted => "halted",
         Delivery::Canceled => "canceled",
     }
