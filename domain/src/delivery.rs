@@ -103,31 +103,30 @@ pub fn decide(delivery: &Delivery, command: &DeliveryCommand) -> Result<Option<E
             NotRequested => Err(Refusal::DeliveryNotRequested),
             Requested | Listed | HaltedUnrequested | Halted | Canceled => Err(Refusal::DeliveryNotStarted),
         },
-        (DeliveryCommand::StartReturn, None) => match delivery {
-            Completed => Ok(Some(ReturnPickupStarted {}.into())),
-            Returning | Returned => Ok(None),
-            NotRequested
-            | Requested
-            | Listed
-            | PickedUp { .. }
-            | Started
-            | HaltedUnrequested
-            | Halted
-            | Canceled => Err(Refusal::NotDelivered),
-        },
-        (DeliveryCommand::CompleteReturn, None) => match delivery {
-            Returning => Ok(Some(ReturnPickupCompleted {}.into())),
-            Returned => Ok(None),
-            NotRequested
-            | Requested
-            | Listed
-            | PickedUp { .. }
-            | Started
-            | Completed
-            | HaltedUnrequested
-            | Halted
-            | Canceled => Err(Refusal::ReturnNotPickedUp),
-        },
+        (DeliveryCommand::StartReturn | DeliveryCommand::CompleteReturn, None) => {
+            decide_return(delivery, *command == DeliveryCommand::CompleteReturn)
+        }
+    }
+}
+
+/// Decides about the way back: begun once the goods arrived, at its end once they are fetched.
+fn decide_return(delivery: &Delivery, is_back: bool) -> Result<Option<Event>, Refusal> {
+    match (delivery, is_back) {
+        (Delivery::Completed, false) => Ok(Some(ReturnPickupStarted {}.into())),
+        (Delivery::Completed, true) => Err(Refusal::ReturnNotPickedUp),
+        (Delivery::Returning, false) | (Delivery::Returned, _) => Ok(None),
+        (Delivery::Returning, true) => Ok(Some(ReturnPickupCompleted {}.into())),
+        (
+            Delivery::NotRequested
+            | Delivery::Requested
+            | Delivery::Listed
+            | Delivery::PickedUp { .. }
+            | Delivery::Started
+            | Delivery::HaltedUnrequested
+            | Delivery::Halted
+            | Delivery::Canceled,
+            _,
+        ) => Err(Refusal::NotDelivered),
     }
 }
 
