@@ -257,16 +257,28 @@ pub fn placement(body: &Value, flows: &Flows) -> Result<Placement, Problem> {
 }
 
 fn payment(fields: &Fields<'_>, flow: Option<&Flow>) -> Option<PaymentMeans> {
-    if flow.is_some_and(|flow| flow.payment.when == PaymentTime::None) {
-        if fields.get("payment").is_some() {
-            fields.fault("payment", "an order of this flow is not paid; leave it out");
-        }
-        return None;
+    let unwanted = match flow.map(|flow| flow.payment.when) {
+        Some(PaymentTime::None) => "an order of this flow is not paid; leave it out",
+        Some(PaymentTime::SecondStep) => "an order of this flow is paid in a second step; leave it out here",
+        Some(PaymentTime::WithOrder) | None => return Some(means(fields.object("payment"))),
+    };
+    if fields.get("payment").is_some() {
+        fields.fault("payment", unwanted);
     }
-    let payment = fields.object("payment");
-    let means = PaymentMeans { method: payment.text("method"), token: payment.text("token") };
-    payment.finish();
-    Some(means)
+    None
+}
+
+fn means(fields: Fields<'_>) -> PaymentMeans {
+    let means = PaymentMeans { method: fields.text("method"), token: fields.text("token") };
+    fields.finish();
+    means
+}
+
+/// Reads `{"method": "…", "token": "…"}`.
+pub fn payment_means(body: &Value) -> Result<PaymentMeans, Problem> {
+    let faults = Faults::default();
+    let means = means(Fields::of(Some(body), String::new(), &faults));
+    no_faults(faults).map(|()| means)
 }
 
 fn order(fields: &Fields<'_>, flow: Option<(&FlowRef, &Flow)>) -> Option<OrderPlaced> {
@@ -290,7 +302,7 @@ fn order(fields: &Fields<'_>, flow: Option<(&FlowRef, &Flow)>) -> Option<OrderPl
     if currency.is_some() && total.is_none() {
         fields.fault("lines", format!("the total must stay below {AMOUNT_LIMIT}"));
     }
-    let (reference, _) = flow?;
+    let (reference, flow) = flow?;
     Some(OrderPlaced {
         flow: reference.clone(),
         channel,
@@ -300,6 +312,7 @@ fn order(fields: &Fields<'_>, flow: Option<(&FlowRef, &Flow)>) -> Option<OrderPl
         total: total?,
         address,
         delivery_type,
+        awaits_payment: flow.payment.when == PaymentTime::SecondStep,
     })
 }
 

@@ -116,7 +116,15 @@ impl Payments {
                     | Event::Review(_)
                     | Event::Saga(_) => false,
                 };
-                Ok(story.events.iter().find(|stored| decided(stored)).cloned())
+                // Of this request, or of the one that was open already; an earlier one may have been declined.
+                let is_request = |stored: &&Stored| {
+                    matches!(stored.recorded.event, Event::Payment(PaymentEvent::PaymentRequested(_)))
+                };
+                let request = requested.event.as_ref().or_else(|| story.events.iter().rfind(is_request));
+                let since = request.map_or(0, |stored| stored.recorded.position.sequence);
+                let mut later =
+                    story.events.iter().filter(|stored| stored.recorded.position.sequence > since);
+                Ok(later.find(|stored| decided(stored)).cloned())
             }
         }
     }

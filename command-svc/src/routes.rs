@@ -27,6 +27,7 @@ pub fn router(app: App, roles: &[Role]) -> Router {
         router = match role {
             Role::Ordering => router
                 .route("/orders", post(orders::place))
+                .route("/orders/{order_id}/payment", post(orders::pay))
                 .route("/orders/{order_id}/cancel", post(orders::cancel))
                 .route("/orders/{order_id}/confirm", post(orders::confirm))
                 .route("/orders/{order_id}/return", post(orders::give_back)),

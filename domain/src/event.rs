@@ -142,6 +142,9 @@ pub struct OrderPlaced {
     pub address: Address,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery_type: Option<String>,
+    /// The customer pays in a second step; until then no store hears of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awaits_payment: bool,
 }
 
 /// The order never came to stand: its payment was not confirmed in time. Whatever was taken goes back.

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::{id::fingerprint, order::Channel};
 
 /// The flows that come with the program, as the files they are.
-const SHIPPED: [&str; 4] = [
+const SHIPPED: [&str; 5] = [
     include_str!("flow/marketplace.toml"),
+    include_str!("flow/appliance.toml"),
     include_str!("flow/food.toml"),
     include_str!("flow/kitchen.toml"),
     include_str!("flow/rental.toml"),
@@ -73,6 +74,8 @@ pub struct PaymentRule {
 pub enum PaymentTime {
     /// One act: the order stands once the provider has approved.
     WithOrder,
+    /// By the customer, later: the order stands at once and waits.
+    SecondStep,
     /// Never: the order stands at once.
     None,
 }

@@ -41,8 +41,8 @@ pub enum PaymentCommand {
 pub fn decide(payment: Payment, command: &PaymentCommand) -> Result<Option<Event>, Refusal> {
     match command {
         PaymentCommand::Request(request) => match payment {
-            Payment::None => Ok(Some((**request).clone().into())),
-            Payment::Requested { .. } | Payment::Approved { .. } | Payment::Declined => Ok(None),
+            Payment::None | Payment::Declined => Ok(Some((**request).clone().into())),
+            Payment::Requested { .. } | Payment::Approved { .. } => Ok(None),
             Payment::Canceled => Err(Refusal::PaymentCanceled),
         },
         PaymentCommand::Approve { reference } => match payment {

@@ -72,6 +72,9 @@ fn advance(flow: &Flow, state: &OrderState) -> Option<Command> {
         // The delivery consented while the customer waited; if the order's own part was lost, it is made up for here.
         return Some(Command::Ordering(OrderCommand::Cancel));
     }
+    if state.awaits_payment() {
+        return None;
+    }
     if flow.store {
         match state.store {
             StoreOrder::NotReceived => return receive(state),

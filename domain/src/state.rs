@@ -78,6 +78,7 @@ pub struct Brief {
     pub items: Vec<Item>,
     pub address: Address,
     pub delivery_type: Option<String>,
+    pub awaits_payment: bool,
 }
 
 impl Brief {
@@ -93,6 +94,7 @@ impl Brief {
             items: items.collect(),
             address: placed.address.clone(),
             delivery_type: placed.delivery_type.clone(),
+            awaits_payment: placed.awaits_payment,
         }
     }
 }
@@ -168,6 +170,12 @@ impl OrderState {
         self
     }
 
+    /// Whether the order stands and its customer has still to pay.
+    pub fn awaits_payment(&self) -> bool {
+        let later = self.brief.as_ref().is_some_and(|brief| brief.awaits_payment);
+        later && !matches!(self.payment, Payment::Approved { .. })
+    }
+
     /// The sequence of the newest event; 0 if the order has none.
     pub fn sequence(&self) -> u64 {
         self.newest.map_or(0, |newest| newest.sequence)
@@ -218,8 +226,10 @@ impl OrderState {
                 self.cut_off(flow).map_or(Ok(()), Err)
             }
             Command::Payment(
-                PaymentCommand::Request(_) | PaymentCommand::Approve { .. } | PaymentCommand::Decline { .. },
-            ) if self.order == Order::Expired => Err(Refusal::OrderExpired),
+                command @ (PaymentCommand::Request(_)
+                | PaymentCommand::Approve { .. }
+                | PaymentCommand::Decline { .. }),
+            ) => self.payment_allowed(command),
             Command::Ordering(OrderCommand::Cancel) if self.order == Order::Placed => {
                 let consented = self.delivery == Delivery::Canceled;
                 let may = consented && flow.cancel.mode == CancelMode::Synchronous;
@@ -257,6 +267,22 @@ impl OrderState {
             | Command::Marketing(_)
             | Command::Review(_)
             | Command::Saga(_) => Ok(()),
+        }
+    }
+
+    fn payment_allowed(&self, command: &PaymentCommand) -> Result<(), Refusal> {
+        let again = matches!(command, PaymentCommand::Request(_)) && self.payment == Payment::Declined;
+        match self.order {
+            Order::Expired => Err(Refusal::OrderExpired),
+            Order::CancelRequested | Order::Canceled => Err(Refusal::AlreadyCanceled),
+            // Only an order that stands can be paid otherwise after one way was declined.
+            Order::NotPlaced if again => Err(Refusal::PaymentDeclined),
+            Order::NotPlaced
+            | Order::Placed
+            | Order::Rejected
+            | Order::Completed
+            | Order::ReturnRequested
+            | Order::Returned => Ok(()),
         }
     }
 
@@ -353,6 +379,7 @@ impl OrderState {
             }
             Order::ReturnRequested => Status::ReturnRequested,
             Order::NotPlaced => Status::AwaitingPayment,
+            Order::Placed if self.awaits_payment() => Status::AwaitingPayment,
             Order::Placed => match &self.delivery {
                 Delivery::Completed | Delivery::Returning | Delivery::Returned => Status::Delivered,
                 Delivery::Started | Delivery::PickedUp { .. } => Status::OutForDelivery,

@@ -8,10 +8,11 @@ use domain::{
     delivery::DeliveryCommand,
     event::{
         CouponCanceled, CouponIssued, DeliveryCanceled, DeliveryCompleted, DeliveryListed, DeliveryPickedUp,
-        DeliveryRequested, DeliveryStarted, OrderCancelRequested, OrderCanceled, OrderCompleted,
-        OrderExpired, OrderPlaced, PaymentApproved, PaymentCanceled, PaymentDeclined, PaymentRequested,
-        PreparationFinished, PreparationStarted, ReturnPickupCompleted, ReturnPickupStarted, ReturnRequested,
-        ReviewWritten, SagaParked, StoreOrderAccepted, StoreOrderReceived, StoreOrderRejected,
+        DeliveryRequested, DeliveryStarted, OrderCancelRequested, OrderCanceled, OrderCompleted, OrderEvent,
+        OrderExpired, OrderPlaced, PaymentApproved, PaymentCanceled, PaymentDeclined, PaymentEvent,
+        PaymentRequested, PreparationFinished, PreparationStarted, ReturnPickupCompleted,
+        ReturnPickupStarted, ReturnRequested, ReviewWritten, SagaParked, StoreOrderAccepted,
+        StoreOrderReceived, StoreOrderRejected,
     },
     order::{Address, Channel, Customer, OrderCommand},
     payment::PaymentCommand,
@@ -100,6 +101,7 @@ fn placed() -> Event {
         total,
         address,
         delivery_type: None,
+        awaits_payment: false,
     }
     .into()
 }
@@ -255,6 +257,7 @@ fn meal(flow: &str) -> Vec<Event> {
         total: won(900),
         address: address(),
         delivery_type: None,
+        awaits_payment: false,
     };
     vec![request.into(), approved(), placed.into()]
 }
@@ -361,6 +364,7 @@ fn rented() -> Vec<Event> {
         total: won(0),
         address: address(),
         delivery_type: None,
+        awaits_payment: false,
     };
     vec![placed.into(), DeliveryRequested { address: address() }.into()]
 }
@@ -404,4 +408,33 @@ fn a_rental_is_given_back_after_its_delivery_step_by_step() {
     story.push(ReturnPickupCompleted {}.into());
     assert_eq!(given_in("rental", story.clone()).next(), Some("return_order"));
     assert_eq!(given(and(under_way(), DeliveryCompleted {})).when(&give_back), Err(Refusal::NotInFlow));
+}
+
+#[test]
+fn an_appliance_waits_for_its_payment_and_no_store_hears_of_it_before() {
+    let mut order = rented();
+    order.truncate(1);
+    if let Event::Ordering(OrderEvent::OrderPlaced(placed)) = &mut order[0] {
+        placed.flow = given_in("appliance", []).reference;
+        placed.store_id = Some("store-1".into());
+        placed.awaits_payment = true;
+    }
+    let waiting = given_in("appliance", order.clone());
+    assert_eq!((waiting.next(), waiting.state().status().as_str()), (None, "awaiting_payment"));
+    order.push(requested());
+    order.push(PaymentDeclined { reason: "no".into() }.into());
+    let Event::Payment(PaymentEvent::PaymentRequested(again)) = requested() else { panic!("a request") };
+    let again = Command::Payment(PaymentCommand::Request(Box::new(again)));
+    assert!(
+        matches!(given_in("appliance", order.clone()).when(&again), Ok(Some(_))),
+        "another card may be tried"
+    );
+    order.push(requested());
+    order.push(approved());
+    assert_eq!(given_in("appliance", order.clone()).next(), Some("receive_store_order"));
+    let canceled = and(order, cancel_requested());
+    assert_eq!(given_in("appliance", canceled.clone()).next(), Some("return_payment"));
+    assert_eq!(given_in("appliance", canceled).when(&again), Err(Refusal::AlreadyCanceled));
+    let declined = given([requested(), PaymentDeclined { reason: "no".into() }.into()]);
+    assert_eq!(declined.when(&again), Err(Refusal::PaymentDeclined), "there is no order to pay");
 }

@@ -7,6 +7,7 @@ mod log;
 mod nats_cli;
 mod meals;
 mod rental;
+mod appliance;
 mod orders;
 mod outages;
 mod restarts;

@@ -8,11 +8,12 @@ use axum::{
     response::Response,
 };
 use domain::{
-    Command, Event, OrderId, OrderState, Recorded,
+    Command, Event, OrderId, OrderState, Recorded, Refusal,
     delivery::DeliveryCommand,
     event::{OrderEvent, PaymentEvent, PaymentRequested},
     flow::CancelMode,
     order::{Order, OrderCommand},
+    payment::PaymentCommand,
 };
 use nats::ask::{Answer, Ask};
 use service::Problem;
@@ -24,7 +25,7 @@ use super::{
     order_id,
 };
 use crate::{
-    body::{Body, PaymentMeans, Placement, nothing, placement, reason},
+    body::{Body, PaymentMeans, Placement, nothing, payment_means, placement, reason},
     calls::CallError,
     execute::{ExecuteError, Executed, Intent},
 };
@@ -91,7 +92,7 @@ async fn charge(
     };
     let unavailable = |why: String| {
         tracing::info!(order_id = %intent.order_id, why, "no payment, no order");
-        let detail = "the payment could not be settled now, and there is no order; the same call with the same Idempotency-Key is safe to repeat";
+        let detail = "the payment could not be settled now; the same call with the same Idempotency-Key is safe to repeat";
         Problem::unavailable("payment_unavailable", detail, RETRY_AFTER_S)
     };
     let outcome = match app.calls.call(ask).await {
@@ -104,7 +105,7 @@ async fn charge(
         }
     };
     if let Event::Payment(PaymentEvent::PaymentDeclined(declined)) = &outcome.event {
-        let detail = format!("{}; no order was placed", declined.reason);
+        let detail = format!("{}; nothing was charged", declined.reason);
         return Err(Problem::new(StatusCode::PAYMENT_REQUIRED, "payment_declined", detail));
     }
     Ok(outcome)
@@ -119,6 +120,45 @@ pub(super) async fn confirm(
 ) -> Result<Response, Problem> {
     nothing(&body.value)?;
     perform(&app, &id, &given, &body, Command::Ordering(OrderCommand::Complete)).await
+}
+
+/// Pays an order that waits for it.
+pub(super) async fn pay(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    given: Given,
+    body: Body,
+) -> Result<Response, Problem> {
+    let PaymentMeans { method, token } = payment_means(&body.value)?;
+    let order_id = order_id(&id)?;
+    let story = app.executor.story(order_id, 0).await.map_err(|error| failed(order_id, &error.into()))?;
+    let placed = story.events.iter().find_map(|stored| match &stored.recorded.event {
+        Event::Ordering(OrderEvent::OrderPlaced(placed)) => Some(placed),
+        Event::Ordering(_)
+        | Event::Payment(_)
+        | Event::Store(_)
+        | Event::Marketing(_)
+        | Event::Delivery(_)
+        | Event::Review(_)
+        | Event::Saga(_) => None,
+    });
+    let placed = placed.ok_or_else(Problem::order_not_found)?;
+    if !placed.awaits_payment {
+        return Err(refused(Refusal::NotInFlow));
+    }
+    let request = PaymentRequested {
+        flow: placed.flow.clone(),
+        customer_id: placed.customer.id.clone(),
+        amount: placed.total,
+        method,
+    };
+    let command = Command::Payment(PaymentCommand::Request(Box::new(request.clone())));
+    let intent = Intent { expected: None, ..given.intent(order_id, command, &body.bytes) };
+    let paid = charge(&app, &intent, request, token).await?;
+    let story = app.executor.read(order_id, paid.position.sequence).await;
+    let state = story.map_err(|error| failed(order_id, &error.into()))?.state.clone();
+    let executed = Executed { event: None, replayed: false, state };
+    Ok(accepted(app.executor.log(), order_id, &executed, StatusCode::OK))
 }
 
 /// Asks for an order to be undone, in the way that its flow says.
