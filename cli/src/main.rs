@@ -1,6 +1,7 @@
 //! `twelve`: everything in one process, and the tools around it.
 
 mod bench;
+mod flow;
 mod local;
 mod up;
 mod views;
@@ -26,6 +27,8 @@ struct Twelve {
 enum Command {
     /// Start everything in one process, with a nats-server of its own
     Up(Box<up::Settings>),
+    /// List, show and check the flows that orders follow
+    Flow(flow::Settings),
     /// Rebuild the views from the log, or compare two generations of them
     Views(views::Settings),
     /// Measure: place orders at a steady rate, next to raw JetStream publishing on the same server
@@ -38,6 +41,7 @@ async fn main() -> anyhow::Result<()> {
     twelve.process.start_tracing()?;
     match twelve.command {
         Command::Up(settings) => up::run(*settings).await,
+        Command::Flow(settings) => flow::run(settings),
         Command::Views(settings) => views::run(settings).await,
         Command::Bench(settings) => bench::run(settings).await,
     }

@@ -2,7 +2,8 @@
 //!
 //! Read in this order: [`event`] (the facts), the contexts [`order`], [`payment`], [`store`], [`coupon`],
 //! [`delivery`], [`review`] (each with its states, commands, `decide` and `evolve`), [`state`] (the fold of one order's
-//! whole story), [`flow`] (how an order travels, as data) and [`saga`] (what happens next by itself).
+//! whole story), [`flow`] (how an order travels, as data) and [`saga`] (what happens next by itself). [`explore`]
+//! walks every story that this allows.
 //!
 //! Words: an **order** is what a customer asked for; its id keys the log. A **flow** is the declared way of an
 //! order. A **context** decides about one side of an order and appends its own events. A **command** may be
@@ -21,6 +22,7 @@ pub mod state;
 pub mod command;
 pub mod flow;
 pub mod saga;
+pub mod explore;
 
 /// A moment in UTC. The domain can compare and print one, but never asks what time it is.
 pub use jiff::Timestamp;

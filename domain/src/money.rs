@@ -12,6 +12,11 @@ pub const AMOUNT_LIMIT: i64 = 1_000_000_000_000_000;
 #[serde(into = "String", try_from = "String")]
 pub struct Currency([u8; 3]);
 
+impl Currency {
+    /// Won, which has no smaller unit.
+    pub const WON: Self = Self(*b"KRW");
+}
+
 /// A text that is no currency code.
 #[derive(Debug, thiserror::Error)]
 #[error("a currency is three capital letters (ISO 4217), for example KRW")]

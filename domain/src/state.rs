@@ -350,6 +350,9 @@ impl OrderState {
             | Delivery::Halted
             | Delivery::Canceled => None,
         };
+        if self.store == StoreOrder::Rejected {
+            return Some(Refusal::AlreadyRejected);
+        }
         match flow.cancel.until {
             CancelUntil::Delivered => reached.filter(|reached| *reached == Refusal::AlreadyDelivered),
             CancelUntil::Shipped | CancelUntil::PickedUp => reached,

@@ -132,3 +132,28 @@ fn without_any_nats_server_three_ways_out_are_named() {
         assert!(said.contains(way), "{way}: {said}");
     }
 }
+
+#[test]
+fn flows_are_listed_shown_and_walked_and_a_contradicting_file_is_refused_with_its_reason() {
+    let said = |arguments: &[&str]| {
+        let output = run("twelve", arguments);
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let names = ["appliance", "food", "kitchen", "marketplace", "rental"];
+    for arguments in [["flow", "list"], ["flow", "check"]] {
+        let (fine, text) = said(&arguments);
+        assert!(fine && names.iter().all(|name| text.contains(name)), "{text}");
+    }
+    let (fine, text) = said(&["flow", "show", "kitchen"]);
+    assert!(fine && text.contains("stateDiagram-v2") && text.contains("accepted --> preparing"), "{text}");
+    let (fine, text) = said(&["flow", "show", "bazaar"]);
+    assert!(!fine && text.contains("marketplace"), "{text}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mine = folder.path().join("mine.toml");
+    let kitchen = twelve_tests::workspace().join("domain/src/flow/kitchen.toml");
+    let flow = std::fs::read_to_string(kitchen).expect("a flow").replace("preparation_started", "delivered");
+    std::fs::write(&mine, flow).expect("written");
+    let (fine, text) = said(&["flow", "check", &mine.display().to_string()]);
+    assert!(!fine && text.contains("mine.toml") && text.contains("must name payment and delivery"), "{text}");
+}

@@ -13,7 +13,8 @@ use crate::read::Read;
 
 fn describe(app: &App, name: &str) -> Option<Value> {
     let (reference, flow) = app.flows.newest(name)?;
-    Some(json!({ "name": reference.name, "version": reference.version, "flow": **flow }))
+    let diagram = domain::explore::explore(flow, reference).diagram();
+    Some(json!({ "name": reference.name, "version": reference.version, "flow": **flow, "diagram": diagram }))
 }
 
 pub(super) async fn list(State(app): State<App>, read: Read) -> Result<Response, Problem> {
