@@ -7,11 +7,8 @@ mod review;
 mod sagas;
 mod store;
 
-use axum::{Router, extract::DefaultBodyLimit, routing::post};
-use domain::OrderId;
-use service::Problem;
-
 use crate::{body::BODY_BYTES_MAX, calls::Calls, execute::Executor, settings::Role};
+use axum::{Router, extract::DefaultBodyLimit, routing::post};
 
 /// What handlers work with.
 #[derive(Clone)]
@@ -48,9 +45,4 @@ pub fn router(app: App, roles: &[Role]) -> Router {
         };
     }
     router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(app)
-}
-
-/// The order that a path names. What is no id names no order.
-fn order_id(text: &str) -> Result<OrderId, Problem> {
-    text.parse().map_err(|_| Problem::order_not_found())
 }

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::FromRequestParts,
+    extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -11,7 +11,7 @@ use nats::EventLog;
 use serde::Serialize;
 use service::{Caller, Problem};
 
-use super::{App, order_id};
+use super::App;
 use crate::body::Body;
 use crate::execute::{ExecuteError, Executed, Intent};
 
@@ -145,30 +145,54 @@ pub(super) fn accepted(
     response
 }
 
-/// The way of every command that is neither a placement nor a cancel: execute, answer.
-pub(super) async fn execute(
-    app: &App,
-    order: &str,
-    given: &Given,
-    body: &Body,
-    command: Command,
-) -> Result<(OrderId, Executed), Problem> {
-    let order_id = order_id(order)?;
-    let intent = given.intent(order_id, command, &body.bytes);
-    let executed = app.executor.execute(intent).await.map_err(|error| failed(order_id, &error))?;
-    Ok((order_id, executed))
+/// A command on an order, as it came in.
+pub(super) struct Call {
+    pub(super) app: App,
+    pub(super) id: String,
+    pub(super) given: Given,
+    pub(super) body: Body,
 }
 
-/// Executes a command and answers 200 with where the order stands.
-pub(super) async fn perform(
-    app: &App,
-    order: &str,
-    given: &Given,
-    body: &Body,
-    command: Command,
-) -> Result<Response, Problem> {
-    let (order_id, executed) = execute(app, order, given, body, command).await?;
-    Ok(accepted(app.executor.log(), order_id, &executed, StatusCode::OK))
+impl FromRequest<App> for Call {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let id = Path::<String>::from_request_parts(&mut parts, app).await;
+        let Path(id) = id.map_err(|_| Problem::order_not_found())?;
+        let given = Given::from_request_parts(&mut parts, app).await?;
+        let body = Body::from_request(Request::from_parts(parts, body), app).await?;
+        Ok(Self { app: app.clone(), id, given, body })
+    }
+}
+
+impl Call {
+    /// The order that the path names. What is no id names no order.
+    pub(super) fn order_id(&self) -> Result<OrderId, Problem> {
+        self.id.parse().map_err(|_| Problem::order_not_found())
+    }
+
+    /// The command as this caller gave it.
+    pub(super) fn intent(&self, command: Command) -> Result<Intent, Problem> {
+        Ok(self.given.intent(self.order_id()?, command, &self.body.bytes))
+    }
+
+    /// Executes a command.
+    pub(super) async fn execute(&self, command: Command) -> Result<Executed, Problem> {
+        let intent = self.intent(command)?;
+        let order_id = intent.order_id;
+        self.app.executor.execute(intent).await.map_err(|error| failed(order_id, &error))
+    }
+
+    /// Answers with where the order stands.
+    pub(super) fn answer(&self, executed: &Executed, status: StatusCode) -> Result<Response, Problem> {
+        Ok(accepted(self.app.executor.log(), self.order_id()?, executed, status))
+    }
+
+    /// Executes a command and answers 200.
+    pub(super) async fn perform(&self, command: Command) -> Result<Response, Problem> {
+        self.answer(&self.execute(command).await?, StatusCode::OK)
+    }
 }
 
 /// A refusal, as its caller is to understand it.

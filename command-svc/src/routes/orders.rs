@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use axum::{
-    extract::{Path, State},
-    http::StatusCode,
-    response::Response,
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use domain::{
     Command, Event, OrderId, OrderState, Recorded, Refusal,
     delivery::DeliveryCommand,
@@ -21,8 +17,7 @@ use tokio::time::Instant;
 
 use super::{
     App,
-    answer::{Given, RETRY_AFTER_S, accepted, execute, failed, perform, refused},
-    order_id,
+    answer::{Call, Given, RETRY_AFTER_S, accepted, failed, refused},
 };
 use crate::{
     body::{Body, PaymentMeans, Placement, nothing, payment_means, placement, reason},
@@ -112,25 +107,15 @@ async fn charge(
 }
 
 /// The customer has what they ordered.
-pub(super) async fn confirm(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    given: Given,
-    body: Body,
-) -> Result<Response, Problem> {
-    nothing(&body.value)?;
-    perform(&app, &id, &given, &body, Command::Ordering(OrderCommand::Complete)).await
+pub(super) async fn confirm(call: Call) -> Result<Response, Problem> {
+    nothing(&call.body.value)?;
+    call.perform(Command::Ordering(OrderCommand::Complete)).await
 }
 
 /// Pays an order that waits for it.
-pub(super) async fn pay(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    given: Given,
-    body: Body,
-) -> Result<Response, Problem> {
-    let PaymentMeans { method, token } = payment_means(&body.value)?;
-    let order_id = order_id(&id)?;
+pub(super) async fn pay(call: Call) -> Result<Response, Problem> {
+    let PaymentMeans { method, token } = payment_means(&call.body.value)?;
+    let (app, order_id) = (&call.app, call.order_id()?);
     let story = app.executor.story(order_id, 0).await.map_err(|error| failed(order_id, &error.into()))?;
     let placed = story.events.iter().find_map(|stored| match &stored.recorded.event {
         Event::Ordering(OrderEvent::OrderPlaced(placed)) => Some(placed),
@@ -153,46 +138,34 @@ pub(super) async fn pay(
         method,
     };
     let command = Command::Payment(PaymentCommand::Request(Box::new(request.clone())));
-    let intent = Intent { expected: None, ..given.intent(order_id, command, &body.bytes) };
-    let paid = charge(&app, &intent, request, token).await?;
+    let intent = Intent { expected: None, ..call.intent(command)? };
+    let paid = charge(app, &intent, request, token).await?;
     let story = app.executor.read(order_id, paid.position.sequence).await;
     let state = story.map_err(|error| failed(order_id, &error.into()))?.state.clone();
-    let executed = Executed { event: None, replayed: false, state };
-    Ok(accepted(app.executor.log(), order_id, &executed, StatusCode::OK))
+    call.answer(&Executed { event: None, replayed: false, state }, StatusCode::OK)
 }
 
 /// Asks for an order to be undone, in the way that its flow says.
-pub(super) async fn cancel(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    given: Given,
-    body: Body,
-) -> Result<Response, Problem> {
-    let reason = reason(&body.value)?;
-    let order_id = order_id(&id)?;
+pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
+    let reason = reason(&call.body.value)?;
+    let (app, order_id) = (&call.app, call.order_id()?);
     let story = app.executor.story(order_id, 0).await.map_err(|error| failed(order_id, &error.into()))?;
     let flow = story.state.flow.as_ref().and_then(|flow| app.executor.flows().get(flow));
     if flow.is_some_and(|flow| flow.cancel.mode == CancelMode::Synchronous) {
-        return cancel_with_consent(&app, order_id, &given, &body).await;
+        return cancel_with_consent(&call, order_id).await;
     }
-    let command = Command::Ordering(OrderCommand::RequestCancel { reason });
-    let (order_id, requested) = execute(&app, &id, &given, &body, command).await?;
-    let wait = Duration::from_secs(given.wait_s.unwrap_or(CANCEL_WAIT_S));
-    let state = outcome(&app, order_id, wait).await?.unwrap_or_else(|| requested.state.clone());
+    let requested = call.execute(Command::Ordering(OrderCommand::RequestCancel { reason })).await?;
+    let wait = Duration::from_secs(call.given.wait_s.unwrap_or(CANCEL_WAIT_S));
+    let state = outcome(app, order_id, wait).await?.unwrap_or_else(|| requested.state.clone());
     let status = if state.order == Order::Canceled { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok(accepted(app.executor.log(), order_id, &Executed { state, ..requested }, status))
+    call.answer(&Executed { state, ..requested }, status)
 }
 
 /// The delivery cancels while the customer waits, and then the order is canceled; else nothing has changed.
 ///
 /// Should the answer be lost after the delivery canceled, the saga cancels the order.
-async fn cancel_with_consent(
-    app: &App,
-    order_id: OrderId,
-    given: &Given,
-    body: &Body,
-) -> Result<Response, Problem> {
-    let intent = given.intent(order_id, Command::Ordering(OrderCommand::Cancel), &body.bytes);
+async fn cancel_with_consent(call: &Call, order_id: OrderId) -> Result<Response, Problem> {
+    let intent = call.intent(Command::Ordering(OrderCommand::Cancel))?;
     let ask = Ask {
         order_id,
         command: Command::Delivery(DeliveryCommand::Cancel),
@@ -208,7 +181,7 @@ async fn cancel_with_consent(
             "the delivery gave no answer, and an order of this flow is canceled only with its consent";
         Problem::unavailable("delivery_unavailable", detail, RETRY_AFTER_S)
     };
-    let causation_id = match app.calls.call(ask).await {
+    let causation_id = match call.app.calls.call(ask).await {
         Ok(Answer::Done(event)) => {
             Some(event.unwrap().map_err(|error| unavailable(error.to_string()))?.event_id)
         }
@@ -219,19 +192,14 @@ async fn cancel_with_consent(
         Err(error) => return Err(unavailable(nats::causes(&error))),
     };
     let intent = Intent { causation_id, expected: None, ..intent };
-    let executed = app.executor.execute(intent).await.map_err(|error| failed(order_id, &error))?;
-    Ok(accepted(app.executor.log(), order_id, &executed, StatusCode::OK))
+    let executed = call.app.executor.execute(intent).await.map_err(|error| failed(order_id, &error))?;
+    call.answer(&executed, StatusCode::OK)
 }
 
 /// The customer wants to give back what was delivered.
-pub(super) async fn give_back(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    given: Given,
-    body: Body,
-) -> Result<Response, Problem> {
-    let command = OrderCommand::RequestReturn { reason: reason(&body.value)? };
-    perform(&app, &id, &given, &body, Command::Ordering(command)).await
+pub(super) async fn give_back(call: Call) -> Result<Response, Problem> {
+    let command = OrderCommand::RequestReturn { reason: reason(&call.body.value)? };
+    call.perform(Command::Ordering(command)).await
 }
 
 /// The order once it is canceled; `None` if it is not yet when the time is up.

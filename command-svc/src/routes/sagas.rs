@@ -1,24 +1,14 @@
 //! `POST /sagas/{id}/resume`: an operator lets a parked order go on.
 
-use axum::{
-    extract::{Path, State},
-    response::Response,
-};
+use axum::response::Response;
 use domain::{Command, command::SagaCommand};
 use service::Problem;
 
-use super::{
-    App,
-    answer::{Given, perform},
-};
-use crate::body::{Body, nothing};
+use super::answer::Call;
+use crate::body::nothing;
 
-pub(super) async fn resume(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    given: Given,
-    body: Body,
-) -> Result<Response, Problem> {
-    nothing(&body.value)?;
-    perform(&app, &id, &given, &body, Command::Saga(SagaCommand::Resume)).await
+/// The cause is mended.
+pub(super) async fn resume(call: Call) -> Result<Response, Problem> {
+    nothing(&call.body.value)?;
+    call.perform(Command::Saga(SagaCommand::Resume)).await
 }
