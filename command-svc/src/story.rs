@@ -72,9 +72,9 @@ impl Recent {
         stories.iter().find(|(id, _)| *id == order_id).map(|(_, story)| Arc::clone(story))
     }
 
-    /// Remembers a story, unless a longer one of the order is known.
+    /// Remembers a story, unless it is empty or a longer one of the order is known.
     pub fn put(&self, order_id: OrderId, story: &Arc<Story>) {
-        if story.events.len() > EVENTS_MAX {
+        if story.events.is_empty() || story.events.len() > EVENTS_MAX {
             return;
         }
         let mut stories = self.shelf(order_id).lock().unwrap_or_else(PoisonError::into_inner);

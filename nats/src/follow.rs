@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{
-    self, Message,
+    Message,
     consumer::{AckPolicy, DeliverPolicy, pull},
 };
 use domain::Position;
@@ -142,12 +142,4 @@ fn note(message: &Message, batch: &mut Batch, after: &mut u64) -> Result<(), Fai
     batch.pending = pending;
     *after = sequence;
     Ok(())
-}
-
-/// How far a durable consumer of a partition is behind, for metrics.
-pub async fn consumer_pending(log: &EventLog, partition: u16, name: &str) -> Result<(u64, usize), Failure> {
-    let stream = log.connection.jetstream.get_stream_no_info(subject::stream(partition)).await?;
-    let consumer: jetstream::consumer::Consumer<pull::Config> = stream.get_consumer(name).await?;
-    let info = consumer.cached_info();
-    Ok((info.num_pending, info.num_ack_pending))
 }

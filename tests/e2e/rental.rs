@@ -181,3 +181,23 @@ async fn a_rental_that_brings_a_payment_is_told_so() {
     let refused = shop.orders.post("/orders", &body).await;
     assert_eq!((refused.status.as_u16(), refused.pointers()), (422, vec!["/payment"]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_once_found_no_order_cancels_the_one_that_was_placed_elsewhere_since() {
+    let mut shop = Shop::open().await;
+    shop.start_delivery(&[]).await;
+    let (_replica, replica) = start("command-svc", &shop.server, &["--roles", "ordering"]);
+    replica.until_ready().await;
+    let id = domain::OrderId::from_key("anonymous", "elsewhere");
+    let path = format!("/orders/{id}/cancel");
+    let early = replica.post(&path, &json!({})).await;
+    assert_eq!((early.status.as_u16(), early.code()), (404, "order_not_found"));
+    let placed = shop.orders.post_with_key("/orders", "elsewhere", &rental("renter")).await;
+    assert_eq!((placed.status.as_u16(), placed.order_id()), (201, id.to_string()));
+    let canceled = replica.post(&path, &json!({})).await;
+    assert_eq!(
+        (canceled.status.as_u16(), &canceled.body["status"]),
+        (200, &json!("canceled")),
+        "{canceled:?}"
+    );
+}

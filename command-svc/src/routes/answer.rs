@@ -174,7 +174,12 @@ impl Call {
 
     /// The command as this caller gave it.
     pub(super) fn intent(&self, command: Command) -> Result<Intent, Problem> {
-        Ok(self.given.intent(self.order_id()?, command, &self.body.bytes))
+        let order_id = self.order_id()?;
+        let partition = order_id.partition(self.app.executor.log().partitions());
+        if self.given.if_match.is_some_and(|position| position.partition != partition) {
+            return Err(failed(order_id, &ExecuteError::Moved));
+        }
+        Ok(self.given.intent(order_id, command, &self.body.bytes))
     }
 
     /// Executes a command.

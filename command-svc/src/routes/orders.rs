@@ -116,7 +116,7 @@ pub(super) async fn confirm(call: Call) -> Result<Response, Problem> {
 pub(super) async fn pay(call: Call) -> Result<Response, Problem> {
     let PaymentMeans { method, token } = payment_means(&call.body.value)?;
     let (app, order_id) = (&call.app, call.order_id()?);
-    let story = app.executor.story(order_id, 0).await.map_err(|error| failed(order_id, &error.into()))?;
+    let story = app.executor.read(order_id, 0).await.map_err(|error| failed(order_id, &error.into()))?;
     let placed = story.events.iter().find_map(|stored| match &stored.recorded.event {
         Event::Ordering(OrderEvent::OrderPlaced(placed)) => Some(placed),
         Event::Ordering(_)
@@ -149,7 +149,7 @@ pub(super) async fn pay(call: Call) -> Result<Response, Problem> {
 pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
     let reason = reason(&call.body.value)?;
     let (app, order_id) = (&call.app, call.order_id()?);
-    let story = app.executor.story(order_id, 0).await.map_err(|error| failed(order_id, &error.into()))?;
+    let story = app.executor.read(order_id, 0).await.map_err(|error| failed(order_id, &error.into()))?;
     let flow = story.state.flow.as_ref().and_then(|flow| app.executor.flows().get(flow));
     if flow.is_some_and(|flow| flow.cancel.mode == CancelMode::Synchronous) {
         return cancel_with_consent(&call, order_id).await;

@@ -178,9 +178,8 @@ impl View for Orders {
     }
 
     fn show(row: &Row) -> Value {
-        let mut shown = row.placed.as_ref().map_or_else(|| json!({}), |placed| parsed(&placed.order));
-        let order: Option<OrderPlaced> = serde_json::from_value(shown.take()).ok();
-        let placed = row.placed.as_ref().zip(order);
+        let order = |placed: &Placed| serde_json::from_str::<OrderPlaced>(&placed.order).ok();
+        let placed = row.placed.as_ref().and_then(|placed| Some((placed, order(placed)?)));
         let coupon = json!({
             "status": coupon_status(&row.state.coupon),
             "coupon_id": row.coupon_id,
