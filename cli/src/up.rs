@@ -1,13 +1,13 @@
 //! `twelve up`: everything in one process.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use clap::Args;
 use command_svc::{CommandService, CommandSettings};
-use domain::Flows;
+use nats::FlowBook;
 use projector::Views;
 use query_api::{App, readiness};
-use service::process;
+use service::{FlowSettings, process};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -21,15 +21,18 @@ pub(crate) struct Settings {
     #[command(flatten)]
     local: LocalSettings,
     #[command(flatten)]
+    flows: FlowSettings,
+    #[command(flatten)]
     commands: CommandSettings,
 }
 
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let stop = process::stop_on_signal()?;
+    let flows = settings.flows.load()?;
     process::metrics_handle()?;
     let listener = process::listen(settings.listen).await?;
     let Opened { log, url, server } = settings.local.open("twelve-up").await?;
-    let started = serve(&settings, listener, &log, &url, &stop).await;
+    let started = serve(&settings, flows, listener, &log, &url, &stop).await;
     log.connection().close().await;
     match (started, server) {
         (Ok(()), Some(server)) => server.stop().await?,
@@ -44,16 +47,18 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
 
 async fn serve(
     settings: &Settings,
+    flows: domain::Flows,
     listener: tokio::net::TcpListener,
     log: &nats::EventLog,
     url: &str,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let (views, following) = Views::start(log, &settings.local.views(), stop).await?;
-    let service = CommandService::new(log.clone(), settings.commands.clone())?;
+    let flows = FlowBook::new(log, flows);
+    let service = CommandService::new(log.clone(), flows.clone(), settings.commands.clone())?;
     let mut deciding = service.start(stop).await?;
     let probes = process::probes(readiness(views.clone(), log))?;
-    let app = App { views, log: log.clone(), flows: Arc::new(Flows::shipped()?), stop: stop.clone() };
+    let app = App { views, log: log.clone(), flows, stop: stop.clone() };
     let router = service.router().merge(query_api::router(app)).merge(probes);
     greet(settings, listener.local_addr()?, url);
     let serving = process::serve(listener, router, stop.clone());

@@ -8,13 +8,18 @@ use axum::{
     http::{StatusCode, header},
 };
 use domain::{
-    Currency, Flow, FlowRef, Flows, Money,
-    event::{OrderPlaced, ReviewWritten},
-    flow::PaymentTime,
+    Currency, Flow, Flows, Money,
+    event::OrderPlaced,
+    flow::{Declared, PaymentTime, ProviderDown},
     money::AMOUNT_LIMIT,
+    notification::Language,
     order::{Address, Channel, Customer, LINES_MAX, Line, QUANTITY_MAX, TEXT_CHARS_MAX},
+    review::ReviewCommand,
 };
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::{
+    Deserialize,
+    de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::{Map, Number, Value};
 use service::problem::{Fault, Problem};
 
@@ -228,6 +233,8 @@ impl<'a> Fields<'a> {
 pub struct Placement {
     pub placed: OrderPlaced,
     pub payment: Option<PaymentMeans>,
+    /// Whether it stands, and waits to be paid, when the payment gets no answer.
+    pub defers: bool,
 }
 
 /// What the payment provider is to be asked with.
@@ -247,11 +254,12 @@ pub fn placement(body: &Value, flows: &Flows) -> Result<Placement, Problem> {
         let known: Vec<&str> = flows.names().collect();
         fields.fault("flow", format!("there is no such flow; there are: {}", known.join(", ")));
     }
-    let placed = order(&fields, flow.map(|(reference, flow)| (reference, &**flow)));
-    let payment = payment(&fields, flow.map(|(_, flow)| &**flow));
+    let placed = order(&fields, flow);
+    let payment = payment(&fields, flow.map(|declared| &*declared.flow));
+    let defers = flow.is_some_and(|declared| declared.flow.payment.provider_down == ProviderDown::Defer);
     fields.finish();
     match (faults.into_inner(), placed) {
-        (faults, Some(placed)) if faults.is_empty() => Ok(Placement { placed, payment }),
+        (faults, Some(placed)) if faults.is_empty() => Ok(Placement { placed, payment, defers }),
         (faults, _) => Err(Problem::invalid(faults)),
     }
 }
@@ -281,8 +289,9 @@ pub fn payment_means(body: &Value) -> Result<PaymentMeans, Problem> {
     no_faults(faults).map(|()| means)
 }
 
-fn order(fields: &Fields<'_>, flow: Option<(&FlowRef, &Flow)>) -> Option<OrderPlaced> {
-    let channel = channel(fields, flow.map(|(_, flow)| flow));
+fn order(fields: &Fields<'_>, declared: Option<&Declared>) -> Option<OrderPlaced> {
+    let flow = declared.map(|declared| &*declared.flow);
+    let channel = channel(fields, flow);
     let customer = customer(fields.object("customer"));
     let lines = lines(fields);
     let currency: Option<Currency> = match fields.text("currency").parse() {
@@ -294,15 +303,15 @@ fn order(fields: &Fields<'_>, flow: Option<(&FlowRef, &Flow)>) -> Option<OrderPl
             None
         }
     };
-    let address = address(fields.object("address"), flow.map(|(_, flow)| flow));
-    let store_id = store(fields, flow.map(|(_, flow)| flow));
-    let delivery_type = delivery_type(fields, flow.map(|(_, flow)| flow));
+    let address = address(fields.object("address"), flow);
+    let store_id = store(fields, flow);
+    let delivery_type = delivery_type(fields, flow);
     let each = lines.iter().map(|line| (line.quantity, line.unit_price));
     let total = currency.and_then(|currency| Money::total(currency, each));
     if currency.is_some() && total.is_none() {
         fields.fault("lines", format!("the total must stay below {AMOUNT_LIMIT}"));
     }
-    let (reference, flow) = flow?;
+    let Declared { flow, reference, .. } = declared?;
     Some(OrderPlaced {
         flow: reference.clone(),
         channel,
@@ -372,9 +381,17 @@ fn customer(fields: Fields<'_>) -> Customer {
         name: fields.text("name"),
         phone: fields.optional_text("phone"),
         email: fields.optional_text("email"),
+        language: language(&fields),
     };
     fields.finish();
     customer
+}
+
+fn language(fields: &Fields<'_>) -> Option<Language> {
+    let name = fields.optional_text("language")?;
+    let language = Language::deserialize(name.as_str().into_deserializer());
+    let fault = |_: serde::de::value::Error| fields.fault("language", "must be one of: ko, en");
+    language.map_err(fault).ok()
 }
 
 fn lines(fields: &Fields<'_>) -> Vec<Line> {
@@ -427,13 +444,13 @@ pub fn rider(body: &Value) -> Result<String, Problem> {
 }
 
 /// Reads `{"rating": 1–5, "text": "…"}`.
-pub fn review(body: &Value) -> Result<ReviewWritten, Problem> {
+pub fn review(body: &Value) -> Result<ReviewCommand, Problem> {
     let faults = Faults::default();
     let fields = Fields::of(Some(body), String::new(), &faults);
     let rating = u8::try_from(fields.integer("rating", 1..=5)).unwrap_or(1);
     let text = fields.text("text");
     fields.finish();
-    no_faults(faults).map(|()| ReviewWritten { rating, text })
+    no_faults(faults).map(|()| ReviewCommand::Write { rating, text })
 }
 
 /// Reads a body that says nothing.

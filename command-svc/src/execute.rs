@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use domain::{
-    Command, CommandId, EventId, FlowRef, Flows, OrderId, OrderState, Refusal, order::OrderCommand,
+    Command, CommandId, EventId, FlowRef, OrderId, OrderState, Refusal, order::OrderCommand,
     payment::PaymentCommand,
 };
-use nats::{AppendError, EventLog, LoadError, NewEvent, Stored, log::Appended};
+use nats::{AppendError, EventLog, FlowBook, FlowBookError, LoadError, NewEvent, Stored, log::Appended};
 use tokio::sync::Mutex;
 use tracing::Instrument;
 
@@ -52,6 +52,8 @@ pub enum ExecuteError {
     Moved,
     #[error("the order's story cannot be read")]
     Load(#[from] LoadError),
+    #[error("the order's flow is not at hand")]
+    Flow(#[from] FlowBookError),
     #[error("the event cannot be appended")]
     Append(#[source] AppendError),
     #[error("other commands on the order came first {ATTEMPTS_MAX} times")]
@@ -71,13 +73,13 @@ enum Attempt {
 #[derive(Clone)]
 pub struct Executor {
     log: EventLog,
-    flows: Arc<Flows>,
+    flows: FlowBook,
     turns: Arc<Vec<Mutex<()>>>,
     recent: Arc<Recent>,
 }
 
 impl Executor {
-    pub fn new(log: EventLog, flows: Arc<Flows>) -> Self {
+    pub fn new(log: EventLog, flows: FlowBook) -> Self {
         let turns = std::iter::repeat_with(Mutex::default).take(TURNS).collect();
         Self { log, flows, turns: Arc::new(turns), recent: Arc::default() }
     }
@@ -86,7 +88,7 @@ impl Executor {
         &self.log
     }
 
-    pub fn flows(&self) -> &Flows {
+    pub const fn flows(&self) -> &FlowBook {
         &self.flows
     }
 
@@ -118,7 +120,12 @@ impl Executor {
             Ok(Executed { event: None, .. }) => "already",
             Err(ExecuteError::Refused(_)) => "refused",
             Err(ExecuteError::Moved) => "moved",
-            Err(ExecuteError::Load(_) | ExecuteError::Append(_) | ExecuteError::Contended) => "failed",
+            Err(
+                ExecuteError::Load(_)
+                | ExecuteError::Flow(_)
+                | ExecuteError::Append(_)
+                | ExecuteError::Contended,
+            ) => "failed",
         };
         metrics::counter!("twelve_commands_total", "command" => name, "outcome" => outcome).increment(1);
         span.in_scope(|| tracing::debug!(outcome));
@@ -159,7 +166,7 @@ impl Executor {
         if intent.expected.is_some_and(|expected| expected != sequence) {
             return Ok(Attempt::Denied(Err(ExecuteError::Moved)));
         }
-        let event = match self.decide(&story.state, &intent.command) {
+        let event = match self.decide(&story.state, &intent.command).await? {
             Ok(Some(event)) => event,
             Ok(None) => {
                 let state = story.state.clone();
@@ -197,13 +204,16 @@ impl Executor {
         if self.log.reads_may_be_stale() { self.log.last_sequence(order_id).await } else { Ok(sequence) }
     }
 
-    fn decide(&self, state: &OrderState, command: &Command) -> Result<Option<domain::Event>, Refusal> {
-        let reference = match (&state.flow, command) {
-            (Some(reference), _) => reference,
-            (None, command) => names_flow(command).ok_or(Refusal::OrderNotFound)?,
+    async fn decide(
+        &self,
+        state: &OrderState,
+        command: &Command,
+    ) -> Result<Result<Option<domain::Event>, Refusal>, FlowBookError> {
+        let Some(reference) = state.flow.as_ref().or_else(|| names_flow(command)) else {
+            return Ok(Err(Refusal::OrderNotFound));
         };
-        let flow = self.flows.get(reference).ok_or(Refusal::FlowUnknown)?;
-        state.decide(flow, command)
+        let flow = self.flows.find(reference).await?;
+        Ok(state.decide(&flow, command))
     }
 }
 
@@ -215,9 +225,11 @@ fn names_flow(command: &Command) -> Option<&FlowRef> {
         Command::Ordering(_)
         | Command::Payment(_)
         | Command::ChargePayment { .. }
+        | Command::SettlePayment
         | Command::ReturnPayment
         | Command::Store(_)
         | Command::Review(_)
+        | Command::Notification(_)
         | Command::Marketing(_)
         | Command::Delivery(_)
         | Command::Saga(_) => None,

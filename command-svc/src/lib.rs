@@ -2,15 +2,18 @@
 //!
 //! Read in this order: [`story`] (what is known of an order), [`execute`] (load, decide, append, once), [`payment`]
 //! and [`provider`] (the one context that calls outside), [`calls`] (commands to other contexts, behind breakers),
-//! [`runner`] (the saga at work), [`routes`] (the URL table) and [`body`] (what a body must say).
+//! [`runner`] (the saga at work), [`notify`] (customers are told), [`routes`] (the URL table) and [`body`] (what a
+//! body must say).
 
 pub mod settings;
 pub mod story;
 pub mod execute;
 pub mod provider;
 pub mod payment;
+pub mod breaker;
 pub mod calls;
 pub mod runner;
+pub mod notify;
 pub mod routes;
 pub mod body;
 pub mod start;

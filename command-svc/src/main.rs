@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use clap::Parser;
 use command_svc::{CommandService, CommandSettings};
 use service::{
+    FlowSettings,
     process::{self, Check, ProcessSettings},
     settings::{self, LogSettings, ServerSettings},
 };
@@ -20,6 +21,8 @@ struct Settings {
     server: ServerSettings,
     #[command(flatten)]
     log: LogSettings,
+    #[command(flatten)]
+    flows: FlowSettings,
     #[command(flatten)]
     commands: CommandSettings,
     #[command(flatten)]
@@ -39,7 +42,8 @@ async fn main() -> anyhow::Result<()> {
         let ok = watched.is_connected();
         vec![Check { name: "nats", ok, detail: if ok { "connected" } else { "not connected" }.into() }]
     }))?;
-    let service = CommandService::new(log, settings.commands)?;
+    let flows = nats::FlowBook::new(&log, settings.flows.load()?);
+    let service = CommandService::new(log, flows, settings.commands)?;
     let listener = process::listen(settings.listen).await?;
     let mut tasks = service.start(&stop).await?;
     tracing::info!(address = %listener.local_addr()?, "command-svc is up");

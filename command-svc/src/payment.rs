@@ -1,19 +1,19 @@
-//! The payment context's two commands that call outside: intent first, then the call, then the outcome.
+//! The payment context's commands that call outside: intent first, then the call, then the outcome.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use domain::{
-    Command, CommandId, Event, Money, Refusal,
+    Command, CommandId, Event, Money, OrderState, Refusal,
     event::{PaymentEvent, PaymentRequested},
     order::Order,
-    payment::{Payment, PaymentCommand},
+    payment::{self, Payment, PaymentCommand, provider_key},
 };
 use nats::Stored;
 use tokio::time::timeout;
 
 use crate::{
     execute::{ExecuteError, Executed, Executor, Intent},
-    provider::{Charge, ProviderDown, Sandbox},
+    provider::{Provider, ProviderDown},
 };
 
 /// Why a payment command led to nothing.
@@ -21,17 +21,17 @@ use crate::{
 pub enum PaymentError {
     #[error(transparent)]
     Execute(#[from] ExecuteError),
-    #[error("the payment provider gave no answer")]
+    #[error(transparent)]
     Provider(#[from] ProviderDown),
     #[error("the payment provider did not answer within {0:?}")]
     ProviderLate(Duration),
 }
 
-/// Charges and returns.
+/// Charges, settles and returns.
 #[derive(Clone)]
 pub struct Payments {
     pub executor: Executor,
-    pub provider: Sandbox,
+    pub provider: Provider,
     pub provider_timeout: Duration,
 }
 
@@ -45,28 +45,33 @@ impl Payments {
         request: Box<PaymentRequested>,
         token: &str,
     ) -> Result<Stored, PaymentError> {
-        let amount = request.amount;
+        let (amount, method) = (request.amount, request.method.clone());
         let intent = Intent { command: Command::Payment(PaymentCommand::Request(request)), ..intent };
         let requested = self.executor.execute(intent.clone()).await?;
         if let Some(outcome) = self.outcome(&intent, &requested).await? {
             return Ok(outcome);
         }
-        let asked = timeout(self.provider_timeout, self.provider.charge(intent.order_id, token));
-        let charge = asked.await.map_err(|_| PaymentError::ProviderLate(self.provider_timeout))??;
-        let (command, step) = match charge {
-            Charge::Approved { reference } => (PaymentCommand::Approve { reference }, "approve_payment"),
-            Charge::Declined { reason } => (PaymentCommand::Decline { reason }, "decline_payment"),
-        };
+        let attempt = requested.state.payment.attempt();
+        let key = provider_key(intent.order_id, attempt);
+        let charge = self.in_time(self.provider.charge(&key, amount, &method, token)).await?;
+        let is_owed_when_refused = charge.is_owed_when_refused();
+        let command = Command::Payment(charge.outcome_of(attempt));
         let cause = requested.event.as_ref().map(|stored| stored.recorded.event_id);
         let outcome = Intent {
-            command: Command::Payment(command),
-            command_id: cause.map_or(intent.command_id, |cause| CommandId::from_step(cause, step)),
+            command_id: cause.map_or(intent.command_id, |cause| CommandId::from_step(cause, command.name())),
+            command,
             causation_id: cause,
             fingerprint: None,
             ..intent
         };
         let executed = match self.executor.execute(outcome.clone()).await {
-            Err(ExecuteError::Refused(refusal)) => return self.too_late(&outcome, refusal, amount).await,
+            Err(ExecuteError::Refused(refusal)) => {
+                // The order was given up while the provider was asked: what it took goes straight back.
+                if is_owed_when_refused {
+                    self.in_time(self.provider.close(&key, amount)).await?;
+                }
+                return Err(ExecuteError::Refused(refusal).into());
+            }
             executed => executed?,
         };
         match executed.event {
@@ -76,19 +81,6 @@ impl Payments {
                 .await?
                 .ok_or(ExecuteError::Refused(Refusal::PaymentCanceled).into()),
         }
-    }
-
-    /// The order was given up while the provider was asked: what it took goes straight back.
-    async fn too_late(
-        &self,
-        outcome: &Intent,
-        refusal: Refusal,
-        amount: Money,
-    ) -> Result<Stored, PaymentError> {
-        if matches!(outcome.command, Command::Payment(PaymentCommand::Approve { .. })) {
-            self.ask_back(outcome, amount).await?;
-        }
-        Err(ExecuteError::Refused(refusal).into())
     }
 
     /// The recorded outcome of a charge that was asked for before.
@@ -103,17 +95,24 @@ impl Payments {
         }
         match state.payment {
             Payment::Canceled => Err(ExecuteError::Refused(Refusal::PaymentCanceled).into()),
-            Payment::None | Payment::Requested { .. } | Payment::Approved { .. } | Payment::Declined => {
+            Payment::None
+            | Payment::Requested { .. }
+            | Payment::Approved { .. }
+            | Payment::Declined { .. }
+            | Payment::Deferred { .. } => {
                 let decided = |stored: &Stored| match &stored.recorded.event {
                     Event::Payment(event) => match event {
                         PaymentEvent::PaymentApproved(_) | PaymentEvent::PaymentDeclined(_) => true,
-                        PaymentEvent::PaymentRequested(_) | PaymentEvent::PaymentCanceled(_) => false,
+                        PaymentEvent::PaymentRequested(_)
+                        | PaymentEvent::PaymentDeferred(_)
+                        | PaymentEvent::PaymentCanceled(_) => false,
                     },
                     Event::Ordering(_)
                     | Event::Store(_)
                     | Event::Marketing(_)
                     | Event::Delivery(_)
                     | Event::Review(_)
+                    | Event::Notification(_)
                     | Event::Saga(_) => false,
                 };
                 // Of this request, or of the one that was open already; an earlier one may have been declined.
@@ -129,29 +128,56 @@ impl Payments {
         }
     }
 
-    /// Has the provider give back what it took, then records that.
+    /// Asks the provider what became of an attempt that got no answer, and records that.
+    ///
+    /// What it knows nothing of is given up, first in the log: so a charge that arrives after all is not taken for
+    /// paid.
+    pub async fn settle(&self, intent: Intent) -> Result<Executed, PaymentError> {
+        let state = self.state(&intent).await?;
+        let Payment::Requested { attempt, .. } = state.payment else {
+            return Ok(Executed { event: None, replayed: false, state });
+        };
+        let key = provider_key(intent.order_id, attempt);
+        let command = match self.in_time(self.provider.look_up(&key)).await? {
+            Some(charge) => charge.outcome_of(attempt),
+            None => PaymentCommand::Defer { attempt },
+        };
+        Ok(self.executor.execute(Intent { command: Command::Payment(command), ..intent }).await?)
+    }
+
+    /// Has the provider close the newest attempt and give back what it took, then records that.
     pub async fn give_back(&self, intent: Intent) -> Result<Executed, PaymentError> {
-        let at_least = intent.expected.unwrap_or_default();
-        let story = self.executor.story(intent.order_id, at_least).await.map_err(ExecuteError::from)?;
-        let state = story.state.clone();
-        if intent.expected.is_some_and(|expected| expected != state.sequence()) {
-            return Err(ExecuteError::Moved.into());
-        }
-        let returned = match state.payment {
-            Payment::Approved { amount } => self.ask_back(&intent, amount).await?,
-            Payment::Requested { amount } => {
-                self.ask_back(&intent, Money { amount: 0, currency: amount.currency }).await?
+        let state = self.state(&intent).await?;
+        let (attempt, taken) = match state.payment {
+            Payment::Approved { amount, attempt } => (attempt, amount),
+            Payment::Requested { amount, attempt } | Payment::Deferred { amount, attempt } => {
+                (attempt, Money { amount: 0, currency: amount.currency })
             }
-            Payment::None | Payment::Declined | Payment::Canceled => {
+            Payment::None | Payment::Declined { .. } | Payment::Canceled => {
                 return Ok(Executed { event: None, replayed: false, state });
             }
         };
-        let command = Command::Payment(PaymentCommand::Cancel { returned });
+        let key = provider_key(intent.order_id, attempt);
+        let returned = self.in_time(self.provider.close(&key, taken)).await?;
+        let command = Command::Payment(payment::closed(state.payment, state.order, returned));
         Ok(self.executor.execute(Intent { command, ..intent }).await?)
     }
 
-    async fn ask_back(&self, intent: &Intent, taken: Money) -> Result<Money, PaymentError> {
-        let asked = timeout(self.provider_timeout, self.provider.give_back(intent.order_id, taken));
-        Ok(asked.await.map_err(|_| PaymentError::ProviderLate(self.provider_timeout))??)
+    /// The story that the command was derived from, if the order's is still the same.
+    async fn state(&self, intent: &Intent) -> Result<OrderState, PaymentError> {
+        let at_least = intent.expected.unwrap_or_default();
+        let story = self.executor.story(intent.order_id, at_least).await.map_err(ExecuteError::from)?;
+        if intent.expected.is_some_and(|expected| expected != story.state.sequence()) {
+            return Err(ExecuteError::Moved.into());
+        }
+        Ok(story.state.clone())
+    }
+
+    async fn in_time<T>(
+        &self,
+        call: impl Future<Output = Result<T, ProviderDown>>,
+    ) -> Result<T, PaymentError> {
+        let answered = timeout(self.provider_timeout, call).await;
+        Ok(answered.map_err(|_| PaymentError::ProviderLate(self.provider_timeout))??)
     }
 }

@@ -38,10 +38,11 @@ pub fn router(app: App, roles: &[Role]) -> Router {
                 .route("/orders/{order_id}/delivery/pickup", post(delivery::pick_up))
                 .route("/orders/{order_id}/delivery/start", post(delivery::start))
                 .route("/orders/{order_id}/delivery/complete", post(delivery::complete))
+                .route("/orders/{order_id}/delivery/cancel", post(delivery::cancel))
                 .route("/orders/{order_id}/return/pickup", post(delivery::start_return))
                 .route("/orders/{order_id}/return/complete", post(delivery::complete_return)),
             Role::Saga => router.route("/sagas/{order_id}/resume", post(sagas::resume)),
-            Role::Payment | Role::Marketing => router,
+            Role::Payment | Role::Marketing | Role::Notification => router,
         };
     }
     router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(app)

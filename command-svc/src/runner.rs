@@ -11,14 +11,14 @@ use std::{
 };
 
 use domain::{
-    Command, CommandId, OrderId, OrderState,
+    Command, CommandId, OrderId, OrderState, Timestamp,
     command::SagaCommand,
     saga::{self, Step},
 };
 use nats::{
+    FlowBookError,
     ask::{Answer, Ask},
-    subject::SAGA_CONSUMER,
-    worklist::{PROLONG_EVERY, Work, Worklist},
+    worklist::{List, PROLONG_EVERY, Work, Worklist},
 };
 use tokio::{
     sync::{Notify, Semaphore},
@@ -35,8 +35,8 @@ use crate::{
 /// Commands that one process's sagas have under way at a time.
 const SENDS_MAX: usize = 256;
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
-/// Pauses up to this long are waited here, where news of the order interrupts them; for longer ones the work is handed
-/// back to the server, which keeps it through a crash.
+/// Pauses up to this long are waited here, where news of the order interrupts them. Longer ones the server waits for
+/// us, through any crash: the work is handed back, or, for a deadline of the order, a message is scheduled.
 const HOLD_MAX: Duration = Duration::from_millis(300);
 /// Settled orders that are remembered, so that the echo of their own events costs no read.
 const SETTLED_MAX: usize = 50_000;
@@ -74,12 +74,22 @@ enum Taken {
     /// The order asks for none, up to this sequence.
     Nothing(u64),
     One,
-    /// The step is due in so long, if nothing happens before.
-    NotYet(Duration),
+    /// The step is due then, if nothing happens before; the story was seen up to this sequence.
+    NotYet(Timestamp, u64),
     NotNow {
         step: &'static str,
         why: String,
     },
+}
+
+/// How the wait for a deadline went.
+enum Waited {
+    /// The order changed meanwhile.
+    Interrupted,
+    Due,
+    /// A message will come when it is due.
+    Scheduled,
+    NotScheduled,
 }
 
 /// What one look at an order led to.
@@ -100,10 +110,15 @@ impl Runner {
     pub async fn run(self, partition: u16, stop: CancellationToken) {
         let mut take_over = true;
         while !stop.is_cancelled() {
-            match Worklist::join(self.executor.log(), partition, SAGA_CONSUMER, take_over).await {
-                Ok(list) => {
+            let log = self.executor.log();
+            let lists = (
+                Worklist::join(log, partition, List::Saga, take_over).await,
+                Worklist::join(log, partition, List::Due, take_over).await,
+            );
+            match (lists.0).and_then(|events| Ok((events, lists.1?))) {
+                Ok((events, due)) => {
                     take_over = false;
-                    self.work(partition, list, &stop).await;
+                    self.work(partition, events, due, &stop).await;
                 }
                 Err(error) => tracing::warn!(partition, %error, "cannot join the worklist; trying again"),
             }
@@ -111,7 +126,7 @@ impl Runner {
         }
     }
 
-    async fn work(&self, partition: u16, mut list: Worklist, stop: &CancellationToken) {
+    async fn work(&self, partition: u16, mut events: Worklist, mut due: Worklist, stop: &CancellationToken) {
         let mut active: HashMap<OrderId, Active> = HashMap::new();
         let mut settled: HashMap<OrderId, u64> = HashMap::new();
         let mut tasks: JoinSet<Left> = JoinSet::new();
@@ -128,7 +143,7 @@ impl Runner {
                         return;
                     }
                 },
-                next = list.next() => match next {
+                next = either(&mut events, &mut due) => match next {
                     Some(Ok(work)) => self.take(work, &mut active, &settled, &mut tasks).await,
                     Some(Err(error)) => {
                         tracing::debug!(partition, %error, "the worklist is joined anew");
@@ -151,7 +166,7 @@ impl Runner {
         if let Some(busy) = active.get_mut(&order_id) {
             busy.queued.push(work);
             busy.news.notify_one();
-        } else if settled.get(&order_id).is_some_and(|sequence| work.position.sequence <= *sequence) {
+        } else if work.position.zip(settled.get(&order_id)).is_some_and(|(at, until)| at.sequence <= *until) {
             finish(vec![work]).await;
         } else {
             self.start(order_id, vec![work], active, tasks);
@@ -198,7 +213,8 @@ impl Runner {
     async fn attend(self, order_id: OrderId, works: Vec<Work>, news: &Notify) -> Left {
         let mut prolong = tokio::time::interval(PROLONG_EVERY);
         prolong.tick().await;
-        let newest = works.iter().map(|work| work.position.sequence).max().unwrap_or_default();
+        let positions = works.iter().filter_map(|work| work.position);
+        let newest = positions.map(|position| position.sequence).max().unwrap_or_default();
         let tries = works.iter().map(|work| work.deliveries.saturating_sub(1)).max().unwrap_or_default();
         let advancing = self.advance(order_id, newest, tries, news);
         tokio::pin!(advancing);
@@ -219,8 +235,9 @@ impl Runner {
                 Left { order_id, settled: None, unfinished: Vec::new() }
             }
             Advanced::Settled(sequence) => {
-                let (seen, unfinished) =
-                    works.into_iter().partition(|work| work.position.sequence <= sequence);
+                let is_seen =
+                    |work: &Work| work.position.is_none_or(|position| position.sequence <= sequence);
+                let (seen, unfinished) = works.into_iter().partition(is_seen);
                 finish(seen).await;
                 Left { order_id, settled: Some(sequence), unfinished }
             }
@@ -237,7 +254,12 @@ impl Runner {
                     tries = 0;
                     continue;
                 }
-                Taken::NotYet(left) => left,
+                Taken::NotYet(due, sequence) => match self.wait_until(order_id, due, news).await {
+                    Waited::Scheduled => return Advanced::Settled(sequence),
+                    Waited::Interrupted => return Advanced::Interrupted,
+                    Waited::Due => continue,
+                    Waited::NotScheduled => self.pause(order_id, tries),
+                },
                 Taken::NotNow { step, why } => {
                     let pause = self.pause(order_id, tries);
                     tries = tries.saturating_add(1);
@@ -255,18 +277,40 @@ impl Runner {
         }
     }
 
+    /// Waits for a deadline: here if it is near, else the server wakes us.
+    async fn wait_until(&self, order_id: OrderId, due: Timestamp, news: &Notify) -> Waited {
+        let left = time_left(due).unwrap_or_default();
+        tokio::select! {
+            () = news.notified() => return Waited::Interrupted,
+            () = tokio::time::sleep(left.min(HOLD_MAX)) => {}
+        }
+        if left <= HOLD_MAX {
+            return Waited::Due;
+        }
+        match self.executor.log().set_deadline(order_id, due).await {
+            Ok(()) => {
+                metrics::counter!("twelve_deadlines_set_total").increment(1);
+                Waited::Scheduled
+            }
+            Err(error) => {
+                tracing::warn!(error = %nats::causes(&error), "trying again");
+                Waited::NotScheduled
+            }
+        }
+    }
+
     async fn take_step(&self, order_id: OrderId, newest: &mut u64, already: &mut u32) -> Taken {
         let (state, trace_parent) = match self.load(order_id, *newest).await {
             Ok(loaded) => loaded,
             Err(why) => return Taken::NotNow { step: "load", why },
         };
-        let step = match self.react(&state) {
+        let step = match self.react(&state).await {
             Ok(Some(step)) => step,
             Ok(None) => return Taken::Nothing(state.sequence()),
-            Err(why) => return Taken::NotNow { step: "react", why: why.to_owned() },
+            Err(error) => return Taken::NotNow { step: "react", why: nats::causes(&error) },
         };
-        if let Some(left) = step.not_before.and_then(time_left) {
-            return Taken::NotYet(left);
+        if let Some(due) = step.not_before.filter(|due| time_left(*due).is_some()) {
+            return Taken::NotYet(due, state.sequence());
         }
         let name = step.command.name();
         match self.send(order_id, &state, step, trace_parent).await {
@@ -289,10 +333,10 @@ impl Runner {
         Ok((story.state.clone(), trace_parent))
     }
 
-    fn react(&self, state: &OrderState) -> Result<Option<Step>, &'static str> {
+    async fn react(&self, state: &OrderState) -> Result<Option<Step>, FlowBookError> {
         let Some(reference) = &state.flow else { return Ok(None) };
-        let flow = self.executor.flows().get(reference).ok_or("the order's flow is not known here")?;
-        Ok(saga::react(flow, state))
+        let flow = self.executor.flows().find(reference).await?;
+        Ok(saga::react(&flow, state))
     }
 
     async fn send(
@@ -351,8 +395,13 @@ impl Runner {
     }
 }
 
+/// The next work of two lists; `None` once one of them must be joined anew.
+async fn either(events: &mut Worklist, due: &mut Worklist) -> Option<Result<Work, nats::worklist::Failure>> {
+    tokio::select! { next = events.next() => next, next = due.next() => next }
+}
+
 /// How long it is until `due`; `None` once it is past.
-fn time_left(due: domain::Timestamp) -> Option<Duration> {
+fn time_left(due: Timestamp) -> Option<Duration> {
     let left = Duration::try_from(due.duration_since(nats::now())).ok()?;
     (!left.is_zero()).then_some(left)
 }

@@ -1,9 +1,12 @@
 //! What can be set.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use clap::{Args, ValueEnum};
 use domain::Context;
+
+/// The longest rehearsed delay.
+const ANSWER_DELAY_MS_MAX: u64 = 60_000;
 
 /// A context whose commands this process decides, or the saga.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -14,6 +17,7 @@ pub enum Role {
     Marketing,
     Delivery,
     Review,
+    Notification,
     Saga,
 }
 
@@ -27,7 +31,37 @@ impl Role {
             Self::Marketing => Context::Marketing,
             Self::Delivery => Context::Delivery,
             Self::Review => Context::Review,
+            Self::Notification => Context::Notification,
             Self::Saga => Context::Saga,
+        }
+    }
+}
+
+/// How long a rehearsed answer is held back, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerDelay {
+    least: u64,
+    most: u64,
+}
+
+impl AnswerDelay {
+    /// A delay of the range; `None` if there is none.
+    pub fn draw(self) -> Option<Duration> {
+        let (drawn, _) = uuid::Uuid::new_v4().as_u64_pair();
+        let ms = self.least + drawn % (self.most - self.least + 1);
+        (ms > 0).then(|| Duration::from_millis(ms))
+    }
+}
+
+impl FromStr for AnswerDelay {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (least, most) = text.split_once('-').unwrap_or((text, text));
+        let number = |text: &str| text.parse::<u64>().ok().filter(|ms| *ms <= ANSWER_DELAY_MS_MAX);
+        match (number(least), number(most)) {
+            (Some(least), Some(most)) if least <= most => Ok(Self { least, most }),
+            _ => Err(format!("give milliseconds up to {ANSWER_DELAY_MS_MAX}, or a range like 500-720")),
         }
     }
 }
@@ -41,7 +75,7 @@ pub struct CommandSettings {
         value_enum,
         value_delimiter = ',',
         value_name = "ROLE,…",
-        default_value = "ordering,payment,store,marketing,delivery,review,saga"
+        default_value = "ordering,payment,store,marketing,delivery,review,notification,saga"
     )]
     pub roles: Vec<Role>,
     /// Milliseconds that another context may take to answer a command
@@ -68,10 +102,69 @@ pub struct CommandSettings {
     #[arg(long, env = "TWELVE_BREAKER_FAILURE_PERCENT", value_name = "PERCENT", default_value_t = 30,
           value_parser = clap::value_parser!(u8).range(1..=100))]
     pub breaker_failure_percent: u8,
-    /// Milliseconds that this process's contexts wait before each answer: a rehearsal of slowness
-    #[arg(long, env = "TWELVE_ANSWER_DELAY_MS", value_name = "MS", default_value_t = 0,
-          value_parser = clap::value_parser!(u64).range(0..=60_000))]
-    pub answer_delay_ms: u64,
+    /// The payment provider's URL, see docs/payment-provider.md; without one, the built-in sandbox answers by token
+    #[arg(long, env = "TWELVE_PAYMENT_URL", value_name = "URL")]
+    pub payment_url: Option<String>,
+    /// What the payment provider knows us by, sent as a bearer token
+    #[arg(long, env = "TWELVE_PAYMENT_SECRET", value_name = "SECRET", hide_env_values = true)]
+    pub payment_secret: Option<String>,
+    #[command(flatten)]
+    pub notify: NotifySettings,
+    /// Milliseconds, or a range of them (500-720), that this process's contexts wait before each answer: a rehearsal of
+    /// slowness
+    #[arg(long, env = "TWELVE_ANSWER_DELAY_MS", value_name = "MS", default_value = "0")]
+    pub answer_delay_ms: AnswerDelay,
+}
+
+/// How customers are told.
+#[derive(Args, Clone, Debug)]
+pub struct NotifySettings {
+    /// The mail server: smtp://HOST:PORT, or smtps://USER:PASSWORD@HOST:PORT; without one, mails are recorded, not sent
+    #[arg(long, env = "TWELVE_MAIL_SERVER", value_name = "URL", hide_env_values = true)]
+    pub mail_server: Option<String>,
+    /// Whom mails come from
+    #[arg(
+        long,
+        env = "TWELVE_MAIL_FROM",
+        value_name = "ADDRESS",
+        default_value = "Twelve <no-reply@localhost>"
+    )]
+    pub mail_from: String,
+    /// Where to post KakaoTalk messages; without one, they are recorded, not sent
+    #[arg(long, env = "TWELVE_KAKAO_URL", value_name = "URL")]
+    pub kakao_url: Option<String>,
+    /// Where to post text messages (SMS); without one, they are recorded, not sent
+    #[arg(long, env = "TWELVE_SMS_URL", value_name = "URL")]
+    pub sms_url: Option<String>,
+    /// What posts are signed with, as the receiver gave it: whsec_ and base64 (Standard Webhooks)
+    #[arg(long, env = "TWELVE_WEBHOOK_SECRET", value_name = "SECRET", hide_env_values = true)]
+    pub webhook_secret: Option<String>,
+    /// Milliseconds that the sending of one message may take
+    #[arg(long, env = "TWELVE_NOTIFY_TIMEOUT_MS", value_name = "MS", default_value_t = 5_000,
+          value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    pub notify_timeout_ms: u64,
+    /// Seconds after a change in which its message is tried again and again; then it is given up, visibly
+    #[arg(long, env = "TWELVE_NOTIFY_WITHIN_S", value_name = "S", default_value_t = 14_400,
+          value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub notify_within_s: u64,
+    /// Longest pause, in milliseconds, before a message is tried again
+    #[arg(long, env = "TWELVE_NOTIFY_PAUSE_MAX_MS", value_name = "MS", default_value_t = 60_000,
+          value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
+    pub notify_pause_max_ms: u64,
+}
+
+impl NotifySettings {
+    pub const fn timeout(&self) -> Duration {
+        Duration::from_millis(self.notify_timeout_ms)
+    }
+
+    pub const fn within(&self) -> Duration {
+        Duration::from_secs(self.notify_within_s)
+    }
+
+    pub const fn pause_max(&self) -> Duration {
+        Duration::from_millis(self.notify_pause_max_ms)
+    }
 }
 
 impl CommandSettings {

@@ -1,11 +1,9 @@
 //! Puts the service together: routes for people, endpoints for the other services, runners for sagas.
 
-use std::{sync::Arc, time::Duration};
-
 use axum::Router;
-use domain::{Command, Context, Flows};
+use domain::{Command, Context};
 use nats::{
-    EventLog,
+    EventLog, FlowBook,
     ask::{Answer, Ask, Offer, StoredEvent},
 };
 use tokio::task::JoinSet;
@@ -14,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     calls::Calls,
     execute::{ExecuteError, Executed, Executor, Intent},
+    notify::{Notifier, Post},
     payment::{PaymentError, Payments},
-    provider::Sandbox,
+    provider::{HttpProvider, Provider},
     routes::{self, App},
     runner::Runner,
-    settings::{CommandSettings, Role},
+    settings::{AnswerDelay, CommandSettings, Role},
 };
 
 /// A command service that is ready to work.
@@ -33,13 +32,13 @@ pub struct CommandService {
 struct Decider {
     executor: Executor,
     payments: Payments,
-    answer_delay: Duration,
+    answer_delay: AnswerDelay,
 }
 
 impl CommandService {
-    pub fn new(log: EventLog, settings: CommandSettings) -> anyhow::Result<Self> {
+    pub fn new(log: EventLog, flows: FlowBook, settings: CommandSettings) -> anyhow::Result<Self> {
         let calls = Calls::new(log.connection(), &settings)?;
-        let executor = Executor::new(log, Arc::new(Flows::shipped()?));
+        let executor = Executor::new(log, flows);
         Ok(Self { settings, executor, calls })
     }
 
@@ -52,15 +51,17 @@ impl CommandService {
     /// Starts the endpoints and the runners of this process's roles; they end some time after `stop`. From when this
     /// returns, commands find their contexts.
     pub async fn start(&self, stop: &CancellationToken) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
+        self.executor.flows().keep().await?;
         let mut tasks = JoinSet::new();
+        let provider = provider(&self.settings)?;
         let decider = Decider {
             executor: self.executor.clone(),
             payments: Payments {
                 executor: self.executor.clone(),
-                provider: Sandbox,
+                provider,
                 provider_timeout: self.settings.provider_timeout(),
             },
-            answer_delay: Duration::from_millis(self.settings.answer_delay_ms),
+            answer_delay: self.settings.answer_delay_ms,
         };
         for role in &self.settings.roles {
             let offer = offer(self.executor.log(), role.context()).await?;
@@ -85,8 +86,25 @@ impl CommandService {
                 });
             }
         }
+        if self.settings.roles.contains(&Role::Notification) {
+            let (post, notify) = (Post::new(&self.settings)?, &self.settings.notify);
+            let notifier = Notifier::new(self.executor.clone(), post, notify.within(), notify.pause_max());
+            for partition in 0..self.executor.log().partitions() {
+                let work = notifier.clone().run(partition, stop.clone());
+                tasks.spawn(async move {
+                    work.await;
+                    Ok(())
+                });
+            }
+        }
         Ok(tasks)
     }
+}
+
+fn provider(settings: &CommandSettings) -> anyhow::Result<Provider> {
+    let Some(url) = &settings.payment_url else { return Ok(Provider::Sandbox) };
+    let provider = HttpProvider::new(url, settings.payment_secret.clone(), settings.provider_timeout())?;
+    Ok(Provider::Http(provider))
 }
 
 async fn offer(log: &EventLog, context: Context) -> anyhow::Result<Offer> {
@@ -97,8 +115,8 @@ async fn offer(log: &EventLog, context: Context) -> anyhow::Result<Offer> {
 impl Decider {
     async fn decide(self, ask: Ask) -> Answer {
         // Even an empty sleep would take a tick of the timer.
-        if !self.answer_delay.is_zero() {
-            tokio::time::sleep(self.answer_delay).await;
+        if let Some(delay) = self.answer_delay.draw() {
+            tokio::time::sleep(delay).await;
         }
         let order_id = ask.order_id;
         let intent = Intent {
@@ -114,11 +132,13 @@ impl Decider {
             Command::ChargePayment { request, token } => {
                 self.payments.charge(intent, request, &token).await.map(Some)
             }
+            Command::SettlePayment => self.payments.settle(intent).await.map(event),
             Command::ReturnPayment => self.payments.give_back(intent).await.map(event),
             Command::Ordering(_)
             | Command::Payment(_)
             | Command::Store(_)
             | Command::Review(_)
+            | Command::Notification(_)
             | Command::Marketing(_)
             | Command::Delivery(_)
             | Command::Saga(_) => self.executor.execute(intent).await.map(event).map_err(Into::into),

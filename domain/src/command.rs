@@ -6,6 +6,7 @@ use crate::{
     coupon::CouponCommand,
     delivery::DeliveryCommand,
     event::{Context, PaymentRequested},
+    notification::NotificationCommand,
     order::OrderCommand,
     payment::PaymentCommand,
     review::ReviewCommand,
@@ -24,12 +25,15 @@ pub enum Command {
         request: Box<PaymentRequested>,
         token: String,
     },
+    /// The payment context asks the provider what became of an attempt that got no answer, and records that.
+    SettlePayment,
     /// The payment context asks the provider to give back what it took, then records that.
     ReturnPayment,
     Store(StoreCommand),
     Marketing(CouponCommand),
     Delivery(DeliveryCommand),
     Review(ReviewCommand),
+    Notification(NotificationCommand),
     Saga(SagaCommand),
 }
 
@@ -46,11 +50,14 @@ impl Command {
     pub fn context(&self) -> Context {
         match self {
             Self::Ordering(_) => Context::Ordering,
-            Self::Payment(_) | Self::ChargePayment { .. } | Self::ReturnPayment => Context::Payment,
+            Self::Payment(_) | Self::ChargePayment { .. } | Self::SettlePayment | Self::ReturnPayment => {
+                Context::Payment
+            }
             Self::Store(_) => Context::Store,
             Self::Marketing(_) => Context::Marketing,
             Self::Delivery(_) => Context::Delivery,
             Self::Review(_) => Context::Review,
+            Self::Notification(_) => Context::Notification,
             Self::Saga(_) => Context::Saga,
         }
     }
@@ -72,9 +79,11 @@ impl Command {
                 PaymentCommand::Request(_) => "request_payment",
                 PaymentCommand::Approve { .. } => "approve_payment",
                 PaymentCommand::Decline { .. } => "decline_payment",
+                PaymentCommand::Defer { .. } => "defer_payment",
                 PaymentCommand::Cancel { .. } => "cancel_payment",
             },
             Self::ChargePayment { .. } => "charge_payment",
+            Self::SettlePayment => "settle_payment",
             Self::ReturnPayment => "return_payment",
             Self::Store(command) => match command {
                 StoreCommand::Receive(_) => "receive_store_order",
@@ -84,7 +93,11 @@ impl Command {
                 StoreCommand::Finish => "finish_preparation",
                 StoreCommand::Cancel => "cancel_store_order",
             },
-            Self::Review(ReviewCommand::Write(_)) => "write_review",
+            Self::Review(ReviewCommand::Write { .. }) => "write_review",
+            Self::Notification(command) => match command {
+                NotificationCommand::RecordSent(_) => "record_sent",
+                NotificationCommand::RecordFailed(_) => "record_failed",
+            },
             Self::Marketing(command) => match command {
                 CouponCommand::Issue { .. } => "issue_coupon",
                 CouponCommand::Cancel => "cancel_coupon",
@@ -113,7 +126,7 @@ impl Command {
 pub enum Refusal {
     #[error("there is no such order")]
     OrderNotFound,
-    #[error("the order's payment was not confirmed in time; what was taken goes back, please order anew")]
+    #[error("the order was not carried on in time and is over; what was taken goes back, please order anew")]
     OrderExpired,
     #[error("the order stands already")]
     AlreadyPlaced,
@@ -161,6 +174,10 @@ pub enum Refusal {
     PaymentNotRequested,
     #[error("the payment was declined")]
     PaymentDeclined,
+    #[error(
+        "the last attempt to pay is being closed with the payment provider; please try again in a moment"
+    )]
+    PaymentDeferred,
     #[error("the payment was approved already")]
     PaymentApproved,
     #[error("the payment was canceled")]
@@ -179,8 +196,6 @@ pub enum Refusal {
     DeliveryCanceled,
     #[error("the order's saga is not parked")]
     NotParked,
-    #[error("the order's flow is not known to this service")]
-    FlowUnknown,
     #[error("the idempotency key was used before with another body; a new intent needs a new key")]
     IdempotencyKeyReused,
 }
@@ -214,6 +229,7 @@ impl Refusal {
             Self::CancelRequested => "cancel_requested",
             Self::PaymentNotRequested => "payment_not_requested",
             Self::PaymentDeclined => "payment_declined",
+            Self::PaymentDeferred => "payment_deferred",
             Self::PaymentApproved => "payment_approved",
             Self::PaymentCanceled => "payment_canceled",
             Self::CouponRequired => "coupon_required",
@@ -223,7 +239,6 @@ impl Refusal {
             Self::DeliveryNotStarted => "delivery_not_started",
             Self::DeliveryCanceled => "delivery_canceled",
             Self::NotParked => "not_parked",
-            Self::FlowUnknown => "flow_unknown",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
         }
     }

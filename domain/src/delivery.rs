@@ -145,11 +145,11 @@ pub fn evolve(_: Delivery, event: &DeliveryEvent) -> Delivery {
     }
 }
 
-/// The delivery after a fact of ordering: a cancel request halts it.
+/// The delivery after a fact of ordering: a cancel request halts it, and so does a deadline.
 #[must_use]
 pub fn heed(delivery: Delivery, event: &OrderEvent) -> Delivery {
     match event {
-        OrderEvent::OrderCancelRequested(_) => match delivery {
+        OrderEvent::OrderCancelRequested(_) | OrderEvent::OrderExpired(_) => match delivery {
             Delivery::NotRequested | Delivery::HaltedUnrequested => Delivery::HaltedUnrequested,
             Delivery::Requested
             | Delivery::Listed
@@ -159,7 +159,6 @@ pub fn heed(delivery: Delivery, event: &OrderEvent) -> Delivery {
             Delivery::Completed | Delivery::Returning | Delivery::Returned | Delivery::Canceled => delivery,
         },
         OrderEvent::OrderPlaced(_)
-        | OrderEvent::OrderExpired(_)
         | OrderEvent::OrderRejected(_)
         | OrderEvent::OrderCompleted(_)
         | OrderEvent::ReturnRequested(_)

@@ -10,7 +10,9 @@ use crate::{
     flow::FlowRef,
     id::{CommandId, EventId, OrderId, Position},
     money::Money,
+    notification::{Language, Medium},
     order::{Address, Channel, Customer, Item, Line},
+    status::Status,
 };
 
 /// A bounded context: who decides about one side of an order, and who may be deployed alone.
@@ -23,18 +25,20 @@ pub enum Context {
     Marketing,
     Delivery,
     Review,
+    Notification,
     /// The process manager itself; its facts are about what it could not do.
     Saga,
 }
 
 impl Context {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Ordering,
         Self::Payment,
         Self::Store,
         Self::Marketing,
         Self::Delivery,
         Self::Review,
+        Self::Notification,
         Self::Saga,
     ];
 
@@ -47,6 +51,7 @@ impl Context {
             Self::Marketing => "marketing",
             Self::Delivery => "delivery",
             Self::Review => "review",
+            Self::Notification => "notification",
             Self::Saga => "saga",
         }
     }
@@ -110,7 +115,7 @@ events! {
         OrderReturned,
     }
     /// Facts of the payment context.
-    Payment(PaymentEvent) { PaymentRequested, PaymentApproved, PaymentDeclined, PaymentCanceled }
+    Payment(PaymentEvent) { PaymentRequested, PaymentApproved, PaymentDeclined, PaymentDeferred, PaymentCanceled }
     /// Facts of the store context.
     Store(StoreEvent) {
         StoreOrderReceived, StoreOrderAccepted, StoreOrderRejected, PreparationStarted, PreparationFinished,
@@ -125,6 +130,8 @@ events! {
     }
     /// Facts of the review context.
     Review(ReviewEvent) { ReviewWritten }
+    /// Facts of the notification context.
+    Notification(NotificationEvent) { NotificationSent, NotificationFailed }
     /// Facts of the process manager.
     Saga(SagaEvent) { SagaParked, SagaResumed }
 }
@@ -147,7 +154,7 @@ pub struct OrderPlaced {
     pub awaits_payment: bool,
 }
 
-/// The order never came to stand: its payment was not confirmed in time. Whatever was taken goes back.
+/// Nobody carried the order on in time: it is over. Whatever was taken goes back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OrderExpired {
     pub reason: String,
@@ -208,6 +215,11 @@ pub struct PaymentApproved {
 pub struct PaymentDeclined {
     pub reason: String,
 }
+
+/// The attempt got no answer, and the provider knows nothing of it: it is given up. Before another is made, it is
+/// closed with the provider, so that a charge which is still under way takes nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PaymentDeferred {}
 
 /// What had been taken is back with the customer; `returned` is zero if nothing had been taken.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -304,6 +316,38 @@ pub struct ReviewWritten {
     /// From 1, worst, to 5.
     pub rating: u8,
     pub text: String,
+    /// Where and what was ordered, so that ratings can be counted from this fact alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub item_ids: Vec<String>,
+}
+
+/// The customer was told of a change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NotificationSent {
+    /// The event that made the change.
+    pub about: EventId,
+    pub status: Status,
+    pub medium: Medium,
+    pub language: Language,
+    pub to: String,
+    pub text: String,
+    /// The name under which the message left: a mail's `Message-ID`, a webhook's `webhook-id`.
+    pub reference: String,
+}
+
+/// The customer could not be told of a change, and nobody tries any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NotificationFailed {
+    /// The event that made the change.
+    pub about: EventId,
+    pub status: Status,
+    pub medium: Medium,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    pub tries: u32,
+    pub reason: String,
 }
 
 /// A step of the saga was refused for good; the order waits for an operator.

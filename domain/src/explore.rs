@@ -1,46 +1,68 @@
-//! Walks every story that an order of a flow can have, and checks each against what must always hold.
+//! The flow checker: walks everything that can happen to an order of a flow, and holds it against what must always be
+//! so. It is an explicit-state model checker, breadth first, so the first story that breaks a rule is a shortest one.
 //!
-//! At each moment anyone may do anything: the customer, the store, two riders, the delivery team, the payment provider,
-//! and the saga its next step. Every command is decided by the same code as in production, on the story as it is when
-//! the command arrives. That covers delay and repetition: a command that was meant for an earlier story is either
-//! decided on the later one, as here, or, if it is the saga's, refused because the story moved on. Stories are walked
-//! breadth first, so the first one that breaks a rule is a shortest one.
+//! What is walked: at each moment the customer, the store, two riders and the delivery team may do anything; the saga's
+//! runner may look at the order, its command may arrive late, twice, or after the runner crashed and another looked
+//! (up to [`WIRES_MAX`] commands under way); the payment provider may approve, decline, be slow beyond every patience
+//! (its answer unheard, the charge landing later) or away, and the payment context may crash before and after each of
+//! its calls (up to [`ERRANDS_MAX`] under way, [`ATTEMPTS_MAX`] attempts to pay); any deadline may pass. Every decision
+//! is made by the code that runs in production: `OrderState::decide`, `OrderState::evolve`, `saga::react`.
+//!
+//! What is not: two orders at once (they share nothing), and a log that loses what it acknowledged.
 
-use std::collections::{BTreeSet, VecDeque};
+mod money;
+mod people;
+mod rules;
+mod stories;
 
-use uuid::Uuid;
-
-use crate::{
-    Timestamp,
-    command::Command,
-    delivery::{Delivery, DeliveryCommand},
-    event::{Event, OrderPlaced, PaymentRequested, Recorded, ReviewWritten},
-    flow::{CancelMode, CancelUntil, Flow, FlowRef, PaymentTime, Undo},
-    id::{CommandId, EventId, OrderId, Position},
-    money::{Currency, Money},
-    order::{Address, Channel, Customer, Order, OrderCommand},
-    payment::{Payment, PaymentCommand},
-    review::ReviewCommand,
-    saga,
-    state::{OrderState, Status},
-    store::{StoreCommand, StoreOrder},
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
 };
 
-/// No story of a sound flow is longer.
+use crate::{
+    flow::{Flow, FlowRef},
+    saga::{self, Step},
+    state::OrderState,
+    status::Status,
+};
+use money::{Errand, Till};
+use stories::{Stories, StoryId};
+
+/// The longest story; no order of a sound flow has a longer one.
 pub const EVENTS_MAX: usize = 24;
-/// Ways to pay that are declined in one story.
-const DECLINES_MAX: usize = 2;
+/// Commands of the saga that are under way at a time.
+pub const WIRES_MAX: usize = 2;
+/// Payments that the payment context works on at a time.
+pub const ERRANDS_MAX: usize = 2;
+/// Attempts to pay one order.
+pub const ATTEMPTS_MAX: u32 = 2;
+/// Moments that are walked at most; a flow that has more is not vouched for.
+pub const MOMENTS_MAX: usize = 3_000_000;
+
+/// The process manager as it is walked. Tests walk broken ones.
+#[derive(Clone, Copy)]
+pub struct Manager {
+    pub react: fn(&Flow, &OrderState) -> Option<Step>,
+    /// Whether a command holds only for the story that it was derived from.
+    pub is_guarded: bool,
+}
+
+impl Manager {
+    /// As it runs in production.
+    pub const REAL: Self = Self { react: saga::react, is_guarded: true };
+}
 
 /// What a walk found.
 #[derive(Debug, Default)]
 pub struct Exploration {
     /// Different stories, unfinished ones included.
     pub stories: usize,
-    /// Stories after which the order waits for a person or is at its end.
-    pub rests: usize,
+    /// Different moments: a story with what is under way, and the provider's books.
+    pub moments: usize,
     /// From which status which event leads to which.
     pub transitions: BTreeSet<(Status, &'static str, Status)>,
-    /// The first rule that a story broke.
+    /// The first rule that was broken.
     pub violation: Option<Violation>,
 }
 
@@ -48,235 +70,198 @@ pub struct Exploration {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     pub rule: &'static str,
+    /// The events of the story.
     pub story: Vec<&'static str>,
+    /// How it came about, a line a move.
+    pub moves: Vec<String>,
 }
 
-/// A story with what the rules look at.
-struct Moment<'a> {
-    flow: &'a Flow,
-    state: &'a OrderState,
-    names: &'a [&'static str],
-    /// The saga has nothing to do.
-    rests: bool,
+/// One moment of one order's life.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment {
+    story: StoryId,
+    /// The stories that the saga's commands under way were derived from.
+    wires: [Option<StoryId>; WIRES_MAX],
+    till: Till,
 }
 
-/// A rule in the words of the business, and whether it holds at a moment.
-type Rule = (&'static str, fn(&Moment<'_>) -> bool);
+/// What leads from one moment to the next.
+#[derive(Clone, Copy, Debug)]
+struct Move {
+    who: &'static str,
+    what: &'static str,
+    event: Option<&'static str>,
+}
 
-/// What must hold at every moment of every story.
-const RULES: [Rule; 10] = [
-    ("every story ends", |moment| moment.names.len() <= EVENTS_MAX),
-    ("nothing happens twice", |moment| moment.happens_once()),
-    ("no delivery leaves without its coupon", |moment| {
-        moment.flow.coupon.is_none() || moment.left().is_none_or(|left| moment.before("CouponIssued", left))
-    }),
-    ("no store sees an order that is not paid", |moment| {
-        let paid = |received| moment.before("PaymentApproved", received);
-        moment.flow.payment.when == PaymentTime::None || moment.place("StoreOrderReceived").is_none_or(paid)
-    }),
-    ("nothing leaves before the store is ready", |moment| {
-        !moment.flow.store || moment.left().is_none_or(|left| moment.before("PreparationFinished", left))
-    }),
-    ("nothing is canceled past the cut-off", |moment| moment.cut_off_holds()),
-    ("what is undone is undone in the declared order, the order last", |moment| moment.undone_in_order()),
-    ("a cancel is answered", |moment| !moment.rests || moment.state.order != Order::CancelRequested),
-    ("an order that is over keeps nothing: no money, no coupon, no delivery, no store at work", |moment| {
-        moment.keeps_nothing()
-    }),
-    ("only what was delivered and came back counts as returned", |moment| {
-        let back = |returned| moment.before("ReturnPickupCompleted", returned);
-        moment
-            .place("OrderReturned")
-            .is_none_or(|returned| back(returned) && moment.before("DeliveryCompleted", returned))
-    }),
-];
-
-impl Moment<'_> {
-    fn place(&self, name: &str) -> Option<usize> {
-        self.names.iter().position(|event| *event == name)
-    }
-
-    fn before(&self, name: &str, place: usize) -> bool {
-        self.place(name).is_some_and(|earlier| earlier < place)
-    }
-
-    fn left(&self) -> Option<usize> {
-        self.place("DeliveryStarted").or(self.place("DeliveryPickedUp"))
-    }
-
-    fn happens_once(&self) -> bool {
-        // Where the customer pays in a second step, one way may be declined and another tried.
-        let may_repeat = |event: &str| {
-            self.flow.payment.when == PaymentTime::SecondStep
-                && ["PaymentRequested", "PaymentDeclined"].contains(&event)
-        };
-        let events: Vec<_> = self.names.iter().filter(|event| !may_repeat(event)).collect();
-        events.iter().collect::<BTreeSet<_>>().len() == events.len()
-    }
-
-    fn cut_off_holds(&self) -> bool {
-        let too_late = match self.flow.cancel.until {
-            CancelUntil::Delivered => "DeliveryCompleted",
-            CancelUntil::Shipped => "DeliveryStarted",
-            CancelUntil::PickedUp => "DeliveryPickedUp",
-            CancelUntil::PreparationStarted => "PreparationStarted",
-        };
-        let canceled = self.place("OrderCancelRequested").or(self.place("OrderCanceled"));
-        self.place(too_late).is_none() || canceled.is_none()
-    }
-
-    fn undone_in_order(&self) -> bool {
-        let undone = |undo: &Undo| {
-            self.place(match undo {
-                Undo::Coupon => "CouponCanceled",
-                Undo::StoreOrder => "StoreOrderCanceled",
-                Undo::Delivery => "DeliveryCanceled",
-                Undo::Payment => "PaymentCanceled",
-            })
-        };
-        let undone: Vec<usize> = self.flow.cancel.undo.iter().filter_map(undone).collect();
-        let is_last = |canceled: usize| undone.iter().all(|undone| *undone < canceled);
-        undone.is_sorted() && self.place("OrderCanceled").is_none_or(is_last)
-    }
-
-    fn keeps_nothing(&self) -> bool {
-        let is_over = matches!(self.state.order, Order::Canceled | Order::Expired | Order::Rejected);
-        if !is_over || !self.rests {
-            return true;
-        }
-        let coupon_kept = self.place("CouponIssued").is_some() && self.place("CouponCanceled").is_none();
-        let delivery = [Delivery::NotRequested, Delivery::HaltedUnrequested, Delivery::Canceled];
-        let store = [
-            StoreOrder::NotReceived,
-            StoreOrder::HaltedUnreceived,
-            StoreOrder::Rejected,
-            StoreOrder::Canceled,
-        ];
-        [Payment::None, Payment::Declined, Payment::Canceled].contains(&self.state.payment)
-            && !coupon_kept
-            && delivery.contains(&self.state.delivery)
-            && store.contains(&self.state.store)
+impl fmt::Display for Move {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.who, self.what)?;
+        self.event.map_or(Ok(()), |event| write!(f, " → {event}"))
     }
 }
 
-/// Walks every story of a flow; stops at the first that breaks a rule.
+/// A walk under way.
+struct Walk<'a> {
+    manager: Manager,
+    stories: Stories<'a>,
+    moments: Vec<(Moment, Option<(usize, Move)>)>,
+    known: BTreeMap<Moment, usize>,
+    waiting: VecDeque<usize>,
+    broken: Option<(usize, &'static str)>,
+}
+
+/// Walks a flow under the real process manager.
 pub fn explore(flow: &Flow, reference: &FlowRef) -> Exploration {
-    let mut found = Exploration::default();
-    let mut seen = BTreeSet::new();
-    let mut waiting: VecDeque<(Vec<&'static str>, OrderState)> = VecDeque::new();
-    waiting.push_back((Vec::new(), OrderState::default()));
-    while let Some((names, state)) = waiting.pop_front() {
-        if !seen.insert(names.clone()) {
-            continue;
-        }
-        found.stories += 1;
-        let step = saga::react(flow, &state).map(|step| step.command);
-        found.rests += usize::from(step.is_none());
-        let moment = Moment { flow, state: &state, names: &names, rests: step.is_none() };
-        if let Some((rule, _)) = RULES.iter().find(|(_, holds)| !holds(&moment)) {
-            found.violation = Some(Violation { rule, story: names });
-            return found;
-        }
-        let mut commands = people(flow, reference, &state, &names);
-        commands.extend(step.map(|command| match command {
-            // What the payment context makes of it once the provider has answered.
-            Command::ReturnPayment => Command::Payment(PaymentCommand::Cancel { returned: price() }),
-            Command::Ordering(_)
-            | Command::Payment(_)
-            | Command::ChargePayment { .. }
-            | Command::Store(_)
-            | Command::Marketing(_)
-            | Command::Delivery(_)
-            | Command::Review(_)
-            | Command::Saga(_) => command,
-        }));
-        for event in commands.iter().filter_map(|command| state.decide(flow, command).ok().flatten()) {
-            let next = state.clone().evolve(&record(names.len() as u64 + 1, &event));
-            if state.is_visible() {
-                found.transitions.insert((state.status(), event.type_name(), next.status()));
-            }
-            let mut longer = names.clone();
-            longer.push(event.type_name());
-            waiting.push_back((longer, next));
-        }
-    }
-    found
+    explore_with(flow, reference, Manager::REAL)
 }
 
-fn price() -> Money {
-    Money { amount: 900, currency: Currency::WON }
-}
-
-fn record(sequence: u64, event: &Event) -> Recorded {
-    let event_id = EventId(Uuid::from_u128(u128::from(sequence)));
-    Recorded {
-        order_id: OrderId(Uuid::nil()),
-        position: Position { partition: 0, sequence },
-        event_id,
-        time: Timestamp::UNIX_EPOCH,
-        command_id: CommandId::from_step(event_id, "explore"),
-        fingerprint: None,
-        event: event.clone(),
-    }
-}
-
-fn placed(flow: &Flow, reference: &FlowRef) -> OrderPlaced {
-    OrderPlaced {
-        flow: reference.clone(),
-        channel: flow.channels.first().copied().unwrap_or(Channel::Web),
-        customer: Customer { id: "customer".into(), name: "customer".into(), phone: None, email: None },
-        store_id: flow.store.then(|| "store".into()),
-        lines: Vec::new(),
-        total: price(),
-        address: Address { line: "street".into(), region: Some("region".into()) },
-        delivery_type: flow.delivery.types.first().cloned(),
-        awaits_payment: flow.payment.when == PaymentTime::SecondStep,
-    }
-}
-
-/// What people and the payment provider may do at this moment.
-fn people(flow: &Flow, reference: &FlowRef, state: &OrderState, names: &[&'static str]) -> Vec<Command> {
-    let pick_up = |rider: &str| Command::Delivery(DeliveryCommand::PickUp { rider_id: rider.into() });
-    let mut commands = vec![
-        Command::Ordering(OrderCommand::RequestCancel { reason: None }),
-        Command::Ordering(OrderCommand::Complete),
-        Command::Ordering(OrderCommand::RequestReturn { reason: None }),
-        Command::Store(StoreCommand::Accept),
-        Command::Store(StoreCommand::Reject { reason: None }),
-        Command::Store(StoreCommand::Start),
-        Command::Store(StoreCommand::Finish),
-        pick_up("one rider"),
-        pick_up("another rider"),
-        Command::Delivery(DeliveryCommand::Start),
-        Command::Delivery(DeliveryCommand::Complete),
-        Command::Delivery(DeliveryCommand::StartReturn),
-        Command::Delivery(DeliveryCommand::CompleteReturn),
-        Command::Review(ReviewCommand::Write(ReviewWritten { rating: 5, text: "good".into() })),
-    ];
-    if flow.cancel.mode == CancelMode::Synchronous {
-        commands.push(Command::Delivery(DeliveryCommand::Cancel));
-    }
-    let is_approved = matches!(state.payment, Payment::Approved { .. });
-    // The caller places only what was approved, where the payment comes with the order.
-    if flow.payment.when != PaymentTime::WithOrder || is_approved {
-        let place = OrderCommand::Place(Box::new(placed(flow, reference)));
-        commands.push(Command::Ordering(place));
-    }
-    let may_be_charged = match flow.payment.when {
-        PaymentTime::WithOrder => true,
-        PaymentTime::SecondStep => state.is_visible(),
-        PaymentTime::None => false,
+/// Walks a flow; stops at the first moment that breaks a rule.
+pub fn explore_with(flow: &Flow, reference: &FlowRef, manager: Manager) -> Exploration {
+    let mut walk = Walk {
+        manager,
+        stories: Stories::new(flow, reference, manager.react),
+        moments: Vec::new(),
+        known: BTreeMap::new(),
+        waiting: VecDeque::new(),
+        broken: None,
     };
-    if may_be_charged {
-        let (flow, customer_id, amount) = (reference.clone(), "customer".into(), price());
-        let request = PaymentRequested { flow, customer_id, amount, method: "card".into() };
-        commands.push(Command::Payment(PaymentCommand::Request(Box::new(request))));
-        commands.push(Command::Payment(PaymentCommand::Approve { reference: "provider".into() }));
-        if names.iter().filter(|name| **name == "PaymentDeclined").count() < DECLINES_MAX {
-            commands.push(Command::Payment(PaymentCommand::Decline { reason: "no".into() }));
+    let begin = Moment { story: walk.stories.begin(), wires: [None; WIRES_MAX], till: Till::default() };
+    walk.visit(begin, None);
+    while let Some(at) = walk.waiting.pop_front() {
+        if walk.broken.is_some() {
+            break;
+        }
+        if walk.moments.len() > MOMENTS_MAX {
+            walk.broken = Some((at, "the flow is small enough to be walked whole"));
+            break;
+        }
+        walk.leave(at);
+    }
+    walk.finish()
+}
+
+impl Walk<'_> {
+    fn visit(&mut self, mut moment: Moment, from: Option<(usize, Move)>) {
+        // The order of what is under way does not matter.
+        moment.wires.sort_unstable();
+        moment.till.errands.sort_unstable();
+        if self.broken.is_some() || self.known.contains_key(&moment) {
+            return;
+        }
+        let at = self.moments.len();
+        let broken =
+            self.stories[moment.story].broken.or_else(|| moment.till.broken(&self.stories[moment.story]));
+        self.known.insert(moment.clone(), at);
+        self.moments.push((moment, from));
+        self.broken = broken.map(|rule| (at, rule));
+        self.waiting.push_back(at);
+    }
+
+    /// Everything that may happen next.
+    fn leave(&mut self, at: usize) {
+        let moment = self.moments[at].0.clone();
+        self.people_act(at, &moment);
+        self.saga_looks(at, &moment);
+        for wire in 0..WIRES_MAX {
+            self.command_arrives(at, &moment, wire);
+        }
+        for errand in 0..ERRANDS_MAX {
+            self.errand_goes_on(at, &moment, errand);
         }
     }
-    commands
+
+    fn people_act(&mut self, at: usize, moment: &Moment) {
+        for (who, command) in people::commands(&self.stories, moment.story) {
+            if let Some(next) = self.stories.decided(moment.story, &command) {
+                let made =
+                    Move { who, what: command.name(), event: self.stories[next].names.last().copied() };
+                self.visit(Moment { story: next, ..moment.clone() }, Some((at, made)));
+            }
+        }
+        for (next, till, made) in moment.till.charged(&mut self.stories, moment.story) {
+            self.visit(Moment { story: next, till, ..moment.clone() }, Some((at, made)));
+        }
+    }
+
+    fn saga_looks(&mut self, at: usize, moment: &Moment) {
+        let Some(step) = &self.stories[moment.story].step else { return };
+        let what = step.command.name();
+        let who =
+            if step.not_before.is_some() { "a deadline passes, the saga sends" } else { "the saga sends" };
+        let Some(free) = moment.wires.iter().position(Option::is_none) else { return };
+        if !moment.wires.contains(&Some(moment.story)) {
+            let mut next = moment.clone();
+            next.wires[free] = Some(moment.story);
+            self.visit(next, Some((at, Move { who, what, event: None })));
+        }
+    }
+
+    /// A command reaches its context: once, or with a copy still under way.
+    fn command_arrives(&mut self, at: usize, moment: &Moment, wire: usize) {
+        let Some(sent) = moment.wires[wire] else { return };
+        let Some(step) = self.stories[sent].step.clone() else { return };
+        let what = step.command.name();
+        let is_stale = sent != moment.story;
+        let mut arrived = moment.clone();
+        arrived.wires[wire] = None;
+        if is_stale && self.manager.is_guarded {
+            let made = Move { who: "too late, and refused as the story moved on", what, event: None };
+            return self.visit(arrived, Some((at, made)));
+        }
+        if let Some(errand) = Errand::of(&step.command, &self.stories[moment.story], sent) {
+            let made = Move { who: "payment receives", what, event: None };
+            if let Some(till) = moment.till.with(errand) {
+                self.visit(Moment { till: till.clone(), ..moment.clone() }, Some((at, made)));
+                self.visit(Moment { till, ..arrived }, Some((at, made)));
+            }
+            return;
+        }
+        let decided = self.stories.decided(moment.story, &step.command);
+        let Some(next) = decided else {
+            if !is_stale {
+                self.broken = Some((at, "what the saga asks for is granted"));
+            }
+            return self.visit(arrived, Some((at, Move { who: "refused", what, event: None })));
+        };
+        let event = self.stories[next].names.last().copied();
+        let once = Move { who: if is_stale { "late, it arrives" } else { "it arrives" }, what, event };
+        let again = Move { who: "it arrives, and will again", ..once };
+        self.visit(Moment { story: next, ..arrived }, Some((at, once)));
+        self.visit(Moment { story: next, ..moment.clone() }, Some((at, again)));
+    }
+
+    fn errand_goes_on(&mut self, at: usize, moment: &Moment, errand: usize) {
+        for (story, till, made) in moment.till.steps(&mut self.stories, moment.story, errand) {
+            self.visit(Moment { story, till, ..moment.clone() }, Some((at, made)));
+        }
+    }
+
+    fn finish(self) -> Exploration {
+        let endless =
+            || self.stories.endless().map(|story| (self.first(story), "every order can come to its end"));
+        let broken = self.broken.or_else(endless);
+        Exploration {
+            stories: self.stories.len(),
+            moments: self.moments.len(),
+            violation: broken.map(|(at, rule)| self.violation(at, rule)),
+            transitions: self.stories.transitions,
+        }
+    }
+
+    fn first(&self, story: StoryId) -> usize {
+        self.moments.iter().position(|(moment, _)| moment.story == story).unwrap_or_default()
+    }
+
+    fn violation(&self, mut at: usize, rule: &'static str) -> Violation {
+        let story = self.stories[self.moments[at].0.story].names.clone();
+        let mut moves = Vec::new();
+        while let Some((before, made)) = &self.moments[at].1 {
+            moves.push(made.to_string());
+            at = *before;
+        }
+        moves.reverse();
+        Violation { rule, story, moves }
+    }
 }
 
 impl Exploration {

@@ -1,10 +1,12 @@
 //! Flows: how an order travels, declared as data.
 
+mod contradiction;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{id::fingerprint, order::Channel};
+use crate::{id::fingerprint, notification::NotifyRule, order::Channel};
 
 /// The flows that come with the program, as the files they are.
 const SHIPPED: [&str; 5] = [
@@ -41,6 +43,12 @@ pub struct Flow {
     #[serde(default)]
     pub ends: Ends,
     pub cancel: CancelRule,
+    /// How long the order waits for a person, and what happens then.
+    #[serde(default)]
+    pub deadlines: Deadlines,
+    /// What the customer is told, and how; `None`: nothing.
+    #[serde(default)]
+    pub notify: Option<NotifyRule>,
     /// Whether the customer may write a review, once, when the order has reached them.
     #[serde(default)]
     pub review: bool,
@@ -64,9 +72,23 @@ pub enum Ends {
 #[serde(deny_unknown_fields)]
 pub struct PaymentRule {
     pub when: PaymentTime,
-    /// Seconds after which an order whose payment got no answer is given up, and what was taken goes back.
+    /// Seconds after which a payment that got no answer is settled with the provider; an order that never came to stand
+    /// is given up then, and what was taken goes back.
     #[serde(default = "settle_within_s")]
     pub settle_within_s: u32,
+    /// What becomes of a new order while the provider gives no answer.
+    #[serde(default)]
+    pub provider_down: ProviderDown,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProviderDown {
+    /// There is no order; the caller is told to come back.
+    #[default]
+    Refuse,
+    /// The order stands and waits to be paid in a second step.
+    Defer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,6 +163,44 @@ pub enum CancelUntil {
     PreparationStarted,
 }
 
+/// How long an order waits for each person who may never act.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deadlines {
+    /// For the customer to pay an order that stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment: Option<Deadline>,
+    /// For the store to accept or reject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<Deadline>,
+    /// For a rider to pick it up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rider: Option<Deadline>,
+    /// For the customer to confirm the receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<Deadline>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deadline {
+    /// Seconds from when the wait began.
+    pub after_s: u32,
+    pub then: Overdue,
+}
+
+/// What happens to an order that waited too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overdue {
+    /// It is over, and undone like a canceled one.
+    Expire,
+    /// It counts as confirmed.
+    Complete,
+    /// It waits for an operator.
+    Park,
+}
+
 /// One thing to take back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -154,61 +214,40 @@ pub enum Undo {
 /// A flow file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FlowError {
-    #[error("the flow file does not read as a flow:\n{0}")]
+    #[error("it does not read as a flow:\n{0}")]
     Syntax(#[from] toml::de::Error),
-    #[error("flow {flow}: {reason}")]
-    Contradiction { flow: String, reason: String },
+    #[error("line {line}: {reason}")]
+    Contradiction { line: usize, reason: &'static str },
 }
 
 impl Flow {
-    /// Reads a flow from its TOML text and checks that it does not contradict itself.
+    /// Reads a flow from its TOML text, and refuses one that contradicts itself.
+    ///
+    /// That it undoes all it does, and ends, is not read off its text: [`crate::explore`] walks its stories.
     pub fn parse(text: &str) -> Result<(Self, FlowRef), FlowError> {
+        let (flow, reference) = Self::parse_stored(text)?;
+        match contradiction::find(&flow) {
+            Some((key, reason)) => {
+                Err(FlowError::Contradiction { line: contradiction::line(text, key), reason })
+            }
+            None => Ok((flow, reference)),
+        }
+    }
+
+    /// Reads a flow that some order follows already, whatever is thought of it today.
+    pub fn parse_stored(text: &str) -> Result<(Self, FlowRef), FlowError> {
         let flow: Self = toml::from_str(text)?;
-        flow.check()?;
-        let version = fingerprint(text.as_bytes());
-        let reference = FlowRef { name: flow.name.clone(), version };
+        let reference = FlowRef { name: flow.name.clone(), version: fingerprint(text.as_bytes()) };
         Ok((flow, reference))
     }
 
-    fn check(&self) -> Result<(), FlowError> {
-        let refuse =
-            |reason: &str| Err(FlowError::Contradiction { flow: self.name.clone(), reason: reason.into() });
-        if self.channels.is_empty() {
-            return refuse("channels is empty: nobody could order");
-        }
-        for (index, undo) in self.cancel.undo.iter().enumerate() {
-            if self.cancel.undo[..index].contains(undo) {
-                return refuse("cancel.undo names a thing twice");
-            }
-        }
-        let undoes = |undo| self.cancel.undo.contains(&undo);
-        // A cancel that is over before the preparation starts never meets a delivery.
-        let meets_delivery = self.cancel.until != CancelUntil::PreparationStarted;
-        if undoes(Undo::Payment) != (self.payment.when != PaymentTime::None)
-            || (meets_delivery && !undoes(Undo::Delivery))
-        {
-            return refuse("cancel.undo must name payment and delivery, or a canceled order keeps them");
-        }
-        if undoes(Undo::StoreOrder) != self.store {
-            return refuse("cancel.undo names the store_order exactly when there is a store");
-        }
-        if self.cancel.mode == CancelMode::Synchronous && self.cancel.undo != [Undo::Delivery] {
-            return refuse(
-                "a synchronous cancel undoes the delivery, and there must be nothing else to undo",
-            );
-        }
-        if !self.store && self.cancel.until == CancelUntil::PreparationStarted {
-            return refuse("cancel.until is preparation_started, and no store prepares anything");
-        }
-        if self.delivery.start != DeliveryStart::Rider
-            && (self.cancel.until == CancelUntil::PickedUp || !self.delivery.types.is_empty())
-        {
-            return refuse("only riders pick up and have types; delivery.start is another");
-        }
-        if self.coupon.is_some() != self.cancel.undo.contains(&Undo::Coupon) {
-            return refuse("cancel.undo names the coupon exactly when the flow issues one");
-        }
-        Ok(())
+    /// Whether an order of this flow can stand before it is paid.
+    pub fn may_be_paid_later(&self) -> bool {
+        self.payment.when == PaymentTime::SecondStep || self.payment.provider_down == ProviderDown::Defer
+    }
+
+    fn undoes(&self, undo: Undo) -> bool {
+        self.cancel.undo.contains(&undo)
     }
 
     /// Whether riders see the orders of their region.
@@ -223,39 +262,49 @@ impl Flow {
     }
 }
 
-/// The flows a service knows, each in every version it was given.
+/// One flow, with its text and the name of that.
 #[derive(Clone, Debug)]
+pub struct Declared {
+    pub flow: Arc<Flow>,
+    pub reference: FlowRef,
+    pub text: String,
+}
+
+/// The flows that new orders can follow, one of each name.
+#[derive(Clone, Debug, Default)]
 pub struct Flows {
-    by_reference: BTreeMap<FlowRef, Arc<Flow>>,
-    newest: BTreeMap<String, FlowRef>,
+    by_name: BTreeMap<String, Declared>,
 }
 
 impl Flows {
     /// The flows that come with the program.
     pub fn shipped() -> Result<Self, FlowError> {
-        let mut flows = Self { by_reference: BTreeMap::new(), newest: BTreeMap::new() };
-        for text in SHIPPED {
-            let (flow, reference) = Flow::parse(text)?;
-            flows.newest.insert(flow.name.clone(), reference.clone());
-            flows.by_reference.insert(reference, Arc::new(flow));
-        }
+        let mut flows = Self::default();
+        SHIPPED.iter().try_for_each(|text| flows.add(text).map(drop))?;
         Ok(flows)
     }
 
-    /// The flow that a new order of this name follows.
-    pub fn newest(&self, name: &str) -> Option<(&FlowRef, &Arc<Flow>)> {
-        let reference = self.newest.get(name)?;
-        Some((reference, self.by_reference.get(reference)?))
+    /// Adds a flow, in the place of the one that had its name.
+    pub fn add(&mut self, text: &str) -> Result<Declared, FlowError> {
+        let (flow, reference) = Flow::parse(text)?;
+        let declared = Declared { flow: Arc::new(flow), reference, text: text.to_owned() };
+        self.by_name.insert(declared.flow.name.clone(), declared.clone());
+        Ok(declared)
     }
 
-    /// The flow that a running order follows.
-    pub fn get(&self, reference: &FlowRef) -> Option<&Arc<Flow>> {
-        self.by_reference.get(reference)
+    /// The flow that a new order of this name follows.
+    pub fn newest(&self, name: &str) -> Option<&Declared> {
+        self.by_name.get(name)
+    }
+
+    /// All of them, in alphabetical order.
+    pub fn iter(&self) -> impl Iterator<Item = &Declared> {
+        self.by_name.values()
     }
 
     /// The names a new order can give, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.newest.keys().map(String::as_str)
+        self.by_name.keys().map(String::as_str)
     }
 }
 
@@ -266,30 +315,19 @@ mod tests {
     #[test]
     fn the_shipped_flows_read_and_do_not_contradict_themselves() {
         let flows = Flows::shipped().unwrap();
-        let (reference, flow) = flows.newest("marketplace").unwrap();
-        assert_eq!(flow.channels, [Channel::Web, Channel::Phone]);
-        assert_eq!(flow.cancel.undo, [Undo::Coupon, Undo::Delivery, Undo::Payment]);
-        assert!(flows.get(reference).is_some());
+        let marketplace = flows.newest("marketplace").unwrap();
+        assert_eq!(marketplace.flow.channels, [Channel::Web, Channel::Phone]);
+        assert_eq!(marketplace.flow.cancel.undo, [Undo::Coupon, Undo::Delivery, Undo::Payment]);
+        assert_eq!(flows.names().count(), SHIPPED.len());
     }
 
     #[test]
-    fn a_flow_that_contradicts_itself_is_refused_with_its_reason() {
-        let good = SHIPPED[0];
-        let cases = [
-            (r#"["web", "phone"]"#, "[]", "nobody could order"),
-            (r#"["coupon", "delivery", "payment"]"#, r#"["coupon", "delivery"]"#, "must name payment"),
-            (r#"["coupon", "delivery", "payment"]"#, r#"["delivery", "payment"]"#, "exactly when"),
-            (
-                r#"["coupon", "delivery", "payment"]"#,
-                r#"["coupon", "coupon", "delivery", "payment"]"#,
-                "twice",
-            ),
-            ("[delivery]", "[delivery]\nwings = true", "unknown field"),
-        ];
-        for (was, is, reason) in cases {
-            assert!(good.contains(was), "{was}");
-            let error = Flow::parse(&good.replace(was, is)).unwrap_err().to_string();
-            assert!(error.contains(reason), "{error}");
-        }
+    fn a_flow_of_the_same_name_takes_the_place_of_the_older_and_has_another_version() {
+        let mut flows = Flows::shipped().unwrap();
+        let before = flows.newest("rental").unwrap().reference.clone();
+        let text = SHIPPED[4].replace("title = \"Rental", "title = \"My rental");
+        let declared = flows.add(&text).unwrap();
+        assert_eq!(flows.newest("rental").unwrap().reference, declared.reference);
+        assert_ne!(declared.reference.version, before.version);
     }
 }

@@ -1,9 +1,9 @@
 //! The rules of the order platform, and nothing else: no IO, no clock, no randomness.
 //!
 //! Read in this order: [`event`] (the facts), the contexts [`order`], [`payment`], [`store`], [`coupon`],
-//! [`delivery`], [`review`] (each with its states, commands, `decide` and `evolve`), [`state`] (the fold of one order's
-//! whole story), [`flow`] (how an order travels, as data) and [`saga`] (what happens next by itself). [`explore`]
-//! walks every story that this allows.
+//! [`delivery`], [`review`], [`notification`] (each with its states, commands, `decide` and `evolve`), [`state`] (the
+//! fold of one order's whole story), [`flow`] (how an order travels, as data) and [`saga`] (what happens next by
+//! itself). [`explore`] walks everything that can come of it.
 //!
 //! Words: an **order** is what a customer asked for; its id keys the log. A **flow** is the declared way of an
 //! order. A **context** decides about one side of an order and appends its own events. A **command** may be
@@ -18,6 +18,8 @@ pub mod store;
 pub mod coupon;
 pub mod delivery;
 pub mod review;
+pub mod notification;
+pub mod status;
 pub mod state;
 pub mod command;
 pub mod flow;
@@ -32,4 +34,5 @@ pub use event::{Context, Event, Recorded};
 pub use flow::{Flow, FlowRef, Flows};
 pub use id::{CommandId, EventId, OrderId, Position};
 pub use money::{Currency, Money};
-pub use state::{OrderState, Status};
+pub use state::OrderState;
+pub use status::Status;

@@ -17,6 +17,13 @@ impl Currency {
     pub const WON: Self = Self(*b"KRW");
 }
 
+/// Currencies whose minor unit is the unit itself, and those with a thousandth (ISO 4217); all others have a hundredth.
+const WHOLE: [&[u8; 3]; 16] = [
+    b"BIF", b"CLP", b"DJF", b"GNF", b"ISK", b"JPY", b"KMF", b"KRW", b"PYG", b"RWF", b"UGX", b"UYI", b"VND",
+    b"VUV", b"XAF", b"XOF",
+];
+const THOUSANDTHS: [&[u8; 3]; 7] = [b"BHD", b"IQD", b"JOD", b"KWD", b"LYD", b"OMR", b"TND"];
+
 /// A text that is no currency code.
 #[derive(Debug, thiserror::Error)]
 #[error("a currency is three capital letters (ISO 4217), for example KRW")]
@@ -67,9 +74,45 @@ impl Money {
     }
 }
 
+impl fmt::Display for Money {
+    /// As people write it: `9,000,000 KRW`, `12.50 EUR`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let decimals: u32 = match &self.currency.0 {
+            code if WHOLE.contains(&code) => 0,
+            code if THOUSANDTHS.contains(&code) => 3,
+            _ => 2,
+        };
+        let unit = 10_u64.pow(decimals);
+        let (whole, rest) = (self.amount.unsigned_abs() / unit, self.amount.unsigned_abs() % unit);
+        let digits = whole.to_string();
+        if self.amount < 0 {
+            f.write_str("-")?;
+        }
+        for (index, digit) in digits.chars().enumerate() {
+            let separator = if index > 0 && (digits.len() - index).is_multiple_of(3) { "," } else { "" };
+            write!(f, "{separator}{digit}")?;
+        }
+        if decimals > 0 {
+            write!(f, ".{rest:0width$}", width = decimals as usize)?;
+        }
+        write!(f, " {}", self.currency)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn money_reads_as_people_write_it() {
+        let shown =
+            |amount, currency: &str| Money { amount, currency: currency.parse().unwrap() }.to_string();
+        assert_eq!(shown(9_000_000, "KRW"), "9,000,000 KRW");
+        assert_eq!(shown(123_456_789, "EUR"), "1,234,567.89 EUR");
+        assert_eq!(shown(-5, "USD"), "-0.05 USD");
+        assert_eq!(shown(1_000, "KWD"), "1.000 KWD");
+        assert_eq!(shown(0, "JPY"), "0 JPY");
+    }
 
     #[test]
     fn a_total_that_reaches_the_limit_is_refused_and_never_wraps() {

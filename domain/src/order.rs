@@ -8,6 +8,7 @@ use crate::{
         Event, OrderCancelRequested, OrderCanceled, OrderCompleted, OrderEvent, OrderExpired, OrderPlaced,
         OrderRejected, OrderReturned, ReturnRequested,
     },
+    notification::Language,
 };
 
 /// The most lines of one order.
@@ -43,6 +44,9 @@ pub struct Customer {
     pub phone: Option<String>,
     #[serde(default)]
     pub email: Option<String>,
+    /// In which they want to be written to; `None`: the flow's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<Language>,
 }
 
 /// One item of an order.
@@ -116,39 +120,39 @@ pub fn decide(order: Order, command: &OrderCommand) -> Result<Option<Event>, Ref
             Order::Expired => Err(Refusal::OrderExpired),
         },
         OrderCommand::Reject { reason } => match order {
-            Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
+            Order::NotPlaced => Err(Refusal::OrderNotFound),
+            Order::Expired => Err(Refusal::OrderExpired),
             Order::Placed => Ok(Some(OrderRejected { reason: reason.clone() }.into())),
             Order::Rejected => Ok(None),
             Order::CancelRequested | Order::Canceled => Err(Refusal::AlreadyCanceled),
             Order::Completed | Order::ReturnRequested | Order::Returned => Err(Refusal::AlreadyCompleted),
         },
         OrderCommand::Complete => match order {
-            Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
+            Order::NotPlaced => Err(Refusal::OrderNotFound),
+            Order::Expired => Err(Refusal::OrderExpired),
             Order::Placed => Ok(Some(OrderCompleted {}.into())),
             Order::Completed | Order::ReturnRequested | Order::Returned => Ok(None),
             Order::Rejected => Err(Refusal::AlreadyRejected),
             Order::CancelRequested | Order::Canceled => Err(Refusal::AlreadyCanceled),
         },
         OrderCommand::Expire { reason } => match order {
-            Order::NotPlaced => Ok(Some(OrderExpired { reason: reason.clone() }.into())),
+            Order::NotPlaced | Order::Placed => Ok(Some(OrderExpired { reason: reason.clone() }.into())),
             Order::Expired => Ok(None),
-            Order::Placed
-            | Order::CancelRequested
-            | Order::Canceled
-            | Order::Rejected
-            | Order::Completed
-            | Order::ReturnRequested
-            | Order::Returned => Err(Refusal::AlreadyPlaced),
+            Order::CancelRequested | Order::Canceled => Err(Refusal::AlreadyCanceled),
+            Order::Rejected => Err(Refusal::AlreadyRejected),
+            Order::Completed | Order::ReturnRequested | Order::Returned => Err(Refusal::AlreadyCompleted),
         },
         OrderCommand::RequestCancel { reason } => match order {
-            Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
+            Order::NotPlaced => Err(Refusal::OrderNotFound),
+            Order::Expired => Err(Refusal::OrderExpired),
             Order::Placed => Ok(Some(OrderCancelRequested { reason: reason.clone() }.into())),
             Order::CancelRequested | Order::Canceled => Ok(None),
             Order::Rejected => Err(Refusal::AlreadyRejected),
             Order::Completed | Order::ReturnRequested | Order::Returned => Err(Refusal::AlreadyCompleted),
         },
         OrderCommand::Cancel => match order {
-            Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
+            Order::NotPlaced => Err(Refusal::OrderNotFound),
+            Order::Expired => Err(Refusal::OrderExpired),
             Order::Placed | Order::CancelRequested => Ok(Some(OrderCanceled {}.into())),
             Order::Canceled => Ok(None),
             Order::Rejected | Order::Completed | Order::ReturnRequested | Order::Returned => {
@@ -156,14 +160,16 @@ pub fn decide(order: Order, command: &OrderCommand) -> Result<Option<Event>, Ref
             }
         },
         OrderCommand::RequestReturn { reason } => match order {
-            Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
+            Order::NotPlaced => Err(Refusal::OrderNotFound),
+            Order::Expired => Err(Refusal::OrderExpired),
             Order::Placed | Order::Completed => Ok(Some(ReturnRequested { reason: reason.clone() }.into())),
             Order::ReturnRequested | Order::Returned => Ok(None),
             Order::CancelRequested | Order::Canceled => Err(Refusal::AlreadyCanceled),
             Order::Rejected => Err(Refusal::AlreadyRejected),
         },
         OrderCommand::Return => match order {
-            Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
+            Order::NotPlaced => Err(Refusal::OrderNotFound),
+            Order::Expired => Err(Refusal::OrderExpired),
             Order::ReturnRequested => Ok(Some(OrderReturned {}.into())),
             Order::Returned => Ok(None),
             Order::Placed | Order::Completed => Err(Refusal::ReturnNotRequested),

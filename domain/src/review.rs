@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     command::Refusal,
     event::{Event, ReviewEvent, ReviewWritten},
+    state::Brief,
 };
 
 /// The review of one order.
@@ -19,14 +20,23 @@ pub enum Review {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReviewCommand {
-    Write(ReviewWritten),
+    Write { rating: u8, text: String },
 }
 
 /// Decides about the review. A second one is refused: it could say something else.
-pub fn decide(review: Review, command: &ReviewCommand) -> Result<Option<Event>, Refusal> {
-    let ReviewCommand::Write(written) = command;
+pub fn decide(review: Review, of: Option<&Brief>, command: &ReviewCommand) -> Result<Option<Event>, Refusal> {
+    let ReviewCommand::Write { rating, text } = command;
     match review {
-        Review::None => Ok(Some(written.clone().into())),
+        Review::None => {
+            let items = of.map_or(&[][..], |brief| &brief.items);
+            let written = ReviewWritten {
+                rating: *rating,
+                text: text.clone(),
+                store_id: of.and_then(|brief| brief.store_id.clone()),
+                item_ids: items.iter().map(|item| item.item_id.clone()).collect(),
+            };
+            Ok(Some(written.into()))
+        }
         Review::Written => Err(Refusal::AlreadyReviewed),
     }
 }

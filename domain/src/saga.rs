@@ -8,15 +8,15 @@ use jiff::SignedDuration;
 
 use crate::{
     Timestamp,
-    command::Command,
+    command::{Command, SagaCommand},
     coupon::{Coupon, CouponCommand},
     delivery::{Delivery, DeliveryCommand},
     event::{DeliveryListed, StoreOrderReceived},
-    flow::{CancelMode, DeliveryStart, Flow, Undo},
+    flow::{CancelMode, Deadline, DeliveryStart, Ends, Flow, Overdue, Undo},
     id::CommandId,
     order::{Order, OrderCommand},
     payment::Payment,
-    state::OrderState,
+    state::{DEADLINE, OrderState},
     store::{StoreCommand, StoreOrder},
 };
 
@@ -26,7 +26,7 @@ pub struct Step {
     pub command: Command,
     /// The same however often it is derived from the same story.
     pub command_id: CommandId,
-    /// The step is due at this moment, and superseded by anything that happens before; `None`: at once.
+    /// The step is due at this moment, and superseded by anything that moves the order before; `None`: at once.
     pub not_before: Option<Timestamp>,
 }
 
@@ -37,17 +37,17 @@ pub fn react(flow: &Flow, state: &OrderState) -> Option<Step> {
         return None;
     }
     let (command, not_before) = match state.order {
-        Order::NotPlaced => {
-            let settle_within = SignedDuration::from_secs(i64::from(flow.payment.settle_within_s));
-            (give_up(state)?, newest.time.checked_add(settle_within).ok())
-        }
-        Order::Placed => (advance(flow, state)?, None),
+        Order::NotPlaced => (give_up(state)?, settle_by(flow, state)),
+        Order::Placed => match advance(flow, state) {
+            Some(command) => (command, None),
+            None => overdue(flow, state)?,
+        },
         Order::CancelRequested => {
             (undo(flow, state).unwrap_or(Command::Ordering(OrderCommand::Cancel)), None)
         }
         Order::Expired | Order::Rejected => (undo(flow, state)?, None),
         Order::ReturnRequested if state.delivery == Delivery::Returned => {
-            (Command::Ordering(OrderCommand::Return), None)
+            (give_money_back(state).unwrap_or(Command::Ordering(OrderCommand::Return)), None)
         }
         Order::Canceled | Order::Completed | Order::ReturnRequested | Order::Returned => return None,
     };
@@ -58,12 +58,51 @@ pub fn react(flow: &Flow, state: &OrderState) -> Option<Step> {
 /// An order whose payment is open, and that nobody carries on, does not come to stand.
 fn give_up(state: &OrderState) -> Option<Command> {
     match state.payment {
-        Payment::Requested { .. } | Payment::Approved { .. } => {
+        Payment::Requested { .. } | Payment::Approved { .. } | Payment::Deferred { .. } => {
             let reason = "payment_not_confirmed".to_owned();
             Some(Command::Ordering(OrderCommand::Expire { reason }))
         }
-        Payment::None | Payment::Declined | Payment::Canceled => None,
+        Payment::None | Payment::Declined { .. } | Payment::Canceled => None,
     }
+}
+
+/// When an open payment is to be settled.
+fn settle_by(flow: &Flow, state: &OrderState) -> Option<Timestamp> {
+    after(state.asked_at, flow.payment.settle_within_s)
+}
+
+fn after(since: Option<Timestamp>, seconds: u32) -> Option<Timestamp> {
+    since?.checked_add(SignedDuration::from_secs(i64::from(seconds))).ok()
+}
+
+/// What happens, and when, if the person that the order waits for does nothing.
+fn overdue(flow: &Flow, state: &OrderState) -> Option<(Command, Option<Timestamp>)> {
+    if state.awaits_payment() && matches!(state.payment, Payment::Requested { .. }) {
+        return Some((Command::SettlePayment, settle_by(flow, state)));
+    }
+    let has_it = matches!(state.delivery, Delivery::PickedUp { .. } | Delivery::Completed);
+    let (deadline, reason) = if state.awaits_payment() {
+        (flow.deadlines.payment, "payment_overdue")
+    } else if state.store == StoreOrder::Received {
+        (flow.deadlines.store, "store_silent")
+    } else if state.delivery == Delivery::Listed {
+        (flow.deadlines.rider, "no_rider")
+    } else if flow.ends == Ends::Confirmed && has_it {
+        (flow.deadlines.confirm, "not_confirmed")
+    } else {
+        return None;
+    };
+    let Deadline { after_s, then } = deadline?;
+    let command = match then {
+        Overdue::Expire => Command::Ordering(OrderCommand::Expire { reason: reason.into() }),
+        Overdue::Complete => Command::Ordering(OrderCommand::Complete),
+        Overdue::Park => Command::Saga(SagaCommand::Park {
+            step: DEADLINE.into(),
+            code: reason.into(),
+            detail: format!("nobody acted within {after_s} s; resuming gives as long again"),
+        }),
+    };
+    Some((command, after(state.moved_at, after_s)))
 }
 
 /// The way forward: the store first where there is one, then the delivery.
@@ -73,7 +112,8 @@ fn advance(flow: &Flow, state: &OrderState) -> Option<Command> {
         return Some(Command::Ordering(OrderCommand::Cancel));
     }
     if state.awaits_payment() {
-        return None;
+        let is_deferred = matches!(state.payment, Payment::Deferred { .. });
+        return is_deferred.then_some(Command::ReturnPayment);
     }
     if flow.store {
         match state.store {
@@ -172,9 +212,15 @@ fn undo(flow: &Flow, state: &OrderState) -> Option<Command> {
             | Delivery::Returned
             | Delivery::Completed => None,
         },
-        Undo::Payment => match state.payment {
-            Payment::Requested { .. } | Payment::Approved { .. } => Some(Command::ReturnPayment),
-            Payment::None | Payment::Declined | Payment::Canceled => None,
-        },
+        Undo::Payment => give_money_back(state),
     })
+}
+
+fn give_money_back(state: &OrderState) -> Option<Command> {
+    match state.payment {
+        Payment::Requested { .. } | Payment::Approved { .. } | Payment::Deferred { .. } => {
+            Some(Command::ReturnPayment)
+        }
+        Payment::None | Payment::Declined { .. } | Payment::Canceled => None,
+    }
 }

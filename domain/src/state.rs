@@ -10,57 +10,16 @@ use crate::{
     event::{Event, OrderEvent, OrderPlaced, PaymentEvent, Recorded, SagaEvent, SagaParked, SagaResumed},
     flow::{CancelMode, CancelUntil, DeliveryStart, Ends, Flow, FlowRef},
     id::{CommandId, EventId},
+    notification::{self, Notifications},
     order::{self, Address, Item, Order, OrderCommand},
     payment::{self, Payment, PaymentCommand},
     review::{self, Review},
+    status::Status,
     store::{self, StoreOrder},
 };
 
-/// What a person calls the order's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// Not visible to customers: the payment that makes the order stand is not approved yet.
-    AwaitingPayment,
-    Placed,
-    Paid,
-    Accepted,
-    Rejected,
-    Preparing,
-    Prepared,
-    OutForDelivery,
-    Delivered,
-    Completed,
-    CancelRequested,
-    Canceled,
-    Expired,
-    ReturnRequested,
-    ReturnInTransit,
-    Returned,
-}
-
-impl Status {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AwaitingPayment => "awaiting_payment",
-            Self::Placed => "placed",
-            Self::Paid => "paid",
-            Self::Accepted => "accepted",
-            Self::Rejected => "rejected",
-            Self::Preparing => "preparing",
-            Self::Prepared => "prepared",
-            Self::OutForDelivery => "out_for_delivery",
-            Self::Delivered => "delivered",
-            Self::Completed => "completed",
-            Self::CancelRequested => "cancel_requested",
-            Self::Canceled => "canceled",
-            Self::Expired => "expired",
-            Self::ReturnRequested => "return_requested",
-            Self::ReturnInTransit => "return_in_transit",
-            Self::Returned => "returned",
-        }
-    }
-}
+/// The step that an order is parked at when the person it waits for does not act in time.
+pub const DEADLINE: &str = "deadline";
 
 /// The newest fact of an order, on which the next decision stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +70,11 @@ pub struct OrderState {
     pub coupon: Coupon,
     pub delivery: Delivery,
     pub review: Review,
+    pub notifications: Notifications,
+    /// Since when the order is where it is: deadlines run from here.
+    pub moved_at: Option<Timestamp>,
+    /// When the payment that has no outcome yet was asked for.
+    pub asked_at: Option<Timestamp>,
     /// The step that was refused for good, while an operator has not said how to go on.
     pub parked: Option<SagaParked>,
     pub newest: Option<Newest>,
@@ -134,6 +98,24 @@ impl OrderState {
             command_id: recorded.command_id,
             time: recorded.time,
         });
+        match &recorded.event {
+            Event::Payment(PaymentEvent::PaymentRequested(_)) => self.asked_at = Some(recorded.time),
+            // Neither moves the order: a declined customer does not gain time, nor one who writes or is written to.
+            Event::Payment(PaymentEvent::PaymentDeclined(_) | PaymentEvent::PaymentDeferred(_))
+            | Event::Review(_)
+            | Event::Notification(_)
+            | Event::Saga(SagaEvent::SagaParked(_)) => {}
+            Event::Payment(PaymentEvent::PaymentApproved(_) | PaymentEvent::PaymentCanceled(_))
+            | Event::Ordering(_)
+            | Event::Store(_)
+            | Event::Marketing(_)
+            | Event::Delivery(_)
+            | Event::Saga(SagaEvent::SagaResumed(_)) => {
+                self.moved_at = Some(recorded.time);
+                // Whoever was waited for has come after all.
+                self.parked = self.parked.filter(|parked| parked.step != DEADLINE);
+            }
+        }
         self.apply(&recorded.event)
     }
 
@@ -162,6 +144,9 @@ impl OrderState {
             }
             Event::Store(event) => self.store = store::evolve(self.store, event),
             Event::Review(event) => self.review = review::evolve(self.review, event),
+            Event::Notification(event) => {
+                self.notifications = notification::evolve(self.notifications, event);
+            }
             Event::Marketing(event) => self.coupon = coupon::evolve(self.coupon, event),
             Event::Delivery(event) => self.delivery = delivery::evolve(self.delivery, event),
             Event::Saga(SagaEvent::SagaParked(why)) => self.parked = Some(why.clone()),
@@ -183,33 +168,25 @@ impl OrderState {
 
     /// Whether customers can see the order: it came to stand once.
     pub fn is_visible(&self) -> bool {
-        match self.order {
-            Order::NotPlaced | Order::Expired => false,
-            Order::Placed
-            | Order::CancelRequested
-            | Order::Canceled
-            | Order::Rejected
-            | Order::Completed
-            | Order::ReturnRequested
-            | Order::Returned => true,
-        }
+        self.brief.is_some()
     }
 
     /// Decides about a command on this order: first what the order's flow forbids, then what the context itself
     /// refuses. `None` means that the fact already holds.
     ///
-    /// [`Command::ChargePayment`] and [`Command::ReturnPayment`] are not decided here: the payment context carries
-    /// them out with the provider, and decides about a [`PaymentCommand`] before and after.
+    /// [`Command::ChargePayment`], [`Command::SettlePayment`] and [`Command::ReturnPayment`] are not decided here: the
+    /// payment context carries them out with the provider, and decides about a [`PaymentCommand`] before and after.
     pub fn decide(&self, flow: &Flow, command: &Command) -> Result<Option<Event>, Refusal> {
         self.allowed_by(flow, command)?;
         match command {
             Command::Ordering(command) => order::decide(self.order, command),
             Command::Payment(command) => payment::decide(self.payment, command),
-            Command::ChargePayment { .. } | Command::ReturnPayment => Ok(None),
+            Command::ChargePayment { .. } | Command::SettlePayment | Command::ReturnPayment => Ok(None),
             Command::Marketing(command) => coupon::decide(&self.coupon, command),
             Command::Store(command) => store::decide(self.store, command),
             Command::Delivery(command) => delivery::decide(&self.delivery, command),
-            Command::Review(command) => review::decide(self.review, command),
+            Command::Review(command) => review::decide(self.review, self.brief.as_deref(), command),
+            Command::Notification(command) => notification::decide(&self.notifications, command),
             Command::Saga(command) => decide_parked(self.parked.as_ref(), command),
         }
     }
@@ -217,6 +194,11 @@ impl OrderState {
     /// What no single context can know: rules of the flow that bind one context to another.
     fn allowed_by(&self, flow: &Flow, command: &Command) -> Result<(), Refusal> {
         match command {
+            Command::Ordering(OrderCommand::RequestCancel { .. } | OrderCommand::Cancel)
+                if !self.is_visible() =>
+            {
+                Err(Refusal::OrderNotFound)
+            }
             Command::Ordering(OrderCommand::RequestCancel { .. })
                 if flow.cancel.mode == CancelMode::Synchronous =>
             {
@@ -228,7 +210,8 @@ impl OrderState {
             Command::Payment(
                 command @ (PaymentCommand::Request(_)
                 | PaymentCommand::Approve { .. }
-                | PaymentCommand::Decline { .. }),
+                | PaymentCommand::Decline { .. }
+                | PaymentCommand::Defer { .. }),
             ) => self.payment_allowed(command),
             Command::Ordering(OrderCommand::Cancel) if self.order == Order::Placed => {
                 let consented = self.delivery == Delivery::Canceled;
@@ -236,12 +219,14 @@ impl OrderState {
                 if may { Ok(()) } else { Err(Refusal::CancelNotRequested) }
             }
             Command::Ordering(OrderCommand::RequestReturn { .. }) => match self.order {
-                Order::NotPlaced | Order::Expired => Err(Refusal::OrderNotFound),
+                _ if !self.is_visible() => Err(Refusal::OrderNotFound),
                 _ if !flow.returns => Err(Refusal::NotInFlow),
                 Order::Placed if !self.has_arrived() => Err(Refusal::NotDelivered),
-                Order::Placed
+                Order::NotPlaced
+                | Order::Placed
                 | Order::CancelRequested
                 | Order::Canceled
+                | Order::Expired
                 | Order::Rejected
                 | Order::Completed
                 | Order::ReturnRequested
@@ -262,16 +247,19 @@ impl OrderState {
             Command::Ordering(_)
             | Command::Payment(_)
             | Command::ChargePayment { .. }
+            | Command::SettlePayment
             | Command::ReturnPayment
             | Command::Store(_)
             | Command::Marketing(_)
             | Command::Review(_)
+            | Command::Notification(_)
             | Command::Saga(_) => Ok(()),
         }
     }
 
     fn payment_allowed(&self, command: &PaymentCommand) -> Result<(), Refusal> {
-        let again = matches!(command, PaymentCommand::Request(_)) && self.payment == Payment::Declined;
+        let again =
+            matches!(command, PaymentCommand::Request(_)) && matches!(self.payment, Payment::Declined { .. });
         match self.order {
             Order::Expired => Err(Refusal::OrderExpired),
             Order::CancelRequested | Order::Canceled => Err(Refusal::AlreadyCanceled),
@@ -408,9 +396,11 @@ impl OrderState {
             | StoreOrder::Halted
             | StoreOrder::Canceled => match self.payment {
                 Payment::Approved { .. } => Status::Paid,
-                Payment::None | Payment::Requested { .. } | Payment::Declined | Payment::Canceled => {
-                    Status::Placed
-                }
+                Payment::None
+                | Payment::Requested { .. }
+                | Payment::Declined { .. }
+                | Payment::Deferred { .. }
+                | Payment::Canceled => Status::Placed,
             },
         }
     }

@@ -107,11 +107,11 @@ pub fn evolve(_: StoreOrder, event: &StoreEvent) -> StoreOrder {
     }
 }
 
-/// The store's order after a fact of ordering: a cancel request halts it.
+/// The store's order after a fact of ordering: a cancel request halts it, and so does a deadline.
 #[must_use]
 pub fn heed(store: StoreOrder, event: &OrderEvent) -> StoreOrder {
     match event {
-        OrderEvent::OrderCancelRequested(_) => match store {
+        OrderEvent::OrderCancelRequested(_) | OrderEvent::OrderExpired(_) => match store {
             StoreOrder::NotReceived | StoreOrder::HaltedUnreceived => StoreOrder::HaltedUnreceived,
             StoreOrder::Received
             | StoreOrder::Accepted
@@ -121,7 +121,6 @@ pub fn heed(store: StoreOrder, event: &OrderEvent) -> StoreOrder {
             StoreOrder::Rejected | StoreOrder::Canceled => store,
         },
         OrderEvent::OrderPlaced(_)
-        | OrderEvent::OrderExpired(_)
         | OrderEvent::OrderRejected(_)
         | OrderEvent::OrderCompleted(_)
         | OrderEvent::ReturnRequested(_)

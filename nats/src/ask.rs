@@ -48,7 +48,10 @@ pub struct Ask {
 impl Ask {
     /// Whether the answer waits for the payment provider.
     pub const fn waits_for_provider(&self) -> bool {
-        matches!(self.command, Command::ChargePayment { .. } | Command::ReturnPayment)
+        matches!(
+            self.command,
+            Command::ChargePayment { .. } | Command::SettlePayment | Command::ReturnPayment
+        )
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! [`server`] finds, installs and runs a local nats-server; [`connection`] connects to it; [`topology`] declares the
 //! streams; [`log`] loads and appends an order's events; [`follow`] reads a partition as it grows; [`worklist`] hands
-//! a partition's events to exactly one worker; [`ask`] carries commands to the context that decides about them.
+//! a partition's events to exactly one worker, and [`deadline`] what comes due; [`flows`] keeps every flow that an
+//! order follows; [`ask`] carries commands to the context that decides about them.
 
 pub mod subject;
 pub mod codec;
@@ -12,11 +13,14 @@ pub mod topology;
 pub mod log;
 pub mod follow;
 pub mod worklist;
+pub mod deadline;
+pub mod flows;
 pub mod ask;
 pub mod bench;
 
 pub use codec::{Stored, Undecodable};
 pub use connection::{ConnectError, Connection};
+pub use flows::{FlowBook, FlowBookError};
 pub use log::{AppendError, EventLog, LoadError, NewEvent};
 pub use topology::{Durability, TopologyError};
 

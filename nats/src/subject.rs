@@ -1,6 +1,6 @@
 //! Every subject, stream and consumer name, both ways.
 
-use domain::{Context, OrderId};
+use domain::{Context, FlowRef, OrderId};
 
 /// All orders' subjects of one partition: `orders.<partition>.*`.
 pub fn partition_filter(partition: u16) -> String {
@@ -12,9 +12,10 @@ pub fn order(partition: u16, order_id: OrderId) -> String {
     format!("orders.{partition}.{order_id}")
 }
 
-/// The order that a subject belongs to.
+/// The order that a subject belongs to: its own, or that of its due deadline.
 pub fn parse_order(subject: &str) -> Option<(u16, OrderId)> {
-    let (partition, order_id) = subject.strip_prefix("orders.")?.split_once('.')?;
+    let ours = subject.strip_prefix("orders.").or_else(|| subject.strip_prefix("due."));
+    let (partition, order_id) = ours?.split_once('.')?;
     Some((partition.parse().ok()?, order_id.parse().ok()?))
 }
 
@@ -23,8 +24,31 @@ pub fn stream(partition: u16) -> String {
     format!("ORDERS-{partition}")
 }
 
-/// The durable consumer of a partition's saga runner.
-pub const SAGA_CONSUMER: &str = "saga";
+/// The stream of the deadlines that are set, and of those that came due.
+pub(crate) const DEADLINES_STREAM: &str = "DEADLINES";
+
+/// Where an order's deadline is set: `deadlines.<partition>.<order_id>`.
+pub fn deadline(partition: u16, order_id: OrderId) -> String {
+    format!("deadlines.{partition}.{order_id}")
+}
+
+/// Where an order's deadline comes due: `due.<partition>.<order_id>`.
+pub fn due(partition: u16, order_id: OrderId) -> String {
+    format!("due.{partition}.{order_id}")
+}
+
+/// All due deadlines of one partition.
+pub fn due_filter(partition: u16) -> String {
+    format!("due.{partition}.*")
+}
+
+/// The stream of the flows' texts.
+pub(crate) const FLOWS_STREAM: &str = "FLOWS";
+
+/// Where a version of a flow is kept: `flows.<name>.<version>`.
+pub fn flow(reference: &FlowRef) -> String {
+    format!("flows.{}.{}", reference.name, reference.version)
+}
 
 /// Where a context takes commands.
 pub(crate) fn commands(context: Context) -> String {

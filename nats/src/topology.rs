@@ -22,6 +22,8 @@ pub const PARTITION_BYTES_DEFAULT: i64 = 1024 * 1024 * 1024;
 /// The server's own duplicate table is not used (the expected sequence guards every write), so it is kept small.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
 const MESSAGE_BYTES_MAX: i32 = 128 * 1024;
+/// Room for thousands of versions.
+const FLOWS_BYTES_MAX: i64 = 64 * 1024 * 1024;
 const PARTITIONS_KEY: &str = "twelve-partitions";
 
 /// What an acknowledgement of the log is worth.
@@ -83,6 +85,15 @@ impl Topology {
             self.check(&wanted, &found)?;
             enlarge(&connection.jetstream, &wanted, found).await?;
         }
+        for wanted in [self.deadlines(), self.flows()] {
+            let found = ensure_stream(&connection.jetstream, &wanted).await?;
+            if found.subjects != wanted.subjects
+                || found.allow_message_schedules != wanted.allow_message_schedules
+            {
+                let rule = "its subjects are others, or it schedules no messages";
+                return Err(TopologyError::Unsafe { stream: wanted.name, rule });
+            }
+        }
         let beyond = subject::stream(self.partitions);
         match connection.jetstream.get_stream(&beyond).await {
             Ok(_) => {
@@ -113,6 +124,46 @@ impl Topology {
             allow_direct: true,
             allow_atomic_publish: true,
             metadata: HashMap::from([(PARTITIONS_KEY.to_owned(), self.partitions.to_string())]),
+            ..Config::default()
+        }
+    }
+
+    /// The deadlines: of each order at most the one that is set, and the one that came due until it is dealt with.
+    ///
+    /// A stream of its own, because allowing schedules takes away `deny_purge`.
+    pub fn deadlines(&self) -> Config {
+        Config {
+            name: subject::DEADLINES_STREAM.into(),
+            description: Some("Twelve: when to look at an order again".into()),
+            subjects: vec!["deadlines.*.*".into(), "due.*.*".into()],
+            storage: StorageType::File,
+            retention: RetentionPolicy::WorkQueue,
+            // The server schedules nothing in a stream that refuses new messages; so this one has no limit that would
+            // forget old ones. It holds at most two short messages an open order.
+            discard: DiscardPolicy::Old,
+            max_messages_per_subject: 1,
+            num_replicas: self.replicas,
+            duplicate_window: DUPLICATE_WINDOW,
+            allow_message_schedules: true,
+            allow_message_ttl: true,
+            ..Config::default()
+        }
+    }
+
+    /// The flows, each version once and for ever.
+    pub fn flows(&self) -> Config {
+        Config {
+            name: subject::FLOWS_STREAM.into(),
+            description: Some("Twelve: the flows that orders follow, in every version".into()),
+            subjects: vec!["flows.*.*".into()],
+            storage: StorageType::File,
+            discard: DiscardPolicy::New,
+            max_bytes: FLOWS_BYTES_MAX,
+            num_replicas: self.replicas,
+            duplicate_window: DUPLICATE_WINDOW,
+            deny_delete: true,
+            deny_purge: true,
+            allow_direct: true,
             ..Config::default()
         }
     }

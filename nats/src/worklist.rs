@@ -19,6 +19,8 @@ pub const WORK_WAIT: Duration = Duration::from_secs(1);
 pub const PROLONG_EVERY: Duration = Duration::from_millis(400);
 /// Events of one partition that may be handed out and unfinished at a time; beyond it, new events wait.
 pub const UNFINISHED_MAX: i64 = 20_000;
+/// Events of one partition that may wait to be told to a customer; beyond it, newer ones wait at the server.
+pub const UNTOLD_MAX: i64 = 2_000;
 /// A worker that has not asked for work for this long loses its place to the next.
 const PIN_TIMEOUT: Duration = Duration::from_secs(3);
 const PULL_EXPIRES: Duration = Duration::from_secs(1);
@@ -26,10 +28,47 @@ const PULL_HEARTBEAT: Duration = Duration::from_millis(500);
 const PULL_MESSAGES_MAX: usize = 500;
 const GROUP: &str = "runner";
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// What went wrong between us and the server.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a worker is to attend to; each is a durable consumer of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum List {
+    /// Every event, for the process manager.
+    Saga,
+    /// Every deadline that comes due, for the process manager.
+    Due,
+    /// Every event, for those who tell customers.
+    Notification,
+}
+
+impl List {
+    fn stream(self, partition: u16) -> String {
+        match self {
+            Self::Saga | Self::Notification => subject::stream(partition),
+            Self::Due => subject::DEADLINES_STREAM.to_owned(),
+        }
+    }
+
+    fn consumer(self, partition: u16) -> String {
+        match self {
+            Self::Saga => "saga".to_owned(),
+            Self::Notification => "notification".to_owned(),
+            Self::Due => format!("due-{partition}"),
+        }
+    }
+
+    const fn unfinished_max(self) -> i64 {
+        match self {
+            Self::Saga | Self::Due => UNFINISHED_MAX,
+            Self::Notification => UNTOLD_MAX,
+        }
+    }
+}
 
 /// The worklist of one partition.
 pub struct Worklist {
+    list: List,
     partition: u16,
     messages: pull::Stream,
 }
@@ -37,7 +76,8 @@ pub struct Worklist {
 /// One event that wants attention.
 pub struct Work {
     pub order_id: OrderId,
-    pub position: Position,
+    /// Of the event; a due deadline has none.
+    pub position: Option<Position>,
     /// How often it was handed out, this time included.
     pub deliveries: u32,
     message: Message,
@@ -48,15 +88,18 @@ impl Worklist {
     ///
     /// With `take_over` it asks to be that at once, so that nobody waits for a worker that died. One that lives
     /// finishes what it has at hand.
-    pub async fn join(log: &EventLog, partition: u16, name: &str, take_over: bool) -> Result<Self, Failure> {
-        let stream = log.connection.jetstream.get_stream_no_info(subject::stream(partition)).await?;
+    pub async fn join(log: &EventLog, partition: u16, list: List, take_over: bool) -> Result<Self, Failure> {
+        let stream = log.connection.jetstream.get_stream_no_info(list.stream(partition)).await?;
+        let name = &list.consumer(partition);
+        let filter_subject = if list == List::Due { subject::due_filter(partition) } else { String::new() };
         let config = pull::Config {
-            durable_name: Some(name.to_owned()),
-            description: Some("Twelve: the process manager of this partition's orders".into()),
+            durable_name: Some(name.clone()),
+            description: Some("Twelve: work on this partition's orders, for one worker at a time".into()),
+            filter_subject,
             deliver_policy: DeliverPolicy::All,
             ack_policy: AckPolicy::Explicit,
             ack_wait: WORK_WAIT,
-            max_ack_pending: UNFINISHED_MAX,
+            max_ack_pending: list.unfinished_max(),
             headers_only: true,
             priority_policy: PriorityPolicy::PinnedClient,
             priority_groups: vec![GROUP.to_owned()],
@@ -75,7 +118,7 @@ impl Worklist {
             .heartbeat(PULL_HEARTBEAT)
             .messages()
             .await?;
-        Ok(Self { partition, messages })
+        Ok(Self { list, partition, messages })
     }
 
     /// The next event; `None` once the list must be joined anew.
@@ -88,7 +131,7 @@ impl Worklist {
             message.info().map(|info| (info.stream_sequence, u32::try_from(info.delivered)))?;
         let (_, order_id) = subject::parse_order(&message.subject)
             .ok_or_else(|| format!("{} is no order's subject", message.subject))?;
-        let position = Position { partition: self.partition, sequence };
+        let position = (self.list != List::Due).then_some(Position { partition: self.partition, sequence });
         Ok(Work { order_id, position, deliveries: deliveries.unwrap_or(1), message })
     }
 }

@@ -12,6 +12,8 @@ pub mod rider_counts;
 pub mod rider_deliveries;
 pub mod open_deliveries;
 pub mod reviews;
+pub mod ratings;
+pub mod notifications;
 
 use domain::{OrderId, Timestamp};
 use nats::Stored;
@@ -54,11 +56,13 @@ pub(crate) fn all() -> Vec<Box<dyn Fold>> {
         Box::new(Folder::<rider_deliveries::RiderDeliveries>::default()),
         Box::new(Folder::<open_deliveries::OpenDeliveries>::default()),
         Box::new(Folder::<reviews::Reviews>::default()),
+        Box::new(Folder::<ratings::Ratings>::default()),
+        Box::new(Folder::<notifications::Notifications>::default()),
     ]
 }
 
 /// The names of all views.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 14] = [
     orders::Orders::NAME,
     mypage::MyPage::NAME,
     coupons::Coupons::NAME,
@@ -71,6 +75,8 @@ pub const NAMES: [&str; 12] = [
     rider_deliveries::RiderDeliveries::NAME,
     open_deliveries::OpenDeliveries::NAME,
     reviews::Reviews::NAME,
+    ratings::Ratings::NAME,
+    notifications::Notifications::NAME,
 ];
 
 /// The key of a row that belongs to one order.

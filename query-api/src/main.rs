@@ -1,12 +1,13 @@
 //! `query-api`: a view node as a process of its own.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Parser;
-use domain::Flows;
+use nats::FlowBook;
 use projector::Views;
 use query_api::{App, readiness, router};
 use service::{
+    FlowSettings,
     process::{self, ProcessSettings},
     settings::{self, LogSettings, ServerSettings},
 };
@@ -26,6 +27,8 @@ struct Settings {
     #[command(flatten)]
     log: LogSettings,
     #[command(flatten)]
+    flows: FlowSettings,
+    #[command(flatten)]
     process: ProcessSettings,
 }
 
@@ -39,7 +42,12 @@ async fn main() -> anyhow::Result<()> {
     process::metrics_handle()?;
     let (views, mut tasks) = Views::start(&log, &settings.views, &stop).await?;
     let probes = process::probes(readiness(views.clone(), &log))?;
-    let app = App { views, log: log.clone(), flows: Arc::new(Flows::shipped()?), stop: stop.clone() };
+    let app = App {
+        views,
+        log: log.clone(),
+        flows: FlowBook::new(&log, settings.flows.load()?),
+        stop: stop.clone(),
+    };
     let listener = process::listen(settings.listen).await?;
     tracing::info!(address = %listener.local_addr()?, "query-api is up");
     let result = process::serve(listener, router(app).merge(probes), stop.clone()).await;

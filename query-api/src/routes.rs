@@ -11,8 +11,8 @@ mod views;
 use std::sync::Arc;
 
 use axum::{Router, routing::get};
-use domain::{Flows, OrderId};
-use nats::EventLog;
+use domain::OrderId;
+use nats::{EventLog, FlowBook};
 use projector::{
     Views,
     view::{coupons::Coupons, deliveries::Deliveries, payments::Payments},
@@ -30,7 +30,7 @@ use crate::live;
 pub struct App {
     pub views: Views,
     pub log: EventLog,
-    pub flows: Arc<Flows>,
+    pub flows: FlowBook,
     /// Ends the live streams, which would otherwise outlive any graceful stop.
     pub stop: CancellationToken,
 }
@@ -55,6 +55,7 @@ pub fn router(app: App) -> Router {
         .route("/items/order-counts", get(stores::food_counts))
         .route("/items/{item_id}/order-count", get(stores::food_count))
         .route("/reviews", get(stores::reviews))
+        .route("/notifications", get(stores::notifications))
         .route("/sagas", get(sagas::list))
         .route("/sagas/{order_id}", get(sagas::one))
         .route("/views", get(views::list))

@@ -1,7 +1,7 @@
 //! The appliance store: ordered now, paid in a second step, packed, sent. Its acceptance scenarios by their ids.
 
 use serde_json::{Value, json};
-use twelve_tests::{Client, Platform, client::Answer};
+use twelve_tests::{Client, Platform, Services, client::Answer};
 
 fn fridge(customer: &str) -> Value {
     json!({
@@ -24,7 +24,7 @@ async fn act(client: &Client, id: &str, what: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a001_an_appliance_waits_for_its_payment_is_packed_and_leaves_by_itself() {
+async fn a001_1_and_5_an_appliance_waits_for_its_payment_is_packed_and_leaves_by_itself() {
     let platform = Platform::up().await;
     let client = &platform.client;
     let placed = client.post("/orders", &fridge("buyer")).await;
@@ -56,7 +56,7 @@ async fn a001_an_appliance_waits_for_its_payment_is_packed_and_leaves_by_itself(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a001_a_cancel_undoes_the_store_order_then_delivery_and_payment_and_an_unpaid_one_just_ends() {
+async fn a001_2_a_cancel_undoes_the_store_order_then_delivery_and_payment_and_an_unpaid_one_just_ends() {
     let platform = Platform::up().await;
     let client = &platform.client;
     let unpaid = client.place(&fridge("buyer")).await;
@@ -85,7 +85,7 @@ async fn a001_a_cancel_undoes_the_store_order_then_delivery_and_payment_and_an_u
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a001_a_provider_that_is_down_leaves_the_order_waiting_and_it_can_be_paid_later() {
+async fn a001_4_a_provider_that_is_down_leaves_the_order_waiting_and_it_can_be_paid_later() {
     let platform = Platform::up().await;
     let client = &platform.client;
     let id = client.place(&fridge("buyer")).await;
@@ -98,4 +98,45 @@ async fn a001_a_provider_that_is_down_leaves_the_order_waiting_and_it_can_be_pai
     assert_eq!(client.post("/orders", &early).await.pointers(), ["/payment"]);
     let unknown = uuid::Uuid::new_v4().to_string();
     assert_eq!(pay(client, &unknown, "tok_ok").await.code(), "order_not_found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a001_6_the_store_takes_what_was_ordered_and_paid_while_it_was_down() {
+    let mut services = Services::new(&[]).await;
+    let orders = services.start("ordering,payment,delivery,saga", &[]).await;
+    let queries = services.start_views(&[]).await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let placed = orders.post("/orders", &fridge("buyer")).await;
+        assert_eq!(pay(&orders, &placed.order_id(), "tok_ok").await.status, 200);
+        ids.push(placed.order_id());
+    }
+    services.start("store", &[]).await;
+    for id in &ids {
+        queries.until(id, "at the store", |row| row["store"]["status"] == "received").await;
+    }
+    let rows = queries.get("/stores/electro-land/orders?state=received").await.body;
+    assert_eq!(rows["items"].as_array().map(Vec::len), Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a001_7_canceling_one_of_two_orders_in_flight_touches_only_its_own_delivery_and_payment() {
+    let platform = Platform::up().await;
+    let client = &platform.client;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let id = client.place(&fridge("buyer")).await;
+        pay(client, &id, "tok_ok").await;
+        client.until(&id, "at the store", |row| row["store"]["status"] == "received").await;
+        for what in ["store/accept", "store/start", "store/finish"] {
+            act(client, &id, what).await;
+        }
+        client.until_status(&id, "out_for_delivery").await;
+        ids.push(id);
+    }
+    assert_eq!(act(client, &ids[0], "cancel").await, "canceled");
+    client.until_status(&ids[0], "canceled").await;
+    let row = client.get(&format!("/orders/{}", ids[1])).await.body;
+    let stands = (&row["delivery"]["status"], &row["payment"]["status"], &row["status"]);
+    assert_eq!(stands, (&json!("started"), &json!("approved"), &json!("out_for_delivery")));
 }

@@ -2,14 +2,19 @@
 
 mod bad_input;
 mod cancel;
+mod cross;
 mod live;
 mod log;
 mod nats_cli;
+mod notifications;
 mod meals;
 mod rental;
 mod appliance;
 mod orders;
 mod outages;
+mod deadlines;
+mod own_flows;
+mod payments;
 mod restarts;
 mod roles;
 mod seed_000;

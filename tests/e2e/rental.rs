@@ -201,3 +201,66 @@ async fn a_replica_that_once_found_no_order_cancels_the_one_that_was_placed_else
         "{canceled:?}"
     );
 }
+
+/// The seed's numbers: answers after 500 to 720 ms, and 610 ms of patience. About half of the calls are in time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a002_8_and_x_3_with_answers_around_the_time_limit_the_breaker_opens_and_closes_and_nothing_is_half_done()
+ {
+    let mut shop = Shop::open().await;
+    shop.start_delivery(&[]).await;
+    let mut ids = Vec::new();
+    for _ in 0..24 {
+        ids.push(shop.accepted().await);
+    }
+    drop(shop.delivery.take());
+    shop.start_delivery(&["--answer-delay-ms", "500-720"]).await;
+    let orders = shop.orders.clone();
+    let attempt =
+        async |id: &String| orders.post(&format!("/orders/{id}/cancel"), &json!({})).await.status.as_u16();
+    let under_load = futures::future::join_all(ids.chunks(12).map(async |half| {
+        let mut answers = Vec::new();
+        for id in half {
+            answers.push(attempt(id).await);
+        }
+        answers
+    }));
+    let answers = under_load.await.concat();
+    assert!(answers.contains(&200) && answers.contains(&503), "both successes and failures: {answers:?}");
+    let opened = r#"twelve_breaker_transitions_total{call="delivery",to="open"}"#;
+    assert!(shop.orders.metric(opened).await.is_some_and(|count| count >= 1.0), "the breaker opened");
+    assert_eq!(
+        shop.orders.post("/orders", &rental("other")).await.status,
+        201,
+        "other requests are answered"
+    );
+    drop(shop.delivery.take());
+    shop.start_delivery(&[]).await;
+    let recovering = async {
+        for id in &ids {
+            while attempt(id).await != 200 {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        }
+    };
+    tokio::time::timeout(twelve_tests::LIMIT, recovering).await.expect("all requests succeed again");
+    let state = shop.orders.metric(r#"twelve_breaker_state{call="delivery"}"#).await;
+    assert_eq!(state, Some(0.0), "the breaker is closed");
+    for id in &ids {
+        shop.queries.until_status(id, "canceled").await;
+        assert_eq!(shop.queries.event_types(id).await.split_off(2), ["DeliveryCanceled", "OrderCanceled"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a002_2_the_delivery_cancels_by_itself_and_the_order_is_canceled_with_it() {
+    let mut shop = Shop::open().await;
+    let delivery = shop.start_delivery(&[]).await;
+    let id = shop.accepted().await;
+    let canceled = delivery.post(&format!("/orders/{id}/delivery/cancel"), &json!({})).await;
+    assert_eq!(canceled.status, 200, "{canceled:?}");
+    let row = shop.queries.until_status(&id, "canceled").await;
+    assert_eq!(row["delivery"]["status"], "canceled");
+    let nobody =
+        delivery.post(&format!("/orders/{}/delivery/cancel", uuid::Uuid::new_v4()), &json!({})).await;
+    assert!([404, 409].contains(&nobody.status.as_u16()), "{nobody:?}");
+}

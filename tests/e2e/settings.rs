@@ -2,7 +2,11 @@
 
 use std::process::{Command, Output};
 
-use twelve_tests::{Server, binary, free_port};
+use twelve_tests::{
+    Server, binary,
+    flows::{self, changed},
+    free_port,
+};
 
 fn run(program: &str, arguments: &[&str]) -> Output {
     Command::new(binary(program)).args(arguments).output().expect("it runs")
@@ -134,7 +138,7 @@ fn without_any_nats_server_three_ways_out_are_named() {
 }
 
 #[test]
-fn flows_are_listed_shown_and_walked_and_a_contradicting_file_is_refused_with_its_reason() {
+fn flows_are_listed_shown_and_walked_and_a_broken_file_is_refused_with_line_and_reason_or_its_story() {
     let said = |arguments: &[&str]| {
         let output = run("twelve", arguments);
         let text = [output.stdout, output.stderr].concat();
@@ -149,11 +153,16 @@ fn flows_are_listed_shown_and_walked_and_a_contradicting_file_is_refused_with_it
     assert!(fine && text.contains("stateDiagram-v2") && text.contains("accepted --> preparing"), "{text}");
     let (fine, text) = said(&["flow", "show", "bazaar"]);
     assert!(!fine && text.contains("marketplace"), "{text}");
-    let folder = tempfile::tempdir().expect("a folder");
-    let mine = folder.path().join("mine.toml");
-    let kitchen = twelve_tests::workspace().join("domain/src/flow/kitchen.toml");
-    let flow = std::fs::read_to_string(kitchen).expect("a flow").replace("preparation_started", "delivered");
-    std::fs::write(&mine, flow).expect("written");
-    let (fine, text) = said(&["flow", "check", &mine.display().to_string()]);
-    assert!(!fine && text.contains("mine.toml") && text.contains("must name payment and delivery"), "{text}");
+    let unsound = changed("kitchen", &[(r#", "delivery"]"#, "]")]);
+    let contradictory = changed("kitchen", &[(r#"start = "rider""#, r#"start = "automatic""#)]);
+    let folder = flows::folder(&[("unsound", unsound), ("contradictory", contradictory)]);
+    let file = |name: &str| folder.path().join(format!("{name}.toml")).display().to_string();
+    let (fine, text) = said(&["flow", "check", &file("unsound")]);
+    assert!(!fine && text.contains("BROKEN") && text.contains("keeps nothing"), "{text}");
+    for told in ["Bound: ", "moments of", "a deadline passes, the saga sends: expire_order", "1 of 1 flows"] {
+        assert!(text.contains(told), "{told}: {text}");
+    }
+    let (fine, text) = said(&["flow", "check", &file("contradictory")]);
+    assert!(!fine && text.contains("contradictory.toml is refused"), "{text}");
+    assert!(text.contains("line 21: there is no rider to wait for"), "{text}");
 }

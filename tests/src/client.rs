@@ -150,12 +150,13 @@ impl Client {
         self.until(order_id, status, |row| row["status"] == status).await
     }
 
-    /// The events of an order, in order, by type.
+    /// The events of an order, in order, by type; what its customer was told, and when, is left out.
     pub async fn event_types(&self, order_id: &str) -> Vec<String> {
         let events = self.get(&format!("/orders/{order_id}/events")).await;
         assert_eq!(events.status, 200, "{events:?}");
         let items = events.body["items"].as_array().cloned().unwrap_or_default();
-        items.iter().filter_map(|event| event["type"].as_str()).map(ToOwned::to_owned).collect()
+        let moving = items.iter().filter(|event| event["context"] != "notification");
+        moving.filter_map(|event| event["type"].as_str()).map(ToOwned::to_owned).collect()
     }
 
     /// Follows a live stream, resuming after `last_event_id` if one is given.

@@ -1,13 +1,19 @@
 //! What tests stand on: a nats-server and processes of ours, all real, and a client that waits for facts, not for time.
 
 pub mod client;
+pub mod flows;
+pub mod mail;
+pub mod payments;
 pub mod processes;
 pub mod server;
+pub mod services;
 pub mod tools;
+pub mod webhook;
 
 pub use client::Client;
 pub use processes::{Process, binary};
 pub use server::Server;
+pub use services::Services;
 
 use std::time::Duration;
 

@@ -16,7 +16,7 @@ pub fn binary(name: &str) -> PathBuf {
         let tests = std::env::current_exe().expect("the test's own path");
         let folder = tests.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps").to_owned();
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(workspace());
+        build.args(["build", "--quiet", "--workspace", "--bins", "--examples"]).current_dir(workspace());
         if folder.ends_with("release") {
             build.arg("--release");
         }

@@ -46,3 +46,33 @@ fn build(target: &std::path::Path) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     if built.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&built.stderr).into_owned()) }
 }
+
+const AIOSMTPD: &str = "aiosmtpd==1.4.6";
+
+/// A mail server as a Python library, installed into `.tools`. `None`, said aloud, if there is no way.
+pub fn aiosmtpd() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(find_aiosmtpd).clone()
+}
+
+fn find_aiosmtpd() -> Option<PathBuf> {
+    let target = workspace().join(".tools").join("aiosmtpd-1.4.6");
+    if target.join("aiosmtpd").is_dir() {
+        return Some(target);
+    }
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"])
+        .arg(&target)
+        .arg(AIOSMTPD);
+    match pip.output() {
+        Ok(output) if output.status.success() => Some(target),
+        Ok(output) => {
+            eprintln!("SKIPPED: no mail server: {}", String::from_utf8_lossy(&output.stderr));
+            None
+        }
+        Err(error) => {
+            eprintln!("SKIPPED: no mail server: {error}");
+            None
+        }
+    }
+}

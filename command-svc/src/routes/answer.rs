@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use domain::{Command, CommandId, OrderId, Position, Refusal, Status};
-use nats::EventLog;
+use nats::{EventLog, FlowBookError};
 use serde::Serialize;
 use service::{Caller, Problem};
 
@@ -206,9 +206,6 @@ pub(super) fn refused(refusal: Refusal) -> Problem {
         Refusal::OrderNotFound => StatusCode::NOT_FOUND,
         Refusal::PaymentDeclined => StatusCode::PAYMENT_REQUIRED,
         Refusal::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-        Refusal::FlowUnknown => {
-            return Problem::unavailable(refusal.code(), refusal.to_string(), RETRY_AFTER_S);
-        }
         Refusal::OrderExpired
         | Refusal::AlreadyPlaced
         | Refusal::AlreadyCanceled
@@ -232,6 +229,7 @@ pub(super) fn refused(refusal: Refusal) -> Problem {
         | Refusal::CancelNotRequested
         | Refusal::CancelRequested
         | Refusal::PaymentNotRequested
+        | Refusal::PaymentDeferred
         | Refusal::PaymentApproved
         | Refusal::PaymentCanceled
         | Refusal::CouponRequired
@@ -259,7 +257,13 @@ pub(super) fn failed(order_id: OrderId, error: &ExecuteError) -> Problem {
             "other commands on this order kept coming first; try again",
             RETRY_AFTER_S,
         ),
-        ExecuteError::Load(_) | ExecuteError::Append(_) => {
+        ExecuteError::Flow(error @ (FlowBookError::Unknown(_) | FlowBookError::Unreadable { .. })) => {
+            tracing::error!(%order_id, error = %nats::causes(error), "the order cannot be carried on here");
+            Problem::unavailable("flow_unknown", error.to_string(), RETRY_AFTER_S)
+        }
+        ExecuteError::Load(_)
+        | ExecuteError::Flow(FlowBookError::Unavailable { .. })
+        | ExecuteError::Append(_) => {
             tracing::warn!(%order_id, error = %nats::causes(error), "the log is not available");
             Problem::unavailable(
                 "log_unavailable",

@@ -1,10 +1,13 @@
 //! `POST /orders/{id}/delivery/…` and `/return/…`: riders and the delivery team.
 
 use axum::response::Response;
-use domain::{Command, delivery::DeliveryCommand};
+use domain::{Command, Refusal, delivery::DeliveryCommand};
 use service::Problem;
 
-use super::answer::Call;
+use super::{
+    answer::{Call, refused},
+    orders::is_canceled_by_consent,
+};
 use crate::body::{nothing, rider};
 
 /// A rider takes it.
@@ -23,6 +26,16 @@ pub(super) async fn start(call: Call) -> Result<Response, Problem> {
 pub(super) async fn complete(call: Call) -> Result<Response, Problem> {
     nothing(&call.body.value)?;
     call.perform(Command::Delivery(DeliveryCommand::Complete)).await
+}
+
+/// The goods stay, where the flow lets the delivery decide that; the order is canceled with it.
+pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
+    nothing(&call.body.value)?;
+    let order_id = call.order_id()?;
+    if !is_canceled_by_consent(&call.app, order_id).await? {
+        return Err(refused(Refusal::NotInFlow));
+    }
+    call.perform(Command::Delivery(DeliveryCommand::Cancel)).await
 }
 
 /// What the customer gives back is fetched.

@@ -6,7 +6,7 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use domain::{
     Command, Event, OrderId, OrderState, Recorded, Refusal,
     delivery::DeliveryCommand,
-    event::{OrderEvent, PaymentEvent, PaymentRequested},
+    event::{OrderEvent, OrderPlaced, PaymentEvent, PaymentRequested},
     flow::CancelMode,
     order::{Order, OrderCommand},
     payment::PaymentCommand,
@@ -32,18 +32,25 @@ const OUTCOME_POLL_MAX: Duration = Duration::from_millis(50);
 
 /// Places an order: paid first where its flow says so, and visible once it stands.
 pub(super) async fn place(State(app): State<App>, given: Given, body: Body) -> Result<Response, Problem> {
-    let Placement { placed, payment } = placement(&body.value, app.executor.flows())?;
+    let Placement { mut placed, payment, defers } = placement(&body.value, app.executor.flows().offered())?;
     let order_id = given.new_order();
-    let (flow, customer_id, amount) = (placed.flow.clone(), placed.customer.id.clone(), placed.total);
-    let place = Command::Ordering(OrderCommand::Place(Box::new(placed)));
-    let mut intent = Intent { expected: None, ..given.intent(order_id, place, &body.bytes) };
+    let place = |placed: &OrderPlaced| Command::Ordering(OrderCommand::Place(Box::new(placed.clone())));
+    let intent = Intent { expected: None, ..given.intent(order_id, place(&placed), &body.bytes) };
     if let Some(repeat) = first_answer(&app, &given, &intent).await? {
         return Ok(accepted(app.executor.log(), order_id, &repeat, StatusCode::CREATED));
     }
+    let mut causation_id = None;
     if let Some(PaymentMeans { method, token }) = payment {
+        let (flow, customer_id, amount) = (placed.flow.clone(), placed.customer.id.clone(), placed.total);
         let request = PaymentRequested { flow, customer_id, amount, method };
-        intent.causation_id = Some(charge(&app, &intent, request, token).await?.event_id);
+        match charge(&app, &intent, request, token).await {
+            Ok(approved) => causation_id = Some(approved.event_id),
+            // The order stands all the same, and its customer pays in a second step.
+            Err(NotCharged::NoAnswer) if defers => placed.awaits_payment = true,
+            Err(not_charged) => return Err(not_charged.into()),
+        }
     }
+    let intent = Intent { command: place(&placed), causation_id, ..intent };
     let executed = app.executor.execute(intent).await.map_err(|error| failed(order_id, &error))?;
     Ok(accepted(app.executor.log(), order_id, &executed, StatusCode::CREATED))
 }
@@ -69,13 +76,32 @@ async fn first_answer(app: &App, given: &Given, intent: &Intent) -> Result<Optio
     Ok(None)
 }
 
+/// Why a payment led to no approval.
+enum NotCharged {
+    /// Whether the provider acted is not known.
+    NoAnswer,
+    Refused(Problem),
+}
+
+impl From<NotCharged> for Problem {
+    fn from(not_charged: NotCharged) -> Self {
+        match not_charged {
+            NotCharged::NoAnswer => {
+                let detail = "the payment could not be settled now; the same call with the same Idempotency-Key is safe to repeat";
+                Self::unavailable("payment_unavailable", detail, RETRY_AFTER_S)
+            }
+            NotCharged::Refused(problem) => problem,
+        }
+    }
+}
+
 /// Has the payment context charge the order; answers with the approval.
 async fn charge(
     app: &App,
     intent: &Intent,
     request: PaymentRequested,
     token: String,
-) -> Result<Recorded, Problem> {
+) -> Result<Recorded, NotCharged> {
     let ask = Ask {
         order_id: intent.order_id,
         command: Command::ChargePayment { request: Box::new(request), token },
@@ -86,13 +112,12 @@ async fn charge(
         trace_parent: intent.trace_parent.clone(),
     };
     let unavailable = |why: String| {
-        tracing::info!(order_id = %intent.order_id, why, "no payment, no order");
-        let detail = "the payment could not be settled now; the same call with the same Idempotency-Key is safe to repeat";
-        Problem::unavailable("payment_unavailable", detail, RETRY_AFTER_S)
+        tracing::info!(order_id = %intent.order_id, why, "the payment got no answer");
+        NotCharged::NoAnswer
     };
     let outcome = match app.calls.call(ask).await {
         Ok(Answer::Done(event)) => event.unwrap().map_err(|error| unavailable(error.to_string()))?,
-        Ok(Answer::Refused(refusal)) => return Err(refused(refusal)),
+        Ok(Answer::Refused(refusal)) => return Err(NotCharged::Refused(refused(refusal))),
         Ok(Answer::Already | Answer::Moved) => return Err(unavailable("no outcome".into())),
         Ok(Answer::Unavailable(why)) => return Err(unavailable(why)),
         Err(error @ (CallError::Ask(_) | CallError::Unavailable(_) | CallError::BreakerOpen(_))) => {
@@ -101,7 +126,8 @@ async fn charge(
     };
     if let Event::Payment(PaymentEvent::PaymentDeclined(declined)) = &outcome.event {
         let detail = format!("{}; nothing was charged", declined.reason);
-        return Err(Problem::new(StatusCode::PAYMENT_REQUIRED, "payment_declined", detail));
+        let problem = Problem::new(StatusCode::PAYMENT_REQUIRED, "payment_declined", detail);
+        return Err(NotCharged::Refused(problem));
     }
     Ok(outcome)
 }
@@ -125,6 +151,7 @@ pub(super) async fn pay(call: Call) -> Result<Response, Problem> {
         | Event::Marketing(_)
         | Event::Delivery(_)
         | Event::Review(_)
+        | Event::Notification(_)
         | Event::Saga(_) => None,
     });
     let placed = placed.ok_or_else(Problem::order_not_found)?;
@@ -149,9 +176,7 @@ pub(super) async fn pay(call: Call) -> Result<Response, Problem> {
 pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
     let reason = reason(&call.body.value)?;
     let (app, order_id) = (&call.app, call.order_id()?);
-    let story = app.executor.read(order_id, 0).await.map_err(|error| failed(order_id, &error.into()))?;
-    let flow = story.state.flow.as_ref().and_then(|flow| app.executor.flows().get(flow));
-    if flow.is_some_and(|flow| flow.cancel.mode == CancelMode::Synchronous) {
+    if is_canceled_by_consent(app, order_id).await? {
         return cancel_with_consent(&call, order_id).await;
     }
     let requested = call.execute(Command::Ordering(OrderCommand::RequestCancel { reason })).await?;
@@ -159,6 +184,14 @@ pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
     let state = outcome(app, order_id, wait).await?.unwrap_or_else(|| requested.state.clone());
     let status = if state.order == Order::Canceled { StatusCode::OK } else { StatusCode::ACCEPTED };
     call.answer(&Executed { state, ..requested }, status)
+}
+
+/// Whether the order's flow cancels only with the delivery's consent.
+pub(super) async fn is_canceled_by_consent(app: &App, order_id: OrderId) -> Result<bool, Problem> {
+    let story = app.executor.read(order_id, 0).await.map_err(|error| failed(order_id, &error.into()))?;
+    let Some(reference) = &story.state.flow else { return Ok(false) };
+    let flow = app.executor.flows().find(reference).await;
+    Ok(flow.map_err(|error| failed(order_id, &error.into()))?.cancel.mode == CancelMode::Synchronous)
 }
 
 /// The delivery cancels while the customer waits, and then the order is canceled; else nothing has changed.

@@ -1,12 +1,15 @@
-//! What every process of Twelve needs, and nothing about orders.
+//! What every process of Twelve needs.
 //!
-//! [`settings`] reads flags, environment and a file; [`process`] sets up tracing, signals and the HTTP server;
-//! [`request`] gives every call an id, a trace and a metric; [`problem`] is the one shape of an error answer.
+//! [`settings`] reads flags, environment and a file; [`flows`] reads the flows and checks them; [`process`] sets up
+//! tracing, signals and the HTTP server; [`request`] gives every call an id, a trace and a metric; [`problem`] is the
+//! one shape of an error answer.
 
 pub mod settings;
+pub mod flows;
 pub mod process;
 pub mod request;
 pub mod problem;
 
+pub use flows::FlowSettings;
 pub use problem::Problem;
 pub use request::Caller;

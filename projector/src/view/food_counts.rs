@@ -26,6 +26,7 @@ fn received(event: &Stored) -> &[Item] {
         | Event::Marketing(_)
         | Event::Delivery(_)
         | Event::Review(_)
+        | Event::Notification(_)
         | Event::Saga(_) => &[],
     }
 }

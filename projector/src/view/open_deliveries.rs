@@ -44,6 +44,7 @@ impl View for OpenDeliveries {
             | Event::Store(_)
             | Event::Marketing(_)
             | Event::Review(_)
+            | Event::Notification(_)
             | Event::Saga(_) => false,
         };
         own_key(is_ours, event)

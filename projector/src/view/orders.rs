@@ -99,7 +99,7 @@ impl Row {
                     self.method = Some(requested.method.clone());
                 }
                 PaymentEvent::PaymentApproved(approved) => self.reference = Some(approved.reference.clone()),
-                PaymentEvent::PaymentDeclined(_) => {}
+                PaymentEvent::PaymentDeclined(_) | PaymentEvent::PaymentDeferred(_) => {}
                 PaymentEvent::PaymentCanceled(canceled) => self.returned = Some(canceled.returned),
             },
             Event::Marketing(CouponEvent::CouponIssued(issued)) => {
@@ -116,6 +116,7 @@ impl Row {
             | Event::Ordering(_)
             | Event::Store(_)
             | Event::Delivery(_)
+            | Event::Notification(_)
             | Event::Saga(_) => {}
         }
     }
@@ -226,7 +227,8 @@ pub(super) const fn payment_status(payment: Payment) -> &'static str {
         Payment::None => "none",
         Payment::Requested { .. } => "requested",
         Payment::Approved { .. } => "approved",
-        Payment::Declined => "declined",
+        Payment::Declined { .. } => "declined",
+        Payment::Deferred { .. } => "deferred",
         Payment::Canceled => "canceled",
     }
 }

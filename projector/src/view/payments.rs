@@ -25,6 +25,7 @@ enum Outcome {
     Open,
     Approved { reference: String },
     Declined { reason: String },
+    Deferred,
     Canceled { reference: Option<String>, returned: Money },
 }
 
@@ -56,10 +57,17 @@ impl View for Payments {
                 Outcome::Approved { reference: approved.reference.clone() }
             }
             PaymentEvent::PaymentDeclined(declined) => Outcome::Declined { reason: declined.reason.clone() },
+            PaymentEvent::PaymentDeferred(_) => Outcome::Deferred,
             PaymentEvent::PaymentCanceled(canceled) => {
                 let reference = match row.as_ref().map(|row| &row.outcome) {
                     Some(Outcome::Approved { reference }) => Some(reference.clone()),
-                    Some(Outcome::Open | Outcome::Declined { .. } | Outcome::Canceled { .. }) | None => None,
+                    Some(
+                        Outcome::Open
+                        | Outcome::Declined { .. }
+                        | Outcome::Deferred
+                        | Outcome::Canceled { .. },
+                    )
+                    | None => None,
                 };
                 Outcome::Canceled { reference, returned: canceled.returned }
             }
@@ -75,6 +83,7 @@ impl View for Payments {
         let (status, reference, reason, returned) = match &row.outcome {
             Outcome::Open => ("requested", None, None, None),
             Outcome::Approved { reference } => ("approved", Some(reference), None, None),
+            Outcome::Deferred => ("deferred", None, None, None),
             Outcome::Declined { reason } => ("declined", None, Some(reason), None),
             Outcome::Canceled { reference, returned } => {
                 ("canceled", reference.as_ref(), None, Some(returned))

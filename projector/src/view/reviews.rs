@@ -48,6 +48,7 @@ impl View for Reviews {
             | Event::Store(_)
             | Event::Marketing(_)
             | Event::Delivery(_)
+            | Event::Notification(_)
             | Event::Saga(_) => false,
         };
         own_key(is_ours, event)

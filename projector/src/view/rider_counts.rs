@@ -25,6 +25,7 @@ pub(super) fn picked_up_by(event: &Stored) -> Option<&str> {
         | Event::Store(_)
         | Event::Marketing(_)
         | Event::Review(_)
+        | Event::Notification(_)
         | Event::Saga(_) => None,
     }
 }

@@ -32,6 +32,7 @@ fn ending(event: &Stored) -> Option<&'static str> {
         | Event::Store(_)
         | Event::Marketing(_)
         | Event::Review(_)
+        | Event::Notification(_)
         | Event::Saga(_) => None,
     }
 }

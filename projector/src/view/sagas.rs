@@ -1,38 +1,36 @@
 //! `sagas`: where each order stands, the step it waits for, and what was parked.
 
-use std::sync::LazyLock;
-
-use domain::{Flows, OrderId, OrderState, Timestamp, saga};
+use domain::{Flow, OrderId, OrderState, Timestamp, saga};
 use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{View, newest_first, order_key};
 
-/// The flows by which the next step is told. Without them no row could name one, and the rest still holds.
-static FLOWS: LazyLock<Option<Flows>> = LazyLock::new(|| Flows::shipped().ok());
-
 pub struct Sagas;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
+    pub state: OrderState,
     order_id: OrderId,
-    state: OrderState,
-    waiting_for: Option<String>,
-    due: Option<Timestamp>,
     began_at: Timestamp,
     updated_at: Timestamp,
 }
 
 impl Row {
-    /// Whether the saga has a step to take.
-    pub const fn is_waiting(&self) -> bool {
-        self.waiting_for.is_some()
-    }
-
-    /// Whether a step was refused for good.
+    /// Whether a step was refused for good, or a deadline asks for an operator.
     pub const fn is_parked(&self) -> bool {
         self.state.parked.is_some()
+    }
+
+    /// The row with the step that it waits for. Which step that is, the order's flow says, and a flow is no part of
+    /// the log; so it is told when the row is read.
+    pub fn show_with(&self, flow: Option<&Flow>) -> Value {
+        let step = flow.and_then(|flow| saga::react(flow, &self.state));
+        let mut shown = Sagas::show(self);
+        shown["waiting_for"] = json!(step.as_ref().map(|step| step.command.name()));
+        shown["due"] = json!(step.and_then(|step| step.not_before));
+        shown
     }
 }
 
@@ -51,16 +49,7 @@ impl View for Sagas {
             None => (OrderState::default(), recorded.time),
         };
         let state = before.evolve(recorded);
-        let flow = state.flow.as_ref().and_then(|flow| FLOWS.as_ref()?.get(flow));
-        let step = flow.and_then(|flow| saga::react(flow, &state));
-        Some(Row {
-            order_id: recorded.order_id,
-            waiting_for: step.as_ref().map(|step| step.command.name().to_owned()),
-            due: step.and_then(|step| step.not_before),
-            state,
-            began_at,
-            updated_at: recorded.time,
-        })
+        Some(Row { order_id: recorded.order_id, state, began_at, updated_at: recorded.time })
     }
 
     fn place(row: &Row) -> Option<Vec<u8>> {
@@ -72,8 +61,8 @@ impl View for Sagas {
             "order_id": row.order_id,
             "flow": row.state.flow,
             "status": row.state.status(),
-            "waiting_for": row.waiting_for,
-            "due": row.due,
+            "waiting_for": null,
+            "due": null,
             "parked": row.state.parked,
             "began_at": row.began_at,
             "updated_at": row.updated_at,

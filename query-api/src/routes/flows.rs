@@ -1,25 +1,48 @@
 //! `GET /flows`: how orders travel, as data.
 
+use std::{
+    collections::HashMap,
+    sync::{LazyLock, Mutex, PoisonError},
+};
+
 use axum::{
     extract::{Path, State},
     http::StatusCode,
     response::Response,
 };
+use domain::{explore::explore, flow::Declared};
 use serde_json::{Value, json};
 use service::Problem;
 
 use super::App;
 use crate::read::Read;
 
-fn describe(app: &App, name: &str) -> Option<Value> {
-    let (reference, flow) = app.flows.newest(name)?;
-    let diagram = domain::explore::explore(flow, reference).diagram();
-    Some(json!({ "name": reference.name, "version": reference.version, "flow": **flow, "diagram": diagram }))
+/// The diagrams drawn so far, by flow version: drawing one walks the whole flow.
+static DRAWN: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(Mutex::default);
+
+fn diagram(declared: &Declared) -> String {
+    let mut drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let draw = || explore(&declared.flow, &declared.reference).diagram();
+    drawn.entry(declared.reference.version.clone()).or_insert_with(draw).clone()
+}
+
+async fn describe(declared: Declared) -> Value {
+    let drawing = declared.clone();
+    let diagram = tokio::task::spawn_blocking(move || diagram(&drawing)).await.unwrap_or_default();
+    json!({
+        "name": declared.reference.name,
+        "version": declared.reference.version,
+        "flow": *declared.flow,
+        "diagram": diagram,
+    })
 }
 
 pub(super) async fn list(State(app): State<App>, read: Read) -> Result<Response, Problem> {
     read.finish()?;
-    let items: Vec<Value> = app.flows.names().filter_map(|name| describe(&app, name)).collect();
+    let mut items = Vec::new();
+    for declared in app.flows.offered().iter().cloned() {
+        items.push(describe(declared).await);
+    }
     Ok(read.answer_page(&app, &items, None))
 }
 
@@ -30,5 +53,6 @@ pub(super) async fn one(
 ) -> Result<Response, Problem> {
     read.finish()?;
     let missing = || Problem::new(StatusCode::NOT_FOUND, "flow_not_found", "there is no such flow");
-    Ok(read.answer(&app, &describe(&app, &name).ok_or_else(missing)?, None))
+    let declared = app.flows.offered().newest(&name).cloned().ok_or_else(missing)?;
+    Ok(read.answer(&app, &describe(declared).await, None))
 }

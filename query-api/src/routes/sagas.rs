@@ -4,11 +4,28 @@ use axum::{
     extract::{Path, State},
     response::Response,
 };
-use projector::view::{View, sagas::Sagas};
+use projector::view::{
+    order_key,
+    sagas::{Row, Sagas},
+};
+use serde_json::Value;
 use service::Problem;
 
 use super::{App, order_id};
 use crate::read::{Read, store_failed};
+
+/// Rows that one page looks through for those that wait, before it ends short.
+const LOOKED_AT_MAX: usize = 2_000;
+
+async fn show(app: &App, row: &Row) -> Value {
+    let flow = match &row.state.flow {
+        Some(reference) => {
+            app.flows.find(reference).await.map_err(|error| tracing::warn!(%error, "no step is told")).ok()
+        }
+        None => None,
+    };
+    row.show_with(flow.as_deref())
+}
 
 pub(super) async fn one(
     State(app): State<App>,
@@ -16,18 +33,32 @@ pub(super) async fn one(
     read: Read,
 ) -> Result<Response, Problem> {
     read.finish()?;
-    let row = app.views.show::<Sagas>(order_id(&id)?).map_err(|error| store_failed(&error))?;
-    Ok(read.answer(&app, &row.ok_or_else(Problem::order_not_found)?, None))
+    let row = app.views.row::<Sagas>(&order_key(order_id(&id)?)).map_err(|error| store_failed(&error))?;
+    let row = row.ok_or_else(Problem::order_not_found)?;
+    Ok(read.answer(&app, &show(&app, &row).await, None))
 }
 
 pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
     let paging = read.paging()?;
     let (waiting, parked) = (read.take_truth("waiting")?, read.take_truth("parked")?);
     read.finish()?;
-    let page = app.views.list::<Sagas>(&[], paging.after.as_deref(), paging.limit, |row| {
-        waiting.is_none_or(|wanted| row.is_waiting() == wanted)
-            && parked.is_none_or(|wanted| row.is_parked() == wanted)
-    });
-    let page = page.map_err(|error| store_failed(&error))?;
-    Ok(read.answer_page(&app, &page.rows.iter().map(Sagas::show).collect::<Vec<_>>(), page.next.as_deref()))
+    let (mut items, mut after, mut looked_at) = (Vec::new(), paging.after, 0);
+    loop {
+        let page = app.views.list::<Sagas>(&[], after.as_deref(), paging.limit - items.len(), |row| {
+            parked.is_none_or(|wanted| row.is_parked() == wanted)
+        });
+        let page = page.map_err(|error| store_failed(&error))?;
+        looked_at += page.rows.len();
+        for row in &page.rows {
+            let shown = show(&app, row).await;
+            if waiting.is_none_or(|wanted| shown["waiting_for"].is_string() == wanted) {
+                items.push(shown);
+            }
+        }
+        after = page.next;
+        if after.is_none() || items.len() >= paging.limit || looked_at >= LOOKED_AT_MAX {
+            break;
+        }
+    }
+    Ok(read.answer_page(&app, &items, after.as_deref()))
 }

@@ -1,4 +1,4 @@
-//! `GET /stores/{id}/orders`, counts per food, and reviews.
+//! `GET /stores/{id}/orders`, counts per food, reviews with their averages, and what customers were told.
 
 use axum::{
     extract::{Path, State},
@@ -6,7 +6,14 @@ use axum::{
 };
 use projector::{
     View,
-    view::{food_counts::FoodCounts, places_of, reviews::Reviews, store_orders::StoreOrders},
+    view::{
+        food_counts::FoodCounts,
+        notifications::Notifications,
+        places_of,
+        ratings::{Ratings, item_key, store_key},
+        reviews::Reviews,
+        store_orders::StoreOrders,
+    },
 };
 use serde_json::json;
 use service::Problem;
@@ -65,5 +72,28 @@ pub(super) async fn reviews(State(app): State<App>, mut read: Read) -> Result<Re
             && item.as_deref().is_none_or(|item| row.has_item(item))
     });
     let page = page.map_err(|error| store_failed(&error))?;
-    Ok(read.answer_page(&app, &page.rows.iter().map(Reviews::show).collect::<Vec<_>>(), page.next.as_deref()))
+    let items: Vec<_> = page.rows.iter().map(Reviews::show).collect();
+    let mut answer = Read::page(&items, page.next.as_deref());
+    for (name, key) in
+        [("store_rating", store.map(|id| store_key(&id))), ("item_rating", item.map(|id| item_key(&id)))]
+    {
+        let Some(key) = key else { continue };
+        let rating = app.views.row::<Ratings>(&key).map_err(|error| store_failed(&error))?;
+        answer[name] = Ratings::show(&rating.unwrap_or_default());
+    }
+    Ok(read.answer(&app, &answer, None))
+}
+
+pub(super) async fn notifications(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
+    let paging = read.paging()?;
+    let order = read.take("order_id").map(|id| order_id(&id)).transpose()?;
+    let failed = read.take_truth("failed")?;
+    read.finish()?;
+    let page = app.views.list::<Notifications>(&[], paging.after.as_deref(), paging.limit, |row| {
+        order.is_none_or(|order| order == row.order_id())
+            && failed.is_none_or(|wanted| wanted == row.is_failed())
+    });
+    let page = page.map_err(|error| store_failed(&error))?;
+    let items: Vec<_> = page.rows.iter().map(Notifications::show).collect();
+    Ok(read.answer_page(&app, &items, page.next.as_deref()))
 }

@@ -1,0 +1,247 @@
+//! Tells customers what changed: every event of a partition is looked at once, by one worker, apart from the saga, so
+//! that a service which is down or slow delays no order.
+//!
+//! A change is told once however often its event is handed out, because what was told is in the order's story. Only a
+//! crash between the sending and that record sends again, under the same id.
+
+mod message;
+mod post;
+
+use std::{sync::Arc, time::Duration};
+
+use domain::{
+    Command, CommandId, Event, OrderId,
+    event::{NotificationFailed, NotificationSent, OrderEvent},
+    notification::{self, Notice, NotificationCommand, NotifyRule},
+};
+use nats::worklist::{List, PROLONG_EVERY, Work, Worklist};
+use tokio::{
+    sync::{Mutex, Semaphore},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+pub use post::Post;
+use post::PostError;
+
+use crate::execute::{ExecuteError, Executor, Intent};
+
+/// Messages of one process that are on their way out at a time.
+const SENDS_MAX: usize = 64;
+/// Locks that keep one order's messages in order; orders share them by their id.
+const TURNS: usize = 1_024;
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
+const REJOIN_PAUSE: Duration = Duration::from_millis(200);
+
+/// Tells customers.
+#[derive(Clone)]
+pub struct Notifier {
+    executor: Executor,
+    post: Post,
+    /// A change that could not be told for so long is not told any more.
+    within: Duration,
+    retry_pause_max: Duration,
+    sends: Arc<Semaphore>,
+    turns: Arc<Vec<Mutex<()>>>,
+}
+
+/// How one event was dealt with.
+enum Told {
+    Done,
+    Later(Duration),
+}
+
+impl Notifier {
+    pub fn new(executor: Executor, post: Post, within: Duration, retry_pause_max: Duration) -> Self {
+        let turns = std::iter::repeat_with(Mutex::default).take(TURNS).collect();
+        let sends = Arc::new(Semaphore::new(SENDS_MAX));
+        Self { executor, post, within, retry_pause_max, sends, turns: Arc::new(turns) }
+    }
+
+    /// Works on one partition until `stop`.
+    pub async fn run(self, partition: u16, stop: CancellationToken) {
+        let mut take_over = true;
+        while !stop.is_cancelled() {
+            match Worklist::join(self.executor.log(), partition, List::Notification, take_over).await {
+                Ok(list) => {
+                    take_over = false;
+                    self.work(list, &stop).await;
+                }
+                Err(error) => tracing::warn!(partition, %error, "cannot join the worklist; trying again"),
+            }
+            tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(REJOIN_PAUSE) => {} }
+        }
+    }
+
+    async fn work(&self, mut list: Worklist, stop: &CancellationToken) {
+        let mut tasks = JoinSet::new();
+        loop {
+            tokio::select! {
+                // Dropped tasks were not acknowledged; their work comes again.
+                () = stop.cancelled() => return,
+                Some(joined) = tasks.join_next() => if let Err(error) = joined {
+                    tracing::error!(%error, "a message was not dealt with; it comes again");
+                },
+                next = list.next() => match next {
+                    Some(Ok(work)) => {
+                        let notifier = self.clone();
+                        tasks.spawn(async move { notifier.attend(work).await });
+                    }
+                    Some(Err(error)) => {
+                        tracing::debug!(%error, "the worklist is joined anew");
+                        return;
+                    }
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// Deals with one event, keeping it from being handed to another meanwhile.
+    async fn attend(self, work: Work) {
+        let mut prolong = tokio::time::interval(PROLONG_EVERY);
+        prolong.tick().await;
+        let told = {
+            let telling = self.tell(&work);
+            tokio::pin!(telling);
+            loop {
+                tokio::select! {
+                    told = &mut telling => break told,
+                    _ = prolong.tick() => if let Err(error) = work.prolong().await {
+                        tracing::debug!(%error, "a message was not prolonged; it may come again");
+                    },
+                }
+            }
+        };
+        let left = match told {
+            Told::Done => work.done().await,
+            Told::Later(pause) => work.hand_back(pause).await,
+        };
+        if let Err(error) = left {
+            tracing::debug!(%error, "an acknowledgement was lost; the event comes again and finds nothing to do");
+        }
+    }
+
+    async fn tell(&self, work: &Work) -> Told {
+        let order_id = work.order_id;
+        let turn = usize::try_from(order_id.0.as_u64_pair().1 % TURNS as u64).unwrap_or_default();
+        let _turn = self.turns[turn].lock().await;
+        match self.try_to_tell(work).await {
+            Ok(()) => Told::Done,
+            Err(why) => {
+                let pause = self.pause(work.deliveries);
+                metrics::counter!("twelve_notification_retries_total").increment(1);
+                tracing::info!(%order_id, why, tries = work.deliveries, ?pause, "a message waits to be tried again");
+                Told::Later(pause)
+            }
+        }
+    }
+
+    async fn try_to_tell(&self, work: &Work) -> Result<(), String> {
+        let sequence = work.position.map_or(0, |position| position.sequence);
+        let story = self.executor.story(work.order_id, sequence).await;
+        let story = story.map_err(|error| nats::causes(&error))?;
+        let Some(reference) = &story.state.flow else { return Ok(()) };
+        let flow = self.executor.flows().find(reference).await.map_err(|error| nats::causes(&error))?;
+        let Some(rule) = &flow.notify else { return Ok(()) };
+        let events: Vec<_> = story.events.iter().map(|stored| stored.recorded.clone()).collect();
+        let mut due = notification::due(&flow, &events).into_iter();
+        let Some(notice) = due.find(|notice| notice.sequence == sequence) else { return Ok(()) };
+        let placed = events.iter().find_map(|recorded| match &recorded.event {
+            Event::Ordering(OrderEvent::OrderPlaced(placed)) => Some(placed),
+            Event::Ordering(_)
+            | Event::Payment(_)
+            | Event::Store(_)
+            | Event::Marketing(_)
+            | Event::Delivery(_)
+            | Event::Review(_)
+            | Event::Notification(_)
+            | Event::Saga(_) => None,
+        });
+        let message = placed.and_then(|placed| message::write(rule, &notice, work.order_id, placed));
+        let Some(message) = message else {
+            return self
+                .give_up(work, rule, &notice, None, "the customer left nothing to be reached by")
+                .await;
+        };
+        let to = Some(message.to.clone());
+        let tried = self.send(work, &notice, message).await;
+        let late = nats::now().duration_since(notice.since).unsigned_abs() > self.within;
+        match tried {
+            Ok(()) => Ok(()),
+            Err(PostError::Never(why)) => self.give_up(work, rule, &notice, to, &why).await,
+            Err(error) if late => self.give_up(work, rule, &notice, to, &error.to_string()).await,
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn send(&self, work: &Work, notice: &Notice, message: message::Message) -> Result<(), PostError> {
+        let _slot = self.sends.acquire().await;
+        let medium = message.medium;
+        let reference = self.post.send(message.clone()).await?;
+        metrics::counter!("twelve_notifications_total", "medium" => medium.as_str(), "outcome" => "sent")
+            .increment(1);
+        let sent = NotificationSent {
+            about: notice.about,
+            status: notice.status,
+            medium,
+            language: message.language,
+            to: message.to,
+            text: message.text,
+            reference,
+        };
+        let record = NotificationCommand::RecordSent(Box::new(sent));
+        self.record(work.order_id, notice, record)
+            .await
+            .map_err(|error| PostError::NotNow(nats::causes(&error)))
+    }
+
+    async fn give_up(
+        &self,
+        work: &Work,
+        rule: &NotifyRule,
+        notice: &Notice,
+        to: Option<String>,
+        reason: &str,
+    ) -> Result<(), String> {
+        let (medium, order_id) = (rule.medium, work.order_id);
+        tracing::warn!(%order_id, medium = medium.as_str(), reason, "a customer is not told of a change");
+        metrics::counter!("twelve_notifications_total", "medium" => medium.as_str(), "outcome" => "failed")
+            .increment(1);
+        let failed = NotificationFailed {
+            about: notice.about,
+            status: notice.status,
+            medium,
+            to,
+            tries: work.deliveries,
+            reason: reason.to_owned(),
+        };
+        let record = NotificationCommand::RecordFailed(Box::new(failed));
+        self.record(order_id, notice, record).await.map_err(|error| nats::causes(&error))
+    }
+
+    async fn record(
+        &self,
+        order_id: OrderId,
+        notice: &Notice,
+        record: NotificationCommand,
+    ) -> Result<(), ExecuteError> {
+        let command = Command::Notification(record);
+        let intent = Intent {
+            order_id,
+            command_id: CommandId::from_step(notice.about, command.name()),
+            command,
+            causation_id: Some(notice.about),
+            expected: None,
+            fingerprint: None,
+            trace_parent: None,
+        };
+        self.executor.execute(intent).await.map(drop)
+    }
+
+    /// How long to wait before the next try: longer each time.
+    fn pause(&self, deliveries: u32) -> Duration {
+        let doublings = deliveries.saturating_sub(1).min(16);
+        RETRY_PAUSE_MIN.saturating_mul(1 << doublings).min(self.retry_pause_max)
+    }
+}

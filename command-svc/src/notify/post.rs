@@ -1,0 +1,201 @@
+//! The ways out: mail by SMTP, KakaoTalk and SMS by a signed webhook, each behind a circuit breaker of its own.
+
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use aws_lc_rs::hmac;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use domain::notification::Medium;
+use lettre::{
+    AsyncSmtpTransport, AsyncTransport, Tokio1Executor,
+    message::{Mailbox, header::ContentType},
+};
+use reqwest::StatusCode;
+use tower::{ServiceExt, service_fn, util::BoxCloneSyncService};
+use tower_resilience_circuitbreaker::CircuitBreakerError;
+
+use super::message::Message;
+use crate::{breaker, settings::CommandSettings};
+
+/// Why a message did not leave.
+#[derive(Debug, thiserror::Error)]
+pub enum PostError {
+    /// A repeat may go better.
+    #[error("{0}")]
+    NotNow(String),
+    /// A repeat would go the same way.
+    #[error("{0}")]
+    Never(String),
+    #[error("the last messages by {0} did not leave; it is left alone for a moment")]
+    BreakerOpen(&'static str),
+}
+
+/// Where messages by one medium go.
+#[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "there are three of them")]
+enum Way {
+    /// Nowhere: they are recorded only. For trying things out.
+    Sandbox,
+    Mail(Arc<Mail>),
+    Webhook {
+        client: reqwest::Client,
+        url: String,
+        key: Option<hmac::Key>,
+    },
+}
+
+struct Mail {
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+    from: Mailbox,
+}
+
+type Sending = BoxCloneSyncService<Message, String, CircuitBreakerError<PostError>>;
+
+/// Sends messages.
+#[derive(Clone)]
+pub struct Post {
+    ways: BTreeMap<Medium, Sending>,
+}
+
+impl Post {
+    /// Sets up the ways out, as set; a medium without one is a sandbox, which is said aloud.
+    pub fn new(settings: &CommandSettings) -> anyhow::Result<Self> {
+        let limit = settings.notify.timeout();
+        let client = reqwest::Client::builder()
+            .timeout(limit)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("twelve/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        let mut ways = BTreeMap::new();
+        for medium in [Medium::Mail, Medium::Sms, Medium::Kakao] {
+            let way = Way::of(medium, settings, &client, limit)?;
+            if matches!(way, Way::Sandbox) {
+                tracing::info!(
+                    medium = medium.as_str(),
+                    "messages are recorded and not sent: no way out is set"
+                );
+            }
+            let layer = breaker::layer(medium.as_str(), settings)?;
+            let service = service_fn(move |message| send(way.clone(), message));
+            ways.insert(medium, BoxCloneSyncService::new(layer.layer_fn(service)));
+        }
+        Ok(Self { ways })
+    }
+
+    /// Sends a message; answers with the name under which it left.
+    pub async fn send(&self, message: Message) -> Result<String, PostError> {
+        let medium = message.medium;
+        let way = self.ways.get(&medium).cloned().ok_or(PostError::BreakerOpen(medium.as_str()))?;
+        way.oneshot(message).await.map_err(|error| match error {
+            CircuitBreakerError::OpenCircuit => PostError::BreakerOpen(medium.as_str()),
+            CircuitBreakerError::Inner(error) => error,
+        })
+    }
+}
+
+impl Way {
+    fn of(
+        medium: Medium,
+        settings: &CommandSettings,
+        client: &reqwest::Client,
+        limit: Duration,
+    ) -> anyhow::Result<Self> {
+        let notify = &settings.notify;
+        let url = match medium {
+            Medium::Mail => match &notify.mail_server {
+                Some(server) => {
+                    let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(server)?;
+                    let transport = builder.timeout(Some(limit)).build();
+                    let from = notify.mail_from.parse()?;
+                    return Ok(Self::Mail(Arc::new(Mail { transport, from })));
+                }
+                None => return Ok(Self::Sandbox),
+            },
+            Medium::Sms => &notify.sms_url,
+            Medium::Kakao => &notify.kakao_url,
+        };
+        let Some(url) = url.clone() else { return Ok(Self::Sandbox) };
+        let key = notify.webhook_secret.as_deref().map(signing_key).transpose()?;
+        Ok(Self::Webhook { client: client.clone(), url, key })
+    }
+}
+
+fn signing_key(secret: &str) -> anyhow::Result<hmac::Key> {
+    let encoded = secret.strip_prefix("whsec_").unwrap_or(secret);
+    let bytes = STANDARD.decode(encoded).map_err(|_| {
+        anyhow::anyhow!("the webhook secret reads whsec_ and then base64, as the receiver gave it")
+    })?;
+    Ok(hmac::Key::new(hmac::HMAC_SHA256, &bytes))
+}
+
+fn send(way: Way, message: Message) -> Pin<Box<dyn Future<Output = Result<String, PostError>> + Send>> {
+    Box::pin(async move {
+        match way {
+            Way::Sandbox => Ok(format!("sandbox-{}", message.about)),
+            Way::Mail(mail) => mail.send(&message).await,
+            Way::Webhook { client, url, key } => webhook(&client, &url, key.as_ref(), &message).await,
+        }
+    })
+}
+
+impl Mail {
+    async fn send(&self, message: &Message) -> Result<String, PostError> {
+        let never = |error: &dyn std::error::Error| PostError::Never(nats::causes(error));
+        let to = message.to.parse().map_err(|error: lettre::address::AddressError| never(&error))?;
+        let reference = format!("<{}@twelve>", message.about);
+        let mail = lettre::Message::builder()
+            .message_id(Some(reference.clone()))
+            .from(self.from.clone())
+            .to(Mailbox::new(None, to))
+            .subject(&message.subject)
+            .header(ContentType::TEXT_PLAIN)
+            .body(message.text.clone())
+            .map_err(|error| never(&error))?;
+        match self.transport.send(mail).await {
+            Ok(_) => Ok(reference),
+            Err(error) if error.is_permanent() => Err(never(&error)),
+            Err(error) => Err(PostError::NotNow(nats::causes(&error))),
+        }
+    }
+}
+
+/// Posts a message, signed as Standard Webhooks have it (<https://www.standardwebhooks.com>, `v1`, HMAC-SHA256).
+async fn webhook(
+    client: &reqwest::Client,
+    url: &str,
+    key: Option<&hmac::Key>,
+    message: &Message,
+) -> Result<String, PostError> {
+    let (id, now) = (message.about.to_string(), nats::now());
+    let body = serde_json::json!({
+        "type": format!("order.{}", message.status.as_str()),
+        "timestamp": now,
+        "data": {
+            "order_id": message.order_id,
+            "status": message.status,
+            "medium": message.medium,
+            "to": message.to,
+            "language": message.language,
+            "text": message.text,
+        },
+    })
+    .to_string();
+    let timestamp = now.as_second().to_string();
+    let mut request = client.post(url).header("content-type", "application/json");
+    if let Some(key) = key {
+        let tag = hmac::sign(key, format!("{id}.{timestamp}.{body}").as_bytes());
+        request = request.header("webhook-signature", format!("v1,{}", STANDARD.encode(tag.as_ref())));
+    }
+    let sent =
+        request.header("webhook-id", &id).header("webhook-timestamp", timestamp).body(body).send().await;
+    let status = sent.map_err(|error| PostError::NotNow(nats::causes(&error.without_url())))?.status();
+    match status {
+        status if status.is_success() => Ok(id),
+        StatusCode::BAD_REQUEST
+        | StatusCode::GONE
+        | StatusCode::PAYLOAD_TOO_LARGE
+        | StatusCode::UNPROCESSABLE_ENTITY => {
+            Err(PostError::Never(format!("the receiver answered {status}")))
+        }
+        status => Err(PostError::NotNow(format!("the receiver answered {status}"))),
+    }
+}

@@ -1,0 +1,119 @@
+//! The notification context: what the customer was told of which change, or why not.
+//!
+//! Which changes are told follows from the story alone ([`due`]), and each is recorded once, told or given up. The
+//! record is made after the message left: a crash in between sends it again, under the same id.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Timestamp,
+    command::Refusal,
+    event::{Event, NotificationEvent, NotificationFailed, NotificationSent, Recorded},
+    flow::Flow,
+    id::EventId,
+    state::OrderState,
+    status::Status,
+};
+
+/// How a message travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Medium {
+    Mail,
+    Sms,
+    /// A message of Korea's messenger.
+    Kakao,
+}
+
+impl Medium {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Mail => "mail",
+            Self::Sms => "sms",
+            Self::Kakao => "kakao",
+        }
+    }
+}
+
+/// The language of a message (ISO 639-1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Language {
+    #[default]
+    #[serde(rename = "ko")]
+    Korean,
+    #[serde(rename = "en")]
+    English,
+}
+
+/// What the customers of a flow are told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotifyRule {
+    pub medium: Medium,
+    /// For a customer who did not say.
+    #[serde(default)]
+    pub language: Language,
+    /// The statuses whose beginning is told; empty: every one.
+    #[serde(default)]
+    pub on: Vec<Status>,
+}
+
+/// The changes of one order that were dealt with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notifications(Vec<EventId>);
+
+/// What notification may be asked to record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotificationCommand {
+    RecordSent(Box<NotificationSent>),
+    RecordFailed(Box<NotificationFailed>),
+}
+
+/// A change that the customer is to be told of, and was not yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The event that made the change; it names the message for good.
+    pub about: EventId,
+    pub sequence: u64,
+    pub status: Status,
+    pub since: Timestamp,
+}
+
+/// The changes of a story that wait to be told, oldest first.
+pub fn due(flow: &Flow, story: &[Recorded]) -> Vec<Notice> {
+    let Some(rule) = &flow.notify else { return Vec::new() };
+    let (mut state, mut told, mut notices) = (OrderState::default(), None, Vec::new());
+    for recorded in story {
+        state = state.evolve(recorded);
+        let status = state.is_visible().then(|| state.status());
+        if let Some(status) = status.filter(|status| told != Some(*status)) {
+            told = Some(status);
+            if rule.on.is_empty() || rule.on.contains(&status) {
+                let (about, sequence) = (recorded.event_id, recorded.position.sequence);
+                notices.push(Notice { about, sequence, status, since: recorded.time });
+            }
+        }
+    }
+    notices.retain(|notice| !state.notifications.0.contains(&notice.about));
+    notices
+}
+
+/// Decides about a record; `None` means that the change was dealt with already.
+pub fn decide(known: &Notifications, command: &NotificationCommand) -> Result<Option<Event>, Refusal> {
+    let (about, event): (_, Event) = match command {
+        NotificationCommand::RecordSent(sent) => (sent.about, (**sent).clone().into()),
+        NotificationCommand::RecordFailed(failed) => (failed.about, (**failed).clone().into()),
+    };
+    Ok((!known.0.contains(&about)).then_some(event))
+}
+
+/// The changes that were dealt with, after a fact.
+#[must_use]
+pub fn evolve(mut known: Notifications, event: &NotificationEvent) -> Notifications {
+    known.0.push(match event {
+        NotificationEvent::NotificationSent(sent) => sent.about,
+        NotificationEvent::NotificationFailed(failed) => failed.about,
+    });
+    known
+}
