@@ -1,6 +1,7 @@
 //! House rules that a machine can check.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -129,6 +130,34 @@ fn nothing_is_left_over() {
             assert!(!text.contains(word), "{} contains {word}", path.display());
         }
     }
+}
+
+#[test]
+fn the_list_of_scenarios_and_the_tests_are_in_step() {
+    let list = std::fs::read_to_string(workspace().join("tests/SCENARIOS.md")).expect("the list");
+    let listed: BTreeSet<(&str, &str)> = list
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.split('`');
+            Some((cells.nth(1)?, cells.nth(1)?)).filter(|_| line.starts_with("| "))
+        })
+        .collect();
+    let mut there = BTreeSet::new();
+    let files: Vec<(PathBuf, String)> =
+        rust_files().into_iter().filter(|(path, _)| path.to_string_lossy().contains("/tests/e2e/")).collect();
+    for (path, text) in &files {
+        let file = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        let tests = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("async fn ")?.split_once('(').map(|(name, _)| name));
+        let is_scenario = |name: &&str| {
+            let rest = name.strip_prefix("a00").or(name.strip_prefix("x_"));
+            rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+        };
+        there.extend(tests.filter(is_scenario).map(|name| (name, file)));
+    }
+    assert!(there.len() > 30, "{there:?}");
+    assert_eq!(listed, there);
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! Tells customers what changed: every event of a partition is looked at once, by one worker, apart from the saga, so
-//! that a service which is down or slow delays no order.
+//! Tells customers what changed: the saga's runner gives notice of an order, and one worker a partition tells what its
+//! story says was not told yet, apart from the saga, so that a service which is down or slow delays no order.
 //!
-//! A change is told once however often its event is handed out, because what was told is in the order's story. Only a
+//! A change is told once however often its notice is handed out, because what was told is in the order's story. Only a
 //! crash between the sending and that record sends again, under the same id.
 
 mod message;
@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use domain::{
     Command, CommandId, Event, OrderId,
-    event::{NotificationFailed, NotificationSent, OrderEvent},
+    event::{NotificationFailed, NotificationSent, OrderEvent, OrderPlaced},
     notification::{self, Notice, NotificationCommand, NotifyRule},
 };
 use nats::worklist::{List, PROLONG_EVERY, Work, Worklist};
@@ -45,7 +45,7 @@ pub struct Notifier {
     turns: Arc<Vec<Mutex<()>>>,
 }
 
-/// How one event was dealt with.
+/// How one notice was dealt with.
 enum Told {
     Done,
     Later(Duration),
@@ -62,7 +62,7 @@ impl Notifier {
     pub async fn run(self, partition: u16, stop: CancellationToken) {
         let mut take_over = true;
         while !stop.is_cancelled() {
-            match Worklist::join(self.executor.log(), partition, List::Notification, take_over).await {
+            match Worklist::join(self.executor.log(), partition, List::Notices, take_over).await {
                 Ok(list) => {
                     take_over = false;
                     self.work(list, &stop).await;
@@ -97,7 +97,7 @@ impl Notifier {
         }
     }
 
-    /// Deals with one event, keeping it from being handed to another meanwhile.
+    /// Deals with one notice, keeping it from being handed to another meanwhile.
     async fn attend(self, work: Work) {
         let mut prolong = tokio::time::interval(PROLONG_EVERY);
         prolong.tick().await;
@@ -118,7 +118,7 @@ impl Notifier {
             Told::Later(pause) => work.hand_back(pause).await,
         };
         if let Err(error) = left {
-            tracing::debug!(%error, "an acknowledgement was lost; the event comes again and finds nothing to do");
+            tracing::debug!(%error, "an acknowledgement was lost; the notice comes again and finds nothing to do");
         }
     }
 
@@ -137,17 +137,13 @@ impl Notifier {
         }
     }
 
+    /// Tells all that waits to be told, oldest first.
     async fn try_to_tell(&self, work: &Work) -> Result<(), String> {
-        let sequence = work.position.map_or(0, |position| position.sequence);
-        let story = self.executor.story(work.order_id, sequence).await;
-        let story = story.map_err(|error| nats::causes(&error))?;
+        let story = self.executor.read(work.order_id, 0).await.map_err(|error| nats::causes(&error))?;
         let Some(reference) = &story.state.flow else { return Ok(()) };
         let flow = self.executor.flows().find(reference).await.map_err(|error| nats::causes(&error))?;
         let Some(rule) = &flow.notify else { return Ok(()) };
-        let events: Vec<_> = story.events.iter().map(|stored| stored.recorded.clone()).collect();
-        let mut due = notification::due(&flow, &events).into_iter();
-        let Some(notice) = due.find(|notice| notice.sequence == sequence) else { return Ok(()) };
-        let placed = events.iter().find_map(|recorded| match &recorded.event {
+        let placed = story.events.iter().find_map(|stored| match &stored.recorded.event {
             Event::Ordering(OrderEvent::OrderPlaced(placed)) => Some(placed),
             Event::Ordering(_)
             | Event::Payment(_)
@@ -158,19 +154,33 @@ impl Notifier {
             | Event::Notification(_)
             | Event::Saga(_) => None,
         });
-        let message = placed.and_then(|placed| message::write(rule, &notice, work.order_id, placed));
+        let due = notification::due(&flow, story.events.iter().map(|stored| &stored.recorded));
+        for notice in due {
+            self.tell_one(work, rule, &notice, placed).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell_one(
+        &self,
+        work: &Work,
+        rule: &NotifyRule,
+        notice: &Notice,
+        placed: Option<&OrderPlaced>,
+    ) -> Result<(), String> {
+        let message = placed.and_then(|placed| message::write(rule, notice, work.order_id, placed));
         let Some(message) = message else {
             return self
-                .give_up(work, rule, &notice, None, "the customer left nothing to be reached by")
+                .give_up(work, rule, notice, None, "the customer left nothing to be reached by")
                 .await;
         };
         let to = Some(message.to.clone());
-        let tried = self.send(work, &notice, message).await;
+        let tried = self.send(work, notice, message).await;
         let late = nats::now().duration_since(notice.since).unsigned_abs() > self.within;
         match tried {
             Ok(()) => Ok(()),
-            Err(PostError::Never(why)) => self.give_up(work, rule, &notice, to, &why).await,
-            Err(error) if late => self.give_up(work, rule, &notice, to, &error.to_string()).await,
+            Err(PostError::Never(why)) => self.give_up(work, rule, notice, to, &why).await,
+            Err(error) if late => self.give_up(work, rule, notice, to, &error.to_string()).await,
             Err(error) => Err(error.to_string()),
         }
     }

@@ -11,13 +11,14 @@ use std::{
 };
 
 use domain::{
-    Command, CommandId, OrderId, OrderState, Timestamp,
+    Command, CommandId, Flow, OrderId, OrderState, Timestamp,
     command::SagaCommand,
+    notification,
     saga::{self, Step},
 };
 use nats::{
-    FlowBookError,
     ask::{Answer, Ask},
+    notice::NoticeError,
     worklist::{List, PROLONG_EVERY, Work, Worklist},
 };
 use tokio::{
@@ -30,6 +31,7 @@ use tracing::Instrument;
 use crate::{
     calls::Calls,
     execute::{Executor, Intent},
+    story::Story,
 };
 
 /// Commands that one process's sagas have under way at a time.
@@ -300,43 +302,71 @@ impl Runner {
     }
 
     async fn take_step(&self, order_id: OrderId, newest: &mut u64, already: &mut u32) -> Taken {
-        let (state, trace_parent) = match self.load(order_id, *newest).await {
-            Ok(loaded) => loaded,
-            Err(why) => return Taken::NotNow { step: "load", why },
+        let story = match self.executor.story(order_id, *newest).await {
+            Ok(story) => story,
+            Err(error) => return Taken::NotNow { step: "load", why: nats::causes(&error) },
         };
-        let step = match self.react(&state).await {
-            Ok(Some(step)) => step,
-            Ok(None) => return Taken::Nothing(state.sequence()),
+        let Some(reference) = &story.state.flow else { return Taken::Nothing(story.sequence()) };
+        let flow = match self.executor.flows().find(reference).await {
+            Ok(flow) => flow,
             Err(error) => return Taken::NotNow { step: "react", why: nats::causes(&error) },
         };
-        if let Some(due) = step.not_before.filter(|due| time_left(*due).is_some()) {
-            return Taken::NotYet(due, state.sequence());
-        }
+        let state = &story.state;
+        let step = saga::react(&flow, state);
+        let due = step.as_ref().and_then(|step| step.not_before).filter(|due| time_left(*due).is_some());
+        let step = match (step, due) {
+            (Some(step), None) => step,
+            // The order rests for now: the moment to have its customer told.
+            (rest, _) => {
+                if let Err(error) = self.give_notice(order_id, &flow, &story).await {
+                    return Taken::NotNow { step: "give_notice", why: nats::causes(&error) };
+                }
+                return match (rest, due) {
+                    (Some(_), Some(due)) => Taken::NotYet(due, state.sequence()),
+                    (Some(_) | None, _) => Taken::Nothing(state.sequence()),
+                };
+            }
+        };
+        let trace_parent = story.events.last().and_then(|stored| stored.trace_parent.clone());
         let name = step.command.name();
-        match self.send(order_id, &state, step, trace_parent).await {
+        match self.send(order_id, state, step, trace_parent).await {
             // Either way the story goes on, beyond what was acted on.
             Ok(Answer::Done(_) | Answer::Moved) => (*already, *newest) = (0, state.sequence() + 1),
             Ok(Answer::Already) if *already < ALREADY_MAX => *already += 1,
-            Ok(Answer::Already) => self.park(order_id, &state, name, "already", "it is so already").await,
+            Ok(Answer::Already) => self.park(order_id, state, name, "already", "it is so already").await,
             Ok(Answer::Refused(why)) => {
-                self.park(order_id, &state, name, why.code(), &why.to_string()).await;
+                self.park(order_id, state, name, why.code(), &why.to_string()).await;
             }
-            Ok(Answer::Unavailable(why)) => return Taken::NotNow { step: name, why },
-            Err(error) => return Taken::NotNow { step: name, why: nats::causes(&error) },
+            Ok(Answer::Unavailable(why)) => return self.not_now(order_id, &flow, &story, name, why).await,
+            Err(error) => {
+                return self.not_now(order_id, &flow, &story, name, nats::causes(&error)).await;
+            }
         }
         Taken::One
     }
 
-    async fn load(&self, order_id: OrderId, newest: u64) -> Result<(OrderState, Option<String>), String> {
-        let story = self.executor.story(order_id, newest).await.map_err(|error| nats::causes(&error))?;
-        let trace_parent = story.events.last().and_then(|stored| stored.trace_parent.clone());
-        Ok((story.state.clone(), trace_parent))
+    /// A step has to wait; the customer need not.
+    async fn not_now(
+        &self,
+        order_id: OrderId,
+        flow: &Flow,
+        story: &Story,
+        step: &'static str,
+        why: String,
+    ) -> Taken {
+        if let Err(error) = self.give_notice(order_id, flow, story).await {
+            tracing::debug!(error = %nats::causes(&error), "given with the next try");
+        }
+        Taken::NotNow { step, why }
     }
 
-    async fn react(&self, state: &OrderState) -> Result<Option<Step>, FlowBookError> {
-        let Some(reference) = &state.flow else { return Ok(None) };
-        let flow = self.executor.flows().find(reference).await?;
-        Ok(saga::react(&flow, state))
+    /// Gives notice if the customer was not told of everything yet.
+    async fn give_notice(&self, order_id: OrderId, flow: &Flow, story: &Story) -> Result<(), NoticeError> {
+        let events = story.events.iter().map(|stored| &stored.recorded);
+        if flow.notify.is_none() || notification::due(flow, events).is_empty() {
+            return Ok(());
+        }
+        self.executor.log().give_notice(order_id).await
     }
 
     async fn send(

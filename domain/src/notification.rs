@@ -81,7 +81,7 @@ pub struct Notice {
 }
 
 /// The changes of a story that wait to be told, oldest first.
-pub fn due(flow: &Flow, story: &[Recorded]) -> Vec<Notice> {
+pub fn due<'a>(flow: &Flow, story: impl IntoIterator<Item = &'a Recorded>) -> Vec<Notice> {
     let Some(rule) = &flow.notify else { return Vec::new() };
     let (mut state, mut told, mut notices) = (OrderState::default(), None, Vec::new());
     for recorded in story {

@@ -2,7 +2,8 @@
 //!
 //! [`server`] finds, installs and runs a local nats-server; [`connection`] connects to it; [`topology`] declares the
 //! streams; [`log`] loads and appends an order's events; [`follow`] reads a partition as it grows; [`worklist`] hands
-//! a partition's events to exactly one worker, and [`deadline`] what comes due; [`flows`] keeps every flow that an
+//! a partition's events to exactly one worker, and with it [`deadline`]
+//! what comes due and [`notice`] who is to be told; [`flows`] keeps every flow that an
 //! order follows; [`ask`] carries commands to the context that decides about them.
 
 pub mod subject;
@@ -14,6 +15,7 @@ pub mod log;
 pub mod follow;
 pub mod worklist;
 pub mod deadline;
+pub mod notice;
 pub mod flows;
 pub mod ask;
 pub mod bench;

@@ -12,9 +12,9 @@ pub fn order(partition: u16, order_id: OrderId) -> String {
     format!("orders.{partition}.{order_id}")
 }
 
-/// The order that a subject belongs to: its own, or that of its due deadline.
+/// The order that a subject belongs to: its own, that of its due deadline, or of its notice.
 pub fn parse_order(subject: &str) -> Option<(u16, OrderId)> {
-    let ours = subject.strip_prefix("orders.").or_else(|| subject.strip_prefix("due."));
+    let ours = ["orders.", "due.", "notices."].iter().find_map(|begin| subject.strip_prefix(begin));
     let (partition, order_id) = ours?.split_once('.')?;
     Some((partition.parse().ok()?, order_id.parse().ok()?))
 }
@@ -40,6 +40,19 @@ pub fn due(partition: u16, order_id: OrderId) -> String {
 /// All due deadlines of one partition.
 pub fn due_filter(partition: u16) -> String {
     format!("due.{partition}.*")
+}
+
+/// The stream of the notices that wait.
+pub(crate) const NOTICES_STREAM: &str = "NOTICES";
+
+/// Where an order's notice waits: `notices.<partition>.<order_id>`.
+pub fn notice(partition: u16, order_id: OrderId) -> String {
+    format!("notices.{partition}.{order_id}")
+}
+
+/// All notices of one partition.
+pub fn notice_filter(partition: u16) -> String {
+    format!("notices.{partition}.*")
 }
 
 /// The stream of the flows' texts.

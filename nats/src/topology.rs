@@ -85,7 +85,7 @@ impl Topology {
             self.check(&wanted, &found)?;
             enlarge(&connection.jetstream, &wanted, found).await?;
         }
-        for wanted in [self.deadlines(), self.flows()] {
+        for wanted in [self.deadlines(), self.notices(), self.flows()] {
             let found = ensure_stream(&connection.jetstream, &wanted).await?;
             if found.subjects != wanted.subjects
                 || found.allow_message_schedules != wanted.allow_message_schedules
@@ -125,6 +125,18 @@ impl Topology {
             allow_atomic_publish: true,
             metadata: HashMap::from([(PARTITIONS_KEY.to_owned(), self.partitions.to_string())]),
             ..Config::default()
+        }
+    }
+
+    /// The notices that wait: of each order at most one. What they are about is in the log.
+    pub fn notices(&self) -> Config {
+        Config {
+            name: subject::NOTICES_STREAM.into(),
+            description: Some("Twelve: whose customers are to be told something".into()),
+            subjects: vec!["notices.*.*".into()],
+            allow_message_schedules: false,
+            allow_message_ttl: false,
+            ..self.deadlines()
         }
     }
 

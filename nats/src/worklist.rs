@@ -19,8 +19,6 @@ pub const WORK_WAIT: Duration = Duration::from_secs(1);
 pub const PROLONG_EVERY: Duration = Duration::from_millis(400);
 /// Events of one partition that may be handed out and unfinished at a time; beyond it, new events wait.
 pub const UNFINISHED_MAX: i64 = 20_000;
-/// Events of one partition that may wait to be told to a customer; beyond it, newer ones wait at the server.
-pub const UNTOLD_MAX: i64 = 2_000;
 /// A worker that has not asked for work for this long loses its place to the next.
 const PIN_TIMEOUT: Duration = Duration::from_secs(3);
 const PULL_EXPIRES: Duration = Duration::from_secs(1);
@@ -38,30 +36,24 @@ pub enum List {
     Saga,
     /// Every deadline that comes due, for the process manager.
     Due,
-    /// Every event, for those who tell customers.
-    Notification,
+    /// Every notice, for those who tell customers.
+    Notices,
 }
 
 impl List {
     fn stream(self, partition: u16) -> String {
         match self {
-            Self::Saga | Self::Notification => subject::stream(partition),
+            Self::Saga => subject::stream(partition),
             Self::Due => subject::DEADLINES_STREAM.to_owned(),
+            Self::Notices => subject::NOTICES_STREAM.to_owned(),
         }
     }
 
     fn consumer(self, partition: u16) -> String {
         match self {
             Self::Saga => "saga".to_owned(),
-            Self::Notification => "notification".to_owned(),
             Self::Due => format!("due-{partition}"),
-        }
-    }
-
-    const fn unfinished_max(self) -> i64 {
-        match self {
-            Self::Saga | Self::Due => UNFINISHED_MAX,
-            Self::Notification => UNTOLD_MAX,
+            Self::Notices => format!("notices-{partition}"),
         }
     }
 }
@@ -76,7 +68,7 @@ pub struct Worklist {
 /// One event that wants attention.
 pub struct Work {
     pub order_id: OrderId,
-    /// Of the event; a due deadline has none.
+    /// Of the event; a due deadline and a notice have none.
     pub position: Option<Position>,
     /// How often it was handed out, this time included.
     pub deliveries: u32,
@@ -91,7 +83,11 @@ impl Worklist {
     pub async fn join(log: &EventLog, partition: u16, list: List, take_over: bool) -> Result<Self, Failure> {
         let stream = log.connection.jetstream.get_stream_no_info(list.stream(partition)).await?;
         let name = &list.consumer(partition);
-        let filter_subject = if list == List::Due { subject::due_filter(partition) } else { String::new() };
+        let filter_subject = match list {
+            List::Saga => String::new(),
+            List::Due => subject::due_filter(partition),
+            List::Notices => subject::notice_filter(partition),
+        };
         let config = pull::Config {
             durable_name: Some(name.clone()),
             description: Some("Twelve: work on this partition's orders, for one worker at a time".into()),
@@ -99,7 +95,7 @@ impl Worklist {
             deliver_policy: DeliverPolicy::All,
             ack_policy: AckPolicy::Explicit,
             ack_wait: WORK_WAIT,
-            max_ack_pending: list.unfinished_max(),
+            max_ack_pending: UNFINISHED_MAX,
             headers_only: true,
             priority_policy: PriorityPolicy::PinnedClient,
             priority_groups: vec![GROUP.to_owned()],
@@ -131,7 +127,7 @@ impl Worklist {
             message.info().map(|info| (info.stream_sequence, u32::try_from(info.delivered)))?;
         let (_, order_id) = subject::parse_order(&message.subject)
             .ok_or_else(|| format!("{} is no order's subject", message.subject))?;
-        let position = (self.list != List::Due).then_some(Position { partition: self.partition, sequence });
+        let position = (self.list == List::Saga).then_some(Position { partition: self.partition, sequence });
         Ok(Work { order_id, position, deliveries: deliveries.unwrap_or(1), message })
     }
 }

@@ -199,7 +199,20 @@ async fn a003_2_and_3_and_5_and_7_a_food_order_travels_by_its_delivery_type_to_i
         (&written["items"][0]["rating"], &written["items"][0]["text"]),
         (&json!(5), &json!("맛있어요"))
     );
-    assert_eq!(client.get("/reviews?store_id=another").await.body["items"], json!([]));
+    let nobody = client.get("/reviews?store_id=another").await.body;
+    assert_eq!((&nobody["items"], &nobody["store_rating"]["count"]), (&json!([]), &json!(0)));
+    let second = Meal::cooked(client, "food", "2001").await;
+    second.act("delivery/pickup", r#"{"rider_id":"rider-1"}"#).await;
+    second.act("delivery/complete", NOTHING).await;
+    let written = second.act("review", r#"{"rating":2,"text":"짜요"}"#).await;
+    assert_eq!(written.0, StatusCode::CREATED);
+    let rated = |body: &Value| {
+        body["timeline"].as_array().is_some_and(|all| all.iter().any(|e| e["type"] == "ReviewWritten"))
+    };
+    client.until(&second.id, "rated", rated).await;
+    let rated = client.get("/reviews?store_id=kimbap-heaven&item_id=2001").await.body;
+    let average = json!({ "count": 2, "average": 3.5 });
+    assert_eq!((&rated["store_rating"], &rated["item_rating"]), (&average, &average));
     let mine = client.get("/customers/hungry/orders").await.body;
     assert_eq!(
         (&mine["items"][0]["status"], &mine["items"][0]["delivery_status"]),

@@ -94,7 +94,7 @@ async fn a002_13_each_change_of_a_rental_is_exactly_one_mail() {
 /// Waits until a message was tried in vain.
 async fn until_retried(client: &Client) {
     let waiting = async {
-        while client.metric(r#"twelve_notification_retries_total"#).await.is_none() {
+        while client.metric("twelve_notification_retries_total").await.is_none() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -140,7 +140,7 @@ async fn what_was_told_is_not_told_again_when_every_event_is_handed_out_anew() {
     let jetstream = async_nats::jetstream::new(nats);
     for partition in 0..4 {
         let stream = jetstream.get_stream(format!("ORDERS-{partition}")).await.expect("a partition");
-        stream.delete_consumer("notification").await.expect("forgotten");
+        stream.delete_consumer("saga").await.expect("forgotten");
     }
     platform.start().await;
     // Told after all the old events were handed out again.

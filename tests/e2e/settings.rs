@@ -156,13 +156,13 @@ fn flows_are_listed_shown_and_walked_and_a_broken_file_is_refused_with_line_and_
     let unsound = changed("kitchen", &[(r#", "delivery"]"#, "]")]);
     let contradictory = changed("kitchen", &[(r#"start = "rider""#, r#"start = "automatic""#)]);
     let folder = flows::folder(&[("unsound", unsound), ("contradictory", contradictory)]);
-    let file = |name: &str| folder.path().join(format!("{name}.toml")).display().to_string();
-    let (fine, text) = said(&["flow", "check", &file("unsound")]);
+    let path = |name: &str| folder.path().join(format!("{name}.toml")).display().to_string();
+    let (fine, text) = said(&["flow", "check", &path("unsound")]);
     assert!(!fine && text.contains("BROKEN") && text.contains("keeps nothing"), "{text}");
     for told in ["Bound: ", "moments of", "a deadline passes, the saga sends: expire_order", "1 of 1 flows"] {
         assert!(text.contains(told), "{told}: {text}");
     }
-    let (fine, text) = said(&["flow", "check", &file("contradictory")]);
+    let (fine, text) = said(&["flow", "check", &path("contradictory")]);
     assert!(!fine && text.contains("contradictory.toml is refused"), "{text}");
     assert!(text.contains("line 21: there is no rider to wait for"), "{text}");
 }
