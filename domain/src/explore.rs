@@ -1,12 +1,13 @@
 //! The flow checker: walks everything that can happen to an order of a flow, and holds it against what must always be
 //! so. It is an explicit-state model checker, breadth first, so the first story that breaks a rule is a shortest one.
 //!
-//! What is walked: at each moment the customer, the store, two riders and the delivery team may do anything; the saga's
-//! runner may look at the order, its command may arrive late, twice, or after the runner crashed and another looked
-//! (up to [`WIRES_MAX`] commands under way); the payment provider may approve, decline, be slow beyond every patience
-//! (its answer unheard, the charge landing later) or away, and the payment context may crash before and after each of
-//! its calls (up to [`ERRANDS_MAX`] under way, [`ATTEMPTS_MAX`] attempts to pay); any deadline may pass. Every decision
-//! is made by the code that runs in production: `OrderState::decide`, `OrderState::evolve`, `saga::react`.
+//! What is walked: at each moment the customer, the store, two riders, the delivery team and an operator may do
+//! anything; the saga's runner may look at the order, its command may arrive late, twice, or after the runner crashed
+//! and another looked (up to [`WIRES_MAX`] commands under way); the payment provider may approve, decline, be slow
+//! beyond every patience (its answer unheard, the charge landing later) or away, and the payment context may crash
+//! before and after each of its calls (up to [`ERRANDS_MAX`] under way, [`ATTEMPTS_MAX`] attempts to pay); any deadline
+//! may pass. Every decision is made by the code that runs in production: `OrderState::decide`, `OrderState::evolve`,
+//! `saga::react`.
 //!
 //! What is not: two orders at once (they share nothing), and a log that loses what it acknowledged.
 

@@ -2,7 +2,7 @@
 
 use super::stories::{Stories, StoryId};
 use crate::{
-    command::Command,
+    command::{Command, SagaCommand},
     delivery::DeliveryCommand,
     event::{OrderPlaced, PaymentRequested},
     flow::{CancelMode, Flow, FlowRef, PaymentTime, ProviderDown},
@@ -35,6 +35,10 @@ pub(super) fn commands(stories: &Stories<'_>, at: StoryId) -> Vec<(&'static str,
         (delivery, Command::Delivery(DeliveryCommand::StartReturn)),
         (delivery, Command::Delivery(DeliveryCommand::CompleteReturn)),
     ];
+    // Once is enough: what it leads to is the same the next time.
+    if !stories[at].names.contains(&"SagaResumed") {
+        commands.push(("an operator", Command::Saga(SagaCommand::Resume)));
+    }
     if flow.cancel.mode == CancelMode::Synchronous {
         commands.push(("the customer, waiting", Command::Delivery(DeliveryCommand::Cancel)));
     }
