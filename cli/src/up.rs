@@ -6,7 +6,7 @@ use clap::Args;
 use command_svc::{CommandService, CommandSettings};
 use nats::FlowBook;
 use projector::Views;
-use query_api::{App, readiness};
+use query_api::{App, AsOf, OperatorSettings, operator, readiness};
 use service::{FlowSettings, process};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     local: LocalSettings,
     #[command(flatten)]
     flows: FlowSettings,
+    #[command(flatten)]
+    operator: OperatorSettings,
     #[command(flatten)]
     commands: CommandSettings,
 }
@@ -53,12 +55,21 @@ async fn serve(
     url: &str,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let (views, following) = Views::start(log, &settings.local.views(), stop).await?;
+    let (views, mut following) = Views::start(log, &settings.local.views(), stop).await?;
     let flows = FlowBook::new(log, flows);
     let service = CommandService::new(log.clone(), flows.clone(), settings.commands.clone())?;
     let mut deciding = service.start(stop).await?;
     let probes = process::probes(readiness(views.clone(), log))?;
-    let app = App { views, log: log.clone(), flows, stop: stop.clone() };
+    let (settings_of, folder) = (settings.operator.clone(), settings.local.views());
+    let (operated, ending) = (views.clone(), stop.clone());
+    following.spawn(async move { operator::serve(&settings_of, operated, &folder, ending).await });
+    let app = App {
+        views,
+        log: log.clone(),
+        flows,
+        as_of: AsOf::new(settings.operator.as_of_events_max),
+        stop: stop.clone(),
+    };
     let router = service.router().merge(query_api::router(app)).merge(probes);
     greet(settings, listener.local_addr()?, url);
     let serving = process::serve(listener, router, stop.clone());

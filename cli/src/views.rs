@@ -1,13 +1,19 @@
-//! `twelve views`: rebuild and compare, offline or beside a running `twelve up`.
+//! `twelve views`: rebuild, compare, swap, roll back; in a running node, or offline.
 
-use std::path::{Path, PathBuf};
+use std::{path::Path, time::Duration};
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use projector::{Store, rebuild, store};
+use projector::{Store, compare, rebuild, store};
+use query_api::operator::ADDRESS_FILE;
+use serde_json::{Value, json};
 use service::process;
 
 use crate::local::{LocalSettings, Opened};
+
+const ASK_EVERY: Duration = Duration::from_millis(100);
+const CALL_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Settings {
@@ -17,15 +23,40 @@ pub(crate) struct Settings {
 
 #[derive(Subcommand, Clone, Debug)]
 enum Work {
-    /// Build the next generation from the whole log and make it current.
+    /// Build the next generation from the whole log.
     ///
-    /// A running `twelve up` serves it from its next start.
-    Rebuild(Box<LocalSettings>),
-    /// Compare two generations entry by entry (neither may be in use)
+    /// In a running node, beside the generation that serves: then compare the two, row by row, at the same position.
+    /// Without one, offline, and make it current.
+    Rebuild {
+        #[command(flatten)]
+        local: Box<LocalSettings>,
+        /// Take it into service by itself if it agrees with the serving one
+        #[arg(long)]
+        swap: bool,
+        /// Events a second at most; 0: as fast as it goes
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        events_per_second: u64,
+    },
+    /// Prove that what a running node serves is the fold of its log
+    Verify(Node),
+    /// Take the generation that is ready into service
+    Swap {
+        #[command(flatten)]
+        node: Node,
+        /// Although it differs from the serving one
+        #[arg(long)]
+        although_it_differs: bool,
+    },
+    /// Go back to the generation that served before
+    Rollback(Node),
+    /// End a rebuild; what serves is untouched
+    Cancel(Node),
+    /// Say how far the rebuild of a running node is
+    Status(Node),
+    /// Compare two generations row by row (neither may be in use)
     Compare {
-        /// Where all data is kept
-        #[arg(long, env = "TWELVE_DATA", value_name = "DIR", default_value = ".twelve")]
-        data: PathBuf,
+        #[command(flatten)]
+        node: Node,
         /// The older generation's number, as `rebuild` printed it
         old: u32,
         /// The newer generation's number
@@ -33,14 +64,144 @@ enum Work {
     },
 }
 
+#[derive(Args, Clone, Debug)]
+struct Node {
+    /// Where all data of the node is kept
+    #[arg(long, env = "TWELVE_DATA", value_name = "DIR", default_value = ".twelve")]
+    data: std::path::PathBuf,
+}
+
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     match settings.work {
-        Work::Rebuild(local) => rebuild(&local).await,
-        Work::Compare { data, old, new } => compare(&data.join("views"), old, new),
+        Work::Rebuild { local, swap, events_per_second } => match Operator::of(&local.views()).await {
+            Some(operator) => {
+                let asked = json!({ "swap": swap, "events_per_second_max": events_per_second });
+                operator.post("rebuild", &asked).await?;
+                tell(&operator.watch().await?)
+            }
+            None => build(&local).await,
+        },
+        Work::Verify(node) => {
+            let operator = node.operator().await?;
+            operator.post("verify", &json!({})).await?;
+            tell(&operator.watch().await?)
+        }
+        Work::Swap { node, although_it_differs } => {
+            let operator = node.operator().await?;
+            tell(&operator.post("swap", &json!({ "although_it_differs": although_it_differs })).await?)
+        }
+        Work::Rollback(node) => {
+            let operator = node.operator().await?;
+            operator.post("rollback", &json!({})).await?;
+            tell(&operator.watch().await?)
+        }
+        Work::Cancel(node) => {
+            node.operator().await?.post("rebuild/cancel", &json!({})).await?;
+            println!("the rebuild ends; what serves is untouched");
+            Ok(())
+        }
+        Work::Status(node) => {
+            let status = node.operator().await?.status().await?;
+            println!("{status:#}");
+            Ok(())
+        }
+        Work::Compare { node, old, new } => compare_stores(&node.data.join("views"), old, new),
     }
 }
 
-async fn rebuild(local: &LocalSettings) -> anyhow::Result<()> {
+/// The operator's port of a running node.
+struct Operator {
+    http: reqwest::Client,
+    url: String,
+}
+
+impl Node {
+    async fn operator(&self) -> anyhow::Result<Operator> {
+        let views = self.data.join("views");
+        let found = Operator::of(&views).await;
+        found.with_context(|| format!("no node is running on {}; start one: twelve up", views.display()))
+    }
+}
+
+impl Operator {
+    /// The node that serves the views of this folder; `None` if none runs.
+    async fn of(views: &Path) -> Option<Self> {
+        let url = std::fs::read_to_string(views.join(ADDRESS_FILE)).ok()?;
+        let http = reqwest::Client::builder().timeout(CALL_MAX).build().ok()?;
+        let operator = Self { http, url: url.trim().to_owned() };
+        let answers = operator.http.get(operator.path("rebuild")).send().await.is_ok();
+        answers.then_some(operator)
+    }
+
+    fn path(&self, what: &str) -> String {
+        format!("{}/admin/views/{what}", self.url)
+    }
+
+    async fn post(&self, what: &str, body: &Value) -> anyhow::Result<Value> {
+        let answer = self.http.post(self.path(what)).body(body.to_string()).send().await?;
+        let is_fine = answer.status().is_success();
+        let said: Value = answer.json().await?;
+        anyhow::ensure!(is_fine, "{}", said["detail"].as_str().unwrap_or("the node refused"));
+        Ok(said)
+    }
+
+    async fn status(&self) -> anyhow::Result<Value> {
+        let answer = self.http.get(self.path("rebuild")).send().await?;
+        anyhow::ensure!(answer.status().is_success(), "nothing was rebuilt since this node started");
+        Ok(answer.json().await?)
+    }
+
+    /// Shows progress until the generation is built and compared. Ctrl-C leaves the node at its work.
+    async fn watch(&self) -> anyhow::Result<Value> {
+        let bar = ProgressBar::new(0);
+        bar.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} events, {msg}")?);
+        loop {
+            let status = self.status().await?;
+            bar.set_length(status["events_total"].as_u64().unwrap_or_default());
+            bar.set_position(status["events"].as_u64().unwrap_or_default());
+            let left = status["seconds_left"]
+                .as_u64()
+                .map_or(String::new(), |seconds| format!(", {seconds} s left"));
+            bar.set_message(format!("{}/s{left}", status["events_per_second"]));
+            if !["building", "comparing"].contains(&status["state"].as_str().unwrap_or_default()) {
+                bar.finish_and_clear();
+                return Ok(status);
+            }
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {
+                    bar.finish_and_clear();
+                    anyhow::bail!("the node goes on by itself; `twelve views cancel` ends it, `status` says how far it is");
+                }
+                () = tokio::time::sleep(ASK_EVERY) => {}
+            }
+        }
+    }
+}
+
+/// Says how a job ended; an error if not as it should.
+fn tell(status: &Value) -> anyhow::Result<()> {
+    let (generation, state) = (&status["generation"], status["state"].as_str().unwrap_or_default());
+    println!("generation {generation}: {state}, {} events", status["events"]);
+    let found = &status["comparison"];
+    if found.is_object() {
+        println!("{} entries compared, {} differ", found["entries"], found["differences"]);
+        for difference in found["first"].as_array().into_iter().flatten() {
+            println!("  {} {}: {}", difference["view"], difference["key"], difference["fields"]);
+        }
+    }
+    match state {
+        "ready" if found["differences"] == 0 => println!("`twelve views swap` takes it into service"),
+        "ready" => {
+            println!("`twelve views swap --although-it-differs` takes it into service, `cancel` drops it");
+        }
+        _ => {}
+    }
+    anyhow::ensure!(state != "failed", "{}", status["failure"].as_str().unwrap_or("it failed"));
+    anyhow::ensure!(found["differences"].as_u64().unwrap_or_default() == 0, "the generations are not equal");
+    Ok(())
+}
+
+async fn build(local: &LocalSettings) -> anyhow::Result<()> {
     let stop = process::stop_on_signal()?;
     let directory = local.views();
     let Opened { log, server, .. } = local.open("twelve-views").await?;
@@ -66,11 +227,14 @@ async fn rebuild(local: &LocalSettings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn compare(directory: &Path, old: u32, new: u32) -> anyhow::Result<()> {
+fn compare_stores(directory: &Path, old: u32, new: u32) -> anyhow::Result<()> {
     let old_store = Store::open_generation(directory, old)?;
     let new_store = Store::open_generation(directory, new)?;
-    let differences = rebuild::compare(&old_store, &new_store)?;
-    println!("generations {old} and {new}: {differences} entries differ");
-    anyhow::ensure!(differences == 0, "the generations are not equal");
+    let found = compare::compare(&old_store, &new_store)?;
+    println!("generations {old} and {new}: {} entries differ", found.differences);
+    for difference in &found.first {
+        println!("  {} {}: {}", difference.view, difference.key, Value::from(difference.fields.clone()));
+    }
+    anyhow::ensure!(found.differences == 0, "the generations are not equal");
     Ok(())
 }

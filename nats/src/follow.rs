@@ -9,7 +9,7 @@ use async_nats::jetstream::{
     Message,
     consumer::{AckPolicy, DeliverPolicy, pull},
 };
-use domain::Position;
+use domain::{Position, Timestamp};
 use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +58,23 @@ impl EventLog {
             self.connection.jetstream.get_stream(&name).await.map_err(|error| failed(Box::new(error)))?;
         let info = stream.info().await.map_err(|error| failed(Box::new(error)))?;
         Ok(PartitionInfo { last_sequence: info.state.last_sequence, created: info.created.to_string() })
+    }
+
+    /// When the event at a position was decided; `None` if there is no such event.
+    pub async fn time_of(&self, position: Position) -> Result<Option<Timestamp>, TopologyError> {
+        use async_nats::jetstream::stream::RawMessageErrorKind as Kind;
+        let name = subject::stream(position.partition);
+        let failed = |source: Failure| TopologyError::Server { stream: name.clone(), source };
+        let stream = self.connection.jetstream.get_stream_no_info(&name).await;
+        let stream = stream.map_err(|error| failed(Box::new(error)))?;
+        match stream.get_raw_message(position.sequence).await {
+            Ok(message) => {
+                let time = message.headers.get(codec::TIME).and_then(|time| time.as_str().parse().ok());
+                time.map(Some).ok_or_else(|| failed(format!("the event at {position} has no time").into()))
+            }
+            Err(error) if matches!(error.kind(), Kind::NoMessageFound) => Ok(None),
+            Err(error) => Err(failed(Box::new(error))),
+        }
     }
 
     /// Sends every event of the partition after sequence `after` to `sink`, until `stop` or until nobody listens.

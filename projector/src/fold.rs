@@ -10,16 +10,30 @@ use crate::{
     view::{self, View, orders},
 };
 
-/// Rows of one view that stay in memory between commits.
-const ROWS_CACHED_MAX: usize = 5_000;
-/// Changed rows after which a commit is due even if more events are waiting.
-pub const COMMIT_ROWS_MAX: usize = 20_000;
+/// How much is kept in memory, which buys speed.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Rows of one view that stay in memory between commits.
+    pub rows_kept: usize,
+    /// Changed rows after which a commit is due even if more events are waiting.
+    pub commit_rows: usize,
+}
+
+impl Pace {
+    /// Following the log as it grows.
+    pub const LIVE: Self = Self { rows_kept: 5_000, commit_rows: 20_000 };
+    /// Reading the whole log: fewer, larger, sorted commits.
+    pub const BULK: Self = Self { rows_kept: 50_000, commit_rows: 100_000 };
+}
 
 /// A view at work, whatever its rows are.
 pub(crate) trait Fold: Send {
+    fn name(&self) -> &'static str;
+    fn version(&self) -> u32;
+    fn show(&self, row: &[u8]) -> Option<serde_json::Value>;
     fn note(&mut self, store: &Store, event: &Stored) -> Result<(), StoreError>;
     fn changed(&self) -> usize;
-    fn drain(&mut self, store: &Store, changes: &mut Changes) -> Result<(), StoreError>;
+    fn drain(&mut self, store: &Store, changes: &mut Changes, rows_kept: usize) -> Result<(), StoreError>;
 }
 
 /// The rows of one view that are in memory.
@@ -58,6 +72,18 @@ impl<V: View> Folder<V> {
 }
 
 impl<V: View> Fold for Folder<V> {
+    fn name(&self) -> &'static str {
+        V::NAME
+    }
+
+    fn version(&self) -> u32 {
+        V::VERSION
+    }
+
+    fn show(&self, row: &[u8]) -> Option<serde_json::Value> {
+        postcard::from_bytes(row).ok().map(|row| V::show(&row))
+    }
+
     fn note(&mut self, store: &Store, event: &Stored) -> Result<(), StoreError> {
         for key in V::keys(event) {
             self.note_one(store, event, key)?;
@@ -69,7 +95,7 @@ impl<V: View> Fold for Folder<V> {
         self.dirty.len()
     }
 
-    fn drain(&mut self, store: &Store, changes: &mut Changes) -> Result<(), StoreError> {
+    fn drain(&mut self, store: &Store, changes: &mut Changes, rows_kept: usize) -> Result<(), StoreError> {
         let new = std::mem::take(&mut self.new);
         if new > 0 {
             changes.put_rows(V::NAME, store.rows(V::NAME)? + new);
@@ -87,7 +113,7 @@ impl<V: View> Fold for Folder<V> {
             }
             changes.put_row(V::NAME, &key, postcard::to_stdvec(row)?);
         }
-        if self.rows.len() > ROWS_CACHED_MAX {
+        if self.rows.len() > rows_kept {
             self.rows.clear();
         }
         Ok(())
@@ -115,18 +141,22 @@ pub struct Projection {
     views: Vec<Box<dyn Fold>>,
     checkpoints: Vec<Checkpoint>,
     stopped: BTreeMap<u16, Stopped>,
+    pace: Pace,
 }
 
 impl Projection {
     /// Goes on where the store stands. `log_created` names, per partition, the log that is to be followed.
-    pub fn resume(store: Store, log_created: &[String]) -> Result<Self, StoreError> {
+    pub fn resume(store: Store, log_created: &[String], pace: Pace) -> Result<Self, StoreError> {
+        if store.definition()?.is_none() {
+            store.define(&view::definition())?;
+        }
         let mut checkpoints = Vec::new();
         for (partition, created) in (0..).zip(log_created) {
             let fresh = Checkpoint { sequence: 0, log_created: created.clone() };
             checkpoints.push(store.checkpoint(partition)?.unwrap_or(fresh));
         }
         let orders = Folder::default();
-        Ok(Self { store, orders, views: view::all(), checkpoints, stopped: BTreeMap::new() })
+        Ok(Self { store, orders, views: view::all(), checkpoints, stopped: BTreeMap::new(), pace })
     }
 
     pub const fn store(&self) -> &Store {
@@ -135,6 +165,16 @@ impl Projection {
 
     pub fn checkpoints(&self) -> &[Checkpoint] {
         &self.checkpoints
+    }
+
+    /// From here on at another pace.
+    pub const fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
+    }
+
+    /// Whether a commit is due although more events are waiting.
+    pub fn is_commit_due(&self) -> bool {
+        self.changed() >= self.pace.commit_rows
     }
 
     pub const fn stopped(&self) -> &BTreeMap<u16, Stopped> {
@@ -189,9 +229,9 @@ impl Projection {
     /// Commits rows and checkpoints in one atomic batch.
     pub fn commit(&mut self) -> Result<(), StoreError> {
         let mut changes = Changes::default();
-        self.orders.drain(&self.store, &mut changes)?;
+        self.orders.drain(&self.store, &mut changes, self.pace.rows_kept)?;
         for view in &mut self.views {
-            view.drain(&self.store, &mut changes)?;
+            view.drain(&self.store, &mut changes, self.pace.rows_kept)?;
         }
         for (partition, checkpoint) in (0..).zip(&self.checkpoints) {
             changes.put_checkpoint(partition, checkpoint)?;

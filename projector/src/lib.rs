@@ -1,12 +1,18 @@
 //! Folds the log into views.
 //!
 //! [`view`] says what a view is and lists them; [`store`] keeps rows and checkpoints together in sled; [`fold`] turns
-//! events into changed rows; [`node`] follows the log and serves readers; [`rebuild`] makes a generation from nothing.
+//! events into changed rows; [`node`] serves readers from one [`generation`], and a [`job`] builds another beside it;
+//! [`compare`] holds one against the other; [`as_of`] folds the views as they were; [`rebuild`] makes a generation offline.
 
 pub mod view;
 pub mod store;
 pub mod fold;
 pub mod node;
+mod generation;
+pub mod job;
+mod beside;
+pub mod as_of;
+pub mod compare;
 pub mod rebuild;
 
 pub use node::{LiveEvent, Views};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use projector::{Store, rebuild, store};
+use projector::{Store, compare, rebuild, store};
 use service::{
     process::{self, ProcessSettings},
     settings::{self, LogSettings, ServerSettings},
@@ -54,7 +54,7 @@ async fn main() -> anyhow::Result<()> {
         Work::Compare { old, new } => {
             let old = Store::open_generation(&settings.views, old)?;
             let new = Store::open_generation(&settings.views, new)?;
-            let differences = rebuild::compare(&old, &new)?;
+            let differences = compare::compare(&old, &new)?.differences;
             println!("{differences} entries differ");
             anyhow::ensure!(differences == 0, "the generations are not equal");
         }

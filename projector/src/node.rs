@@ -1,16 +1,13 @@
-//! A view node: follows the log into its store, and answers readers.
+//! A view node: one generation of the views serves readers, and another may be built beside it.
 
 use std::{
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Duration,
 };
 
 use domain::{OrderId, Position};
-use nats::{
-    EventLog,
-    follow::{Batch, PartitionInfo},
-};
+use nats::{EventLog, follow::PartitionInfo};
 use serde_json::Value;
 use tokio::{
     sync::{broadcast, mpsc, watch},
@@ -19,9 +16,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    fold::{COMMIT_ROWS_MAX, Projection, Visible},
+    fold::{Pace, Projection, Visible},
+    generation::{self, Worker},
+    job::{Job, Jobs},
     store::{self, Store, StoreError},
-    view::View,
+    view::{self, View},
 };
 
 /// Batches that may wait to be folded; beyond it, the followers wait.
@@ -30,9 +29,6 @@ const BATCHES_WAITING_MAX: usize = 16;
 const LIVE_EVENTS_MAX: usize = 4_096;
 /// Places of a list that one call looks at, so that a rare filter cannot keep a reader waiting.
 const SCAN_PLACES_MAX: usize = 5_000;
-
-/// The least time from one commit's beginning to the next one's, so that a stream of events shares commits.
-const COMMIT_DISTANCE: Duration = Duration::from_millis(2);
 
 /// A visible event, with the position of its partition.
 pub type LiveEvent = Arc<Visible>;
@@ -47,12 +43,20 @@ pub struct Health {
 /// The views, open for reading; clones share everything.
 #[derive(Clone)]
 pub struct Views {
-    store: Store,
-    applied: Arc<Vec<watch::Sender<u64>>>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    directory: PathBuf,
+    serving: RwLock<Store>,
+    applied: Vec<watch::Sender<u64>>,
     /// The last sequences of the partitions when this node started.
-    at_start: Arc<Vec<u64>>,
-    health: Arc<Mutex<Health>>,
+    at_start: Vec<u64>,
+    health: Mutex<Health>,
     live: broadcast::Sender<LiveEvent>,
+    /// Held while the serving generation moves: while it commits and says so, and while another takes its place.
+    gate: Mutex<()>,
+    jobs: Jobs,
 }
 
 /// Some rows of a list, and where the next call goes on.
@@ -64,149 +68,144 @@ pub struct Page<R> {
 impl Views {
     /// Opens the views in `directory` and begins to follow `log`; the tasks end after `stop`.
     ///
-    /// Views that were built from another log, or from more than the log has, are set aside and built anew.
+    /// Views that were built from another log, or from more than the log has, are set aside and built anew. Views that
+    /// were built by another definition serve as they stand while they are built anew, and so does a rebuild that a
+    /// crash interrupted go on.
     pub async fn start(
         log: &EventLog,
         directory: &Path,
         stop: &CancellationToken,
     ) -> anyhow::Result<(Self, JoinSet<anyhow::Result<()>>)> {
-        let mut infos = Vec::new();
-        for partition in 0..log.partitions() {
-            infos.push(log.partition_info(partition).await?);
-        }
+        let infos = partition_infos(log).await?;
         let projection = open(directory, &infos)?;
-        let sequences = projection.checkpoints().iter().map(|checkpoint| checkpoint.sequence);
-        let views = Self {
-            store: projection.store().clone(),
-            applied: Arc::new(sequences.clone().map(|sequence| watch::channel(sequence).0).collect()),
-            at_start: Arc::new(infos.iter().map(|info| info.last_sequence).collect()),
-            health: Arc::default(),
-            live: broadcast::channel(LIVE_EVENTS_MAX).0,
-        };
-        let (sink, batches) = mpsc::channel(BATCHES_WAITING_MAX);
+        let is_outdated = projection.store().definition()? != Some(view::definition());
+        let views = Self::over(&projection, directory, &infos);
         let mut tasks = JoinSet::new();
-        for (partition, after) in (0..).zip(sequences) {
-            let (log, sink, stop) = (log.clone(), sink.clone(), stop.clone());
-            tasks.spawn(async move {
-                log.follow(partition, after, sink, stop).await;
-                Ok(())
-            });
+        if is_outdated {
+            tracing::warn!(
+                "the views are defined otherwise now: they serve as they stand and are built anew"
+            );
+        } else {
+            let worker = Worker::serving(views.clone(), projection);
+            generation::run(&mut tasks, log, worker, BATCHES_WAITING_MAX, stop);
         }
-        drop(sink);
-        let folding = views.clone();
-        tasks.spawn(async move {
-            tokio::task::spawn_blocking(move || folding.fold_all(projection, batches)).await?;
-            Ok(())
-        });
+        let (asked, jobs) = mpsc::channel(1);
+        views.shared.jobs.open(asked);
+        let (running, log, stop) = (views.clone(), log.clone(), stop.clone());
+        tasks.spawn(async move { running.run_jobs(log, jobs, is_outdated, stop).await });
         Ok((views, tasks))
     }
 
-    /// Folds until the followers end. A failing store stops the folding, says so, and lets the process live.
-    fn fold_all(&self, mut projection: Projection, mut batches: mpsc::Receiver<Batch>) {
-        metrics::gauge!("twelve_view_stopped").set(0.0);
-        let mut committed: Option<Instant> = None;
-        while let Some(first) = batches.blocking_recv() {
-            // An event after a quiet moment is committed at once; in a stream of events, commits keep a distance.
-            if let Some(since) = committed.map(|committed| committed.elapsed()) {
-                std::thread::sleep(COMMIT_DISTANCE.saturating_sub(since));
-            }
-            committed = Some(Instant::now());
-            if let Err(error) = self.fold_some(&mut projection, first, &mut batches) {
-                let why = nats::causes(&error);
-                tracing::error!(
-                    why,
-                    "the views stand still; commands go on. Correct the cause, then restart"
-                );
-                self.set_stopped(format!("the view store failed: {why}"));
-                // Keeps taking, so that the followers do not wait for ever.
-                while batches.blocking_recv().is_some() {}
-                return;
-            }
-        }
-        if let Err(error) = projection.store().flush() {
-            tracing::warn!(error = %nats::causes(&error), "the view store was not flushed; what is missing is folded again");
-        }
+    /// Views that nobody folds any further.
+    pub(crate) fn over(projection: &Projection, directory: &Path, infos: &[PartitionInfo]) -> Self {
+        let sequences = projection.checkpoints().iter().map(|checkpoint| checkpoint.sequence);
+        let shared = Shared {
+            directory: directory.to_owned(),
+            serving: RwLock::new(projection.store().clone()),
+            applied: sequences.map(|sequence| watch::channel(sequence).0).collect(),
+            at_start: infos.iter().map(|info| info.last_sequence).collect(),
+            health: Mutex::default(),
+            live: broadcast::channel(LIVE_EVENTS_MAX).0,
+            gate: Mutex::default(),
+            jobs: Jobs::default(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
-    fn fold_some(
-        &self,
-        projection: &mut Projection,
-        first: Batch,
-        batches: &mut mpsc::Receiver<Batch>,
-    ) -> Result<(), StoreError> {
-        let started = Instant::now();
-        let mut visible = projection.fold(first)?;
-        while projection.changed() < COMMIT_ROWS_MAX
-            && let Ok(batch) = batches.try_recv()
-        {
-            visible.extend(projection.fold(batch)?);
+    /// Where the generations are.
+    pub fn directory(&self) -> &Path {
+        &self.shared.directory
+    }
+
+    /// Rebuilds, their progress and their outcome.
+    pub fn jobs(&self) -> &Jobs {
+        &self.shared.jobs
+    }
+
+    /// The generation that readers see.
+    pub(crate) fn serving(&self) -> Store {
+        self.shared.serving.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Nothing that readers see moves while this is held.
+    pub(crate) fn hold(&self) -> MutexGuard<'_, ()> {
+        self.shared.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Readers see another generation from here on. The gate is held, and both stand at the same positions; where the
+    /// one that served was frozen, this one may be further.
+    pub(crate) fn serve(&self, job: &Job, _gate: &MutexGuard<'_, ()>) -> Result<(), StoreError> {
+        store::make_current(&self.shared.directory, job.store.generation())?;
+        *self.shared.serving.write().unwrap_or_else(PoisonError::into_inner) = job.store.clone();
+        for (applied, reached) in self.shared.applied.iter().zip(job.reached()) {
+            applied.send_if_modified(|sequence| std::mem::replace(sequence, reached) != reached);
         }
-        projection.commit()?;
-        for ((partition, applied), checkpoint) in
-            (0_u16..).zip(self.applied.iter()).zip(projection.checkpoints())
-        {
-            metrics::gauge!("twelve_view_position", "partition" => partition.to_string())
-                .set(precise(checkpoint.sequence));
-            applied.send_if_modified(|sequence| {
-                let moved = *sequence != checkpoint.sequence;
-                *sequence = checkpoint.sequence;
-                moved
-            });
-        }
-        metrics::histogram!("twelve_view_commit_seconds").record(started.elapsed().as_secs_f64());
-        metrics::counter!("twelve_view_commits_total").increment(1);
-        for event in visible {
-            // Nobody may be listening.
-            drop(self.live.send(Arc::new(event)));
-        }
-        if let Some(stopped) = projection.stopped().values().next()
-            && self.health().stopped.is_none()
-        {
-            tracing::error!(why = %stopped, "a partition's views stand still; nothing is skipped. Correct the event's reader, then restart");
-            self.set_stopped(stopped.to_string());
-        }
+        self.shared.health.lock().unwrap_or_else(PoisonError::into_inner).stopped = None;
+        metrics::gauge!("twelve_view_stopped").set(0.0);
         Ok(())
     }
 
-    fn set_stopped(&self, why: String) {
+    /// What was committed becomes known: positions, and what is visible live.
+    pub(crate) fn publish(&self, projection: &Projection, visible: Vec<Visible>, _gate: &MutexGuard<'_, ()>) {
+        let checkpoints = (0_u16..).zip(self.shared.applied.iter()).zip(projection.checkpoints());
+        for ((partition, applied), checkpoint) in checkpoints {
+            metrics::gauge!("twelve_view_position", "partition" => partition.to_string())
+                .set(precise(checkpoint.sequence));
+            applied.send_if_modified(|sequence| {
+                std::mem::replace(sequence, checkpoint.sequence) != checkpoint.sequence
+            });
+        }
+        for event in visible {
+            // Nobody may be listening.
+            drop(self.shared.live.send(Arc::new(event)));
+        }
+    }
+
+    pub(crate) fn set_stopped(&self, why: String) {
         metrics::gauge!("twelve_view_stopped").set(1.0);
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).stopped = Some(why);
+        self.shared.health.lock().unwrap_or_else(PoisonError::into_inner).stopped = Some(why);
     }
 
     /// Whether folding goes on.
     pub fn health(&self) -> Health {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The serving generation.
-    pub const fn generation(&self) -> u32 {
-        self.store.generation()
+    pub fn generation(&self) -> u32 {
+        self.serving().generation()
     }
 
     /// How many rows a view has.
     pub fn rows(&self, view: &str) -> Result<u64, StoreError> {
-        self.store.rows(view)
+        self.serving().rows(view)
     }
 
     /// Bytes on disk.
     pub fn bytes(&self) -> Result<u64, StoreError> {
-        self.store.bytes()
+        self.serving().bytes()
+    }
+
+    /// How far one partition is folded.
+    pub(crate) fn applied(&self, partition: u16) -> u64 {
+        self.shared.applied.get(usize::from(partition)).map_or(0, |applied| *applied.borrow())
     }
 
     /// How far each partition is folded.
     pub fn positions(&self) -> Vec<Position> {
-        let sequences = self.applied.iter().map(|applied| *applied.borrow());
+        let sequences = self.shared.applied.iter().map(|applied| *applied.borrow());
         (0..).zip(sequences).map(|(partition, sequence)| Position { partition, sequence }).collect()
     }
 
     /// Whether everything that was in the log at the start is folded.
     pub fn has_caught_up(&self) -> bool {
-        self.applied.iter().zip(self.at_start.iter()).all(|(applied, target)| *applied.borrow() >= *target)
+        let targets = self.shared.applied.iter().zip(self.shared.at_start.iter());
+        targets.into_iter().all(|(applied, target)| *applied.borrow() >= *target)
     }
 
     /// Waits until the views have reached `position`; false if they have not within `limit`, or never can.
     pub async fn wait_for(&self, position: Position, limit: Duration) -> bool {
-        let Some(applied) = self.applied.get(usize::from(position.partition)) else { return false };
+        let Some(applied) = self.shared.applied.get(usize::from(position.partition)) else { return false };
         let mut applied = applied.subscribe();
         let reached = applied.wait_for(|sequence| *sequence >= position.sequence);
         matches!(tokio::time::timeout(limit, reached).await, Ok(Ok(_)))
@@ -214,13 +213,12 @@ impl Views {
 
     /// Everything visible from now on.
     pub fn live(&self) -> broadcast::Receiver<LiveEvent> {
-        self.live.subscribe()
+        self.shared.live.subscribe()
     }
 
     /// One row.
     pub fn row<V: View>(&self, key: &[u8]) -> Result<Option<V::Row>, StoreError> {
-        let bytes = self.store.row(V::NAME, key)?;
-        Ok(bytes.map(|bytes| postcard::from_bytes(&bytes)).transpose()?)
+        row::<V>(&self.serving(), key)
     }
 
     /// The rows whose places begin with `prefix`, in order, after the place `after`, that `wanted` holds for.
@@ -231,14 +229,15 @@ impl Views {
         limit: usize,
         wanted: impl Fn(&V::Row) -> bool,
     ) -> Result<Page<V::Row>, StoreError> {
+        let store = self.serving();
         let mut page = Page { rows: Vec::new(), next: None };
-        for (looked_at, entry) in self.store.places(V::NAME, prefix, after).enumerate() {
+        for (looked_at, entry) in store.places(V::NAME, prefix, after).enumerate() {
             let (place, key) = entry?;
             if page.rows.len() == limit || looked_at == SCAN_PLACES_MAX {
                 return Ok(page);
             }
             page.next = Some(place);
-            if let Some(row) = self.row::<V>(&key)?
+            if let Some(row) = row::<V>(&store, &key)?
                 && wanted(&row)
             {
                 page.rows.push(row);
@@ -250,18 +249,28 @@ impl Views {
 
     /// One order's row as readers see it.
     pub fn show<V: View>(&self, order_id: OrderId) -> Result<Option<Value>, StoreError> {
-        Ok(self.row::<V>(&crate::view::order_key(order_id))?.map(|row| V::show(&row)))
+        Ok(self.row::<V>(&view::order_key(order_id))?.map(|row| V::show(&row)))
     }
+}
+
+fn row<V: View>(store: &Store, key: &[u8]) -> Result<Option<V::Row>, StoreError> {
+    let bytes = store.row(V::NAME, key)?;
+    Ok(bytes.map(|bytes| postcard::from_bytes(&bytes)).transpose()?)
+}
+
+pub(crate) async fn partition_infos(log: &EventLog) -> anyhow::Result<Vec<PartitionInfo>> {
+    let mut infos = Vec::new();
+    for partition in 0..log.partitions() {
+        infos.push(log.partition_info(partition).await?);
+    }
+    Ok(infos)
 }
 
 /// Opens the serving generation, or begins a new one if it belongs to another log.
 fn open(directory: &Path, infos: &[PartitionInfo]) -> Result<Projection, StoreError> {
     let created: Vec<String> = infos.iter().map(|info| info.created.clone()).collect();
-    let projection = Projection::resume(Store::open(directory)?, &created)?;
-    let fits = projection.checkpoints().iter().zip(infos).all(|(checkpoint, info)| {
-        checkpoint.log_created == info.created && checkpoint.sequence <= info.last_sequence
-    });
-    if fits {
+    let projection = Projection::resume(Store::open(directory)?, &created, Pace::LIVE)?;
+    if fits(&projection, infos) {
         return Ok(projection);
     }
     let generation = store::newest(directory) + 1;
@@ -271,7 +280,14 @@ fn open(directory: &Path, infos: &[PartitionInfo]) -> Result<Projection, StoreEr
     );
     let store = Store::open_generation(directory, generation)?;
     store::make_current(directory, generation)?;
-    Projection::resume(store, &created)
+    Projection::resume(store, &created, Pace::LIVE)
+}
+
+/// Whether a generation was folded from this very log.
+pub(crate) fn fits(projection: &Projection, infos: &[PartitionInfo]) -> bool {
+    projection.checkpoints().iter().zip(infos).all(|(checkpoint, info)| {
+        checkpoint.log_created == info.created && checkpoint.sequence <= info.last_sequence
+    })
 }
 
 /// A sequence as a gauge's number; exact up to 2^53.

@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    fold::{COMMIT_ROWS_MAX, Projection},
+    fold::{Pace, Projection},
     store::{self, Store},
 };
 
@@ -50,7 +50,7 @@ pub async fn rebuild(
     std::fs::create_dir_all(directory)?;
     let generation = store::newest(directory) + 1;
     let store = Store::open_generation(directory, generation)?;
-    let mut projection = Projection::resume(store, &created)?;
+    let mut projection = Projection::resume(store, &created, Pace::BULK)?;
     let (sink, mut batches) = mpsc::channel(BATCHES_WAITING_MAX);
     let following = stop.child_token();
     let mut followers = JoinSet::new();
@@ -71,10 +71,10 @@ pub async fn rebuild(
             if let Some(stopped) = projection.stopped().values().next() {
                 anyhow::bail!(stopped.clone());
             }
-            if projection.changed() >= COMMIT_ROWS_MAX || batches.is_empty() {
+            if projection.is_commit_due() {
                 projection.commit()?;
-                progress(Progress { events, events_total });
             }
+            progress(Progress { events, events_total });
         }
         projection.commit()?;
         projection.store().flush()?;
@@ -85,26 +85,4 @@ pub async fn rebuild(
     followers.join_all().await;
     let (events, bytes) = folded?;
     Ok(Report { generation, events, seconds: started.elapsed().as_secs_f64(), bytes })
-}
-
-/// How many entries (rows and list places) two generations disagree on.
-pub fn compare(old: &Store, new: &Store) -> Result<u64, store::StoreError> {
-    let (mut old, mut new) = (old.contents(), new.contents());
-    let (mut left, mut right) = (old.next().transpose()?, new.next().transpose()?);
-    let mut differences = 0;
-    loop {
-        let order = match (&left, &right) {
-            (None, None) => return Ok(differences),
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some((left, _)), Some((right, _))) => left.cmp(right),
-        };
-        differences += u64::from(order.is_ne() || left != right);
-        if order.is_le() {
-            left = old.next().transpose()?;
-        }
-        if order.is_ge() {
-            right = new.next().transpose()?;
-        }
-    }
 }

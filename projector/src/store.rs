@@ -4,7 +4,10 @@
 //! row at a place in the view's list, `0 'c' <partition>` holds a checkpoint, `0 'n' <view's name>` a count of rows.
 //! One generation is one directory.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +16,7 @@ const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// How long sled may keep committed batches in memory. What a power cut takes is folded again.
 const FLUSH_EVERY_MS: u64 = 500;
 const CURRENT: &str = "current";
+const DEFINITION_KEY: &[u8] = b"\0d";
 
 /// Why the store does not work.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +44,19 @@ pub struct Checkpoint {
 pub struct Store {
     db: sled::Db,
     generation: u32,
+    /// Removed with the last clone, after the tree is closed.
+    _passing: Option<Arc<Passing>>,
+}
+
+/// A directory that goes with its store.
+struct Passing(PathBuf);
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::debug!(%error, "a passing view store stays on disk");
+        }
+    }
 }
 
 /// Changes that take effect together.
@@ -91,9 +108,19 @@ impl Store {
         Ok(store)
     }
 
+    /// Opens a store beside the generations that nobody comes back to.
+    pub fn passing(directory: &Path) -> Result<Self, StoreError> {
+        let path = directory.join(format!("passing-{}", uuid::Uuid::new_v4()));
+        let store = Self::open_at(path.clone(), 0)?;
+        Ok(Self { _passing: Some(Arc::new(Passing(path))), ..store })
+    }
+
     /// Opens one generation, serving or not.
     pub fn open_generation(directory: &Path, generation: u32) -> Result<Self, StoreError> {
-        let path = generation_path(directory, generation);
+        Self::open_at(generation_path(directory, generation), generation)
+    }
+
+    fn open_at(path: PathBuf, generation: u32) -> Result<Self, StoreError> {
         std::fs::create_dir_all(&path)
             .map_err(|source| StoreError::Directory { path: path.clone(), source })?;
         let db = sled::Config::new()
@@ -102,11 +129,36 @@ impl Store {
             .flush_every_ms(Some(FLUSH_EVERY_MS))
             .open()
             .map_err(|source| StoreError::Open { path, source })?;
-        Ok(Self { db, generation })
+        Ok(Self { db, generation, _passing: None })
     }
 
     pub const fn generation(&self) -> u32 {
         self.generation
+    }
+
+    /// By which definition of the views the rows were folded; `None` if there are none yet.
+    pub fn definition(&self) -> Result<Option<String>, StoreError> {
+        let bytes = self.db.get(DEFINITION_KEY)?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    pub(crate) fn define(&self, definition: &str) -> Result<(), StoreError> {
+        self.db.insert(DEFINITION_KEY, definition.as_bytes())?;
+        Ok(())
+    }
+
+    /// Overwrites a stored row, for tests of what finds such things.
+    #[doc(hidden)]
+    pub fn overwrite(&self, view: &str, key: &[u8], row: Vec<u8>) -> Result<(), StoreError> {
+        self.db.insert(row_key(view, key), row)?;
+        self.flush()
+    }
+
+    /// Claims another definition, for tests of what finds such things.
+    #[doc(hidden)]
+    pub fn redefine(&self, definition: &str) -> Result<(), StoreError> {
+        self.define(definition)?;
+        self.flush()
     }
 
     pub(crate) fn checkpoint(&self, partition: u16) -> Result<Option<Checkpoint>, StoreError> {
@@ -161,10 +213,22 @@ impl Store {
         Ok(self.db.size_on_disk()?)
     }
 
+    /// What is stored under a key of [`Self::contents`].
+    pub(crate) fn content(&self, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
+        Ok(self.db.get(key)?)
+    }
+
     /// Every key and value but checkpoints and counts, in order: what two builds of the same log must agree on.
     pub fn contents(&self) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> {
         self.db.range([1]..).map(|entry| entry.map_err(StoreError::from))
     }
+}
+
+/// The view and the row's key that a key of [`Store::contents`] stands for; `None` if it is a place.
+pub(crate) fn row_of(key: &[u8]) -> Option<(&str, &[u8])> {
+    let end = key.iter().position(|byte| *byte == 0)?;
+    let view = std::str::from_utf8(&key[..end]).ok()?;
+    (key.get(end + 1) == Some(&b'r')).then(|| (view, &key[end + 2..]))
 }
 
 fn row_key(view: &str, key: &[u8]) -> Vec<u8> {
@@ -205,10 +269,23 @@ pub fn make_current(directory: &Path, generation: u32) -> Result<(), StoreError>
     written.map_err(|source| StoreError::Directory { path, source })
 }
 
-/// The highest generation there is, serving or not; 0 if there is none.
-pub fn newest(directory: &Path) -> u32 {
+/// Removes a generation that nobody serves or builds.
+pub fn remove(directory: &Path, generation: u32) -> Result<(), StoreError> {
+    let path = generation_path(directory, generation);
+    std::fs::remove_dir_all(&path).map_err(|source| StoreError::Directory { path, source })
+}
+
+/// The generations there are, ascending.
+pub fn generations(directory: &Path) -> Vec<u32> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let numbers =
         entries.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("generation-")?.parse().ok());
-    numbers.max().unwrap_or(0)
+    let mut numbers: Vec<u32> = numbers.collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// The highest generation there is, serving or not; 0 if there is none.
+pub fn newest(directory: &Path) -> u32 {
+    generations(directory).last().copied().unwrap_or(0)
 }

@@ -26,6 +26,9 @@ pub trait View: Send + Sync + 'static {
     /// The view's name in URLs, in the store and in reports. Never reuse one.
     const NAME: &'static str;
 
+    /// Raise it when `keys`, `apply`, `place` or the shape of `Row` changes: the views are then built anew by themselves.
+    const VERSION: u32 = 1;
+
     /// One row, as it is stored.
     type Row: Clone + Send + Serialize + DeserializeOwned;
 
@@ -59,6 +62,22 @@ pub(crate) fn all() -> Vec<Box<dyn Fold>> {
         Box::new(Folder::<ratings::Ratings>::default()),
         Box::new(Folder::<notifications::Notifications>::default()),
     ]
+}
+
+/// What the views are, in one word: another word is another way to fold, and asks for a rebuild.
+pub fn definition() -> String {
+    let orders: Box<dyn Fold> = Box::new(Folder::<orders::Orders>::default());
+    let views = std::iter::once(orders).chain(all());
+    let said: Vec<String> = views.map(|view| format!("{}:{}", view.name(), view.version())).collect();
+    domain::id::fingerprint(said.join(",").as_bytes())
+}
+
+/// A stored row of the named view, as readers see it; `None` if there is no such view, or the row does not read.
+pub fn show(view: &str, row: &[u8]) -> Option<serde_json::Value> {
+    if view == orders::Orders::NAME {
+        return Folder::<orders::Orders>::default().show(row);
+    }
+    all().iter().find(|fold| fold.name() == view)?.show(row)
 }
 
 /// The names of all views.

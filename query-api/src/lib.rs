@@ -1,9 +1,14 @@
 //! Read-only HTTP over the views. The process that serves a view is the process that builds it.
 //!
-//! [`read`] waits for positions, pages and answers; [`routes`] is the URL table; [`live`] is Server-Sent Events.
+//! [`read`] waits for positions, pages and answers; [`routes`] is the URL table; [`live`] is Server-Sent Events;
+//! [`operator`] is what only operators may do; [`as_of`] answers for a moment that has passed.
 
 pub mod read;
 pub mod routes;
 pub mod live;
+pub mod operator;
+pub mod as_of;
 
+pub use as_of::AsOf;
+pub use operator::OperatorSettings;
 pub use routes::{App, readiness, router};

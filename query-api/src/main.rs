@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Parser;
 use nats::FlowBook;
 use projector::Views;
-use query_api::{App, readiness, router};
+use query_api::{App, AsOf, OperatorSettings, operator, readiness, router};
 use service::{
     FlowSettings,
     process::{self, ProcessSettings},
@@ -29,6 +29,8 @@ struct Settings {
     #[command(flatten)]
     flows: FlowSettings,
     #[command(flatten)]
+    operator: OperatorSettings,
+    #[command(flatten)]
     process: ProcessSettings,
 }
 
@@ -46,9 +48,12 @@ async fn main() -> anyhow::Result<()> {
         views,
         log: log.clone(),
         flows: FlowBook::new(&log, settings.flows.load()?),
+        as_of: AsOf::new(settings.operator.as_of_events_max),
         stop: stop.clone(),
     };
     let listener = process::listen(settings.listen).await?;
+    let (views, folder, ending) = (app.views.clone(), settings.views.clone(), stop.clone());
+    tasks.spawn(async move { operator::serve(&settings.operator, views, &folder, ending).await });
     tracing::info!(address = %listener.local_addr()?, "query-api is up");
     let result = process::serve(listener, router(app).merge(probes), stop.clone()).await;
     stop.cancel();

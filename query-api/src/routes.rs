@@ -10,7 +10,7 @@ mod views;
 
 use std::sync::Arc;
 
-use axum::{Router, routing::get};
+use axum::{Router, middleware, routing::get};
 use domain::OrderId;
 use nats::{EventLog, FlowBook};
 use projector::{
@@ -23,7 +23,7 @@ use service::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::live;
+use crate::{AsOf, as_of, live};
 
 /// What handlers read from.
 #[derive(Clone)]
@@ -31,12 +31,18 @@ pub struct App {
     pub views: Views,
     pub log: EventLog,
     pub flows: FlowBook,
+    pub as_of: AsOf,
     /// Ends the live streams, which would otherwise outlive any graceful stop.
     pub stop: CancellationToken,
 }
 
-/// All queries.
+/// All queries, now and as of a moment that has passed.
 pub fn router(app: App) -> Router {
+    table(app.clone()).layer(middleware::from_fn_with_state(app, as_of::answer))
+}
+
+/// All queries of these views.
+pub(crate) fn table(app: App) -> Router {
     Router::new()
         .route("/orders", get(orders::list))
         .route("/orders/{order_id}", get(orders::one))

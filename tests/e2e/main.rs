@@ -1,5 +1,6 @@
 //! The platform as its users meet it. Every test starts its own nats-server and processes.
 
+mod as_of;
 mod bad_input;
 mod cancel;
 mod cross;
@@ -15,6 +16,7 @@ mod outages;
 mod deadlines;
 mod own_flows;
 mod payments;
+mod rebuild;
 mod restarts;
 mod roles;
 mod seed_000;

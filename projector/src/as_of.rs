@@ -1,0 +1,157 @@
+//! The views as they were: folded anew, from the log's first event up to a position or a time.
+//!
+//! The cost is that of reading the log so far, so it has a limit; one order is read from its own subject alone.
+
+use std::{collections::BTreeMap, path::Path};
+
+use domain::{OrderId, Position, Timestamp};
+use nats::{EventLog, LoadError, Stored, follow::Batch};
+use serde_json::Value;
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    fold::{Pace, Projection},
+    node::{Views, partition_infos},
+    store::{Store, StoreError},
+    view::{
+        View, order_key,
+        orders::{self, Orders},
+    },
+};
+
+const BATCHES_WAITING_MAX: usize = 64;
+
+/// A moment of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Up to and with these events; other partitions up to the time of the newest of these.
+    At(Vec<Position>),
+    /// Up to and with the events of this time; each partition ends before its first later one.
+    Time(Timestamp),
+}
+
+/// Why the views of a moment are not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum AsOfError {
+    #[error("there is no event at {0} yet")]
+    NotYet(Position),
+    #[error(
+        "up to there the log has {events} events, and a query folds at most {limit} of them; rebuild the views up to there instead"
+    )]
+    TooFar { events: u64, limit: u64 },
+    #[error("the log did not answer")]
+    Log(#[source] anyhow::Error),
+    #[error("an event of the log does not read")]
+    Unreadable(#[from] crate::fold::Stopped),
+    #[error("the order's events could not be read")]
+    Load(#[from] LoadError),
+    #[error("the views could not be folded")]
+    Store(#[from] StoreError),
+}
+
+/// How far one partition is folded.
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    Sequence(u64),
+    Time(Timestamp),
+}
+
+impl Cut {
+    fn takes(self, event: &Stored) -> bool {
+        match self {
+            Self::Sequence(last) => event.recorded.position.sequence <= last,
+            Self::Time(last) => event.recorded.time <= last,
+        }
+    }
+}
+
+/// Where each partition is cut.
+async fn cuts(log: &EventLog, moment: &Moment) -> Result<Vec<Cut>, AsOfError> {
+    let positions = match moment {
+        Moment::Time(time) => return Ok(vec![Cut::Time(*time); usize::from(log.partitions())]),
+        Moment::At(positions) => positions,
+    };
+    let (mut named, mut newest) = (BTreeMap::new(), Timestamp::MIN);
+    for position in positions {
+        named.insert(position.partition, position.sequence);
+        if position.sequence > 0 {
+            let time = log.time_of(*position).await.map_err(|error| AsOfError::Log(error.into()))?;
+            newest = newest.max(time.ok_or(AsOfError::NotYet(*position))?);
+        }
+    }
+    let cut =
+        |partition| named.get(&partition).map_or(Cut::Time(newest), |sequence| Cut::Sequence(*sequence));
+    Ok((0..log.partitions()).map(cut).collect())
+}
+
+/// Folds all views up to a moment, in a passing store beside those in `directory`; at most `events_max` events.
+pub async fn views(
+    log: &EventLog,
+    directory: &Path,
+    moment: &Moment,
+    events_max: u64,
+) -> Result<Views, AsOfError> {
+    let cuts = cuts(log, moment).await?;
+    let infos = partition_infos(log).await.map_err(AsOfError::Log)?;
+    let created: Vec<String> = infos.iter().map(|info| info.created.clone()).collect();
+    let mut projection = Projection::resume(Store::passing(directory)?, &created, Pace::BULK)?;
+    let (sink, mut batches) = mpsc::channel::<Batch>(BATCHES_WAITING_MAX);
+    let reading = CancellationToken::new();
+    let _ends = reading.clone().drop_guard();
+    let mut followers = JoinSet::new();
+    let mut open: BTreeMap<u16, u64> = BTreeMap::new();
+    for (partition, info) in (0..).zip(&infos).filter(|(_, info)| info.last_sequence > 0) {
+        let (log, sink, reading) = (log.clone(), sink.clone(), reading.clone());
+        open.insert(partition, info.last_sequence);
+        followers.spawn(async move { log.follow(partition, 0, sink, reading).await });
+    }
+    drop(sink);
+    let mut events = 0;
+    while !open.is_empty() {
+        let Some(mut batch) = batches.recv().await else { break };
+        let Some(last) = open.get(&batch.partition).copied() else { continue };
+        let cut = cuts.get(usize::from(batch.partition)).copied().unwrap_or(Cut::Sequence(0));
+        let before = batch.events.len();
+        let beyond =
+            batch.events.iter().position(|event| event.as_ref().is_ok_and(|event| !cut.takes(event)));
+        batch.events.truncate(beyond.unwrap_or(before));
+        let partition = batch.partition;
+        events += batch.events.len() as u64;
+        if events > events_max {
+            return Err(AsOfError::TooFar { events: open.values().sum(), limit: events_max });
+        }
+        tokio::task::block_in_place(|| projection.fold(batch).map(drop))?;
+        if let Some(stopped) = projection.stopped().values().next() {
+            return Err(stopped.clone().into());
+        }
+        let reached = projection.checkpoints()[usize::from(partition)].sequence;
+        if beyond.is_some() || reached >= last {
+            open.remove(&partition);
+        }
+        if projection.is_commit_due() {
+            projection.commit()?;
+        }
+    }
+    projection.commit()?;
+    Ok(Views::over(&projection, directory, &infos))
+}
+
+/// One order as readers saw it, from its own events; `None` if they saw none. With the position that it was seen at.
+pub async fn order(
+    log: &EventLog,
+    order_id: OrderId,
+    moment: &Moment,
+) -> Result<Option<(Value, Position)>, AsOfError> {
+    let cuts = cuts(log, moment).await?;
+    let partition = order_id.partition(log.partitions());
+    let cut = cuts.get(usize::from(partition)).copied().unwrap_or(Cut::Sequence(0));
+    let story = log.load(order_id, 0).await?;
+    let key = order_key(order_id);
+    let mut row = None;
+    for event in story.iter().take_while(|event| cut.takes(event)) {
+        row = Orders::apply(&key, row, event);
+    }
+    let seen = row.filter(orders::Row::is_visible);
+    Ok(seen.and_then(|row| Some((Orders::show(&row), row.position()?))))
+}

@@ -1,0 +1,290 @@
+//! A rebuild from its beginning to its end: opened, caught up, compared, in service or put away.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
+
+use nats::{EventLog, follow::PartitionInfo};
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    compare::{self, Comparison},
+    fold::{Pace, Projection},
+    generation::{self, Worker},
+    job::{Job, JobError, State, Work, lock},
+    node::{Views, fits, partition_infos},
+    store::{self, Store},
+    view,
+};
+
+/// Batches that a rebuild reads ahead.
+const BATCHES_WAITING_MAX: usize = 64;
+/// How long readers' positions may stand still while two generations are brought to the same one.
+pub(crate) const MEETING_MAX: Duration = Duration::from_secs(5);
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// Names the generation that is being built, so that a crash does not lose the work.
+const BUILDING: &str = "building";
+/// Names the generation that served before, to which a rollback goes back.
+const PREVIOUS: &str = "previous";
+
+impl Views {
+    /// Takes the generation that is ready into service, atomically for readers. Refuses on differences, unless told.
+    pub fn swap(&self, although_it_differs: bool) -> Result<(), JobError> {
+        let job = self.jobs().newest().ok_or(JobError::None)?;
+        let state = job.state();
+        if state != State::Ready {
+            return Err(JobError::NotReady(state));
+        }
+        let differences = lock(&job.comparison).as_ref().map_or(0, |comparison| comparison.differences);
+        if differences > 0 && !although_it_differs {
+            return Err(JobError::Differs(differences));
+        }
+        self.take_over(&job)
+    }
+
+    fn take_over(&self, job: &Job) -> Result<(), JobError> {
+        let before = self.generation();
+        let gate = self.hold();
+        if !job.serving_is_frozen && !self.meet(job) {
+            return Err(JobError::NoMeeting);
+        }
+        self.serve(job, &gate)?;
+        drop(gate);
+        note(self.directory(), PREVIOUS, Some(before))?;
+        note(self.directory(), BUILDING, None)?;
+        job.set_state(State::Serving);
+        self.jobs().changed();
+        tracing::info!(generation = job.generation(), before, "another generation of the views serves");
+        Ok(())
+    }
+
+    /// Waits, with readers' positions standing still, until the job's generation is at the same ones.
+    fn meet(&self, job: &Job) -> bool {
+        let started = Instant::now();
+        let wanted: Vec<u64> = self.positions().iter().map(|position| position.sequence).collect();
+        while job.reached() != wanted {
+            if started.elapsed() > MEETING_MAX || job.state().is_over() {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+
+    /// Does what is asked, one job after the other, until `stop`.
+    pub(crate) async fn run_jobs(
+        self,
+        log: EventLog,
+        mut asked: mpsc::Receiver<(Work, u64)>,
+        is_outdated: bool,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let interrupted = noted(self.directory(), BUILDING);
+        let mut next =
+            (is_outdated || interrupted.is_some()).then_some((Work::Rebuild { swap: is_outdated }, 0));
+        let mut tasks = JoinSet::new();
+        loop {
+            let (work, most) = if let Some(next) = next.take() {
+                next
+            } else {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    Some(asked) = asked.recv() => asked,
+                }
+            };
+            if let Err(error) = self.run_job(&log, work, most, &mut tasks, &stop).await {
+                tracing::error!(error = %format!("{error:#}"), "a rebuild could not be done");
+            }
+        }
+        while let Some(ended) = tasks.join_next().await {
+            ended??;
+        }
+        Ok(())
+    }
+
+    async fn run_job(
+        &self,
+        log: &EventLog,
+        work: Work,
+        most: u64,
+        tasks: &mut JoinSet<anyhow::Result<()>>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let infos = partition_infos(log).await?;
+        let (projection, job) = self.prepare(work, most, &infos)?;
+        *lock(&self.jobs().newest) = Some(Arc::clone(&job));
+        self.jobs().changed();
+        let worker = Worker::building(self.clone(), projection, Arc::clone(&job));
+        let building = stop.child_token();
+        generation::run(tasks, log, worker, BATCHES_WAITING_MAX, &building);
+        let done = self.see_through(log, &job, stop).await;
+        if let Err(error) = &done {
+            job.fail(format!("{error:#}"));
+        }
+        if job.state() != State::Serving && !stop.is_cancelled() {
+            building.cancel();
+            while let Some(ended) = tasks.join_next().await {
+                ended??;
+            }
+            if work != Work::Rollback {
+                store::remove(self.directory(), job.generation())?;
+            }
+            note(self.directory(), BUILDING, None)?;
+        }
+        self.jobs().changed();
+        done
+    }
+
+    fn prepare(
+        &self,
+        work: Work,
+        most: u64,
+        infos: &[PartitionInfo],
+    ) -> anyhow::Result<(Projection, Arc<Job>)> {
+        let directory = self.directory();
+        let created: Vec<String> = infos.iter().map(|info| info.created.clone()).collect();
+        let serving = self.serving();
+        let generation = match work {
+            Work::Rollback => noted(directory, PREVIOUS)
+                .filter(|previous| store::generations(directory).contains(previous))
+                .ok_or(JobError::NoPrevious)?,
+            Work::Rebuild { .. } | Work::Verify => {
+                clear(directory, &serving, noted(directory, BUILDING))?;
+                noted(directory, BUILDING).unwrap_or_else(|| store::newest(directory) + 1)
+            }
+        };
+        let mut projection =
+            Projection::resume(Store::open_generation(directory, generation)?, &created, Pace::BULK)?;
+        let is_ours = |projection: &Projection| -> anyhow::Result<bool> {
+            Ok(fits(projection, infos) && projection.store().definition()? == Some(view::definition()))
+        };
+        if !is_ours(&projection)? {
+            anyhow::ensure!(work != Work::Rollback, JobError::Outdated);
+            // What a crash left was folded otherwise: begin anew.
+            let generation = store::newest(directory) + 1;
+            projection =
+                Projection::resume(Store::open_generation(directory, generation)?, &created, Pace::BULK)?;
+        }
+        let generation = projection.store().generation();
+        note(directory, BUILDING, (work != Work::Rollback).then_some(generation))?;
+        let folded: u64 = projection.checkpoints().iter().map(|checkpoint| checkpoint.sequence).sum();
+        let reached = projection.checkpoints().iter().map(|checkpoint| AtomicU64::new(checkpoint.sequence));
+        let job = Job {
+            work,
+            store: projection.store().clone(),
+            serving_is_frozen: serving.definition()? != Some(view::definition()),
+            reached: reached.collect(),
+            events: AtomicU64::new(0),
+            events_total: infos.iter().map(|info| info.last_sequence).sum::<u64>().saturating_sub(folded),
+            events_per_second_max: AtomicU64::new(most),
+            started: Instant::now(),
+            state: Mutex::new(State::Building),
+            comparison: Mutex::default(),
+            failure: Mutex::default(),
+            canceled: CancellationToken::new(),
+        };
+        Ok((projection, Arc::new(job)))
+    }
+
+    /// Waits for the generation to catch up, compares it, and does with it what was asked.
+    async fn see_through(
+        &self,
+        log: &EventLog,
+        job: &Arc<Job>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        while !self.has_caught_up_with(log, job).await? {
+            if !go_on(job, stop).await {
+                return Ok(());
+            }
+        }
+        if job.serving_is_frozen {
+            job.set_state(State::Ready);
+        } else {
+            job.set_state(State::Comparing);
+            self.jobs().changed();
+            let (views, comparing) = (self.clone(), Arc::clone(job));
+            let comparison = tokio::task::spawn_blocking(move || views.compare(&comparing)).await??;
+            let differences = comparison.differences;
+            *lock(&job.comparison) = Some(comparison);
+            job.set_state(if job.work == Work::Verify { State::Verified } else { State::Ready });
+            tracing::info!(
+                differences,
+                generation = job.generation(),
+                "compared with the serving generation"
+            );
+            self.jobs().changed();
+            let swaps = matches!(job.work, Work::Rebuild { swap: true } | Work::Rollback);
+            if !swaps || (differences > 0 && job.work != Work::Rollback) {
+                while go_on(job, stop).await {}
+                return Ok(());
+            }
+        }
+        let (views, taking) = (self.clone(), Arc::clone(job));
+        tokio::task::spawn_blocking(move || views.take_over(&taking)).await??;
+        Ok(())
+    }
+
+    /// Whether the generation is where the serving one is, or, where that one is frozen, where the log is.
+    async fn has_caught_up_with(&self, log: &EventLog, job: &Job) -> anyhow::Result<bool> {
+        let wanted: Vec<u64> = if job.serving_is_frozen {
+            partition_infos(log).await?.iter().map(|info| info.last_sequence).collect()
+        } else {
+            self.positions().iter().map(|position| position.sequence).collect()
+        };
+        Ok(job.reached().iter().zip(wanted).all(|(reached, wanted)| *reached >= wanted))
+    }
+
+    fn compare(&self, job: &Job) -> Result<Comparison, JobError> {
+        let serving = self.serving();
+        let (entries, suspects) = compare::suspects(&serving, &job.store)?;
+        let _gate = self.hold();
+        if !self.meet(job) {
+            return Err(JobError::NoMeeting);
+        }
+        Ok(compare::settle(&serving, &job.store, entries, &suspects)?)
+    }
+}
+
+/// Waits a moment; false once the job is over, or is to be.
+async fn go_on(job: &Job, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => return false,
+        () = job.canceled.cancelled() => {
+            job.set_state(State::Canceled);
+            return false;
+        }
+        () = tokio::time::sleep(LOOK_PAUSE) => {}
+    }
+    !job.state().is_over()
+}
+
+/// Removes the generations that nobody needs: all but the serving one, the one before, and the one being built.
+fn clear(directory: &Path, serving: &Store, building: Option<u32>) -> Result<(), store::StoreError> {
+    let kept = [Some(serving.generation()), noted(directory, PREVIOUS), building];
+    for generation in store::generations(directory) {
+        if !kept.contains(&Some(generation)) {
+            store::remove(directory, generation)?;
+        }
+    }
+    Ok(())
+}
+
+fn noted(directory: &Path, name: &str) -> Option<u32> {
+    std::fs::read_to_string(directory.join(name)).ok()?.trim().parse().ok()
+}
+
+fn note(directory: &Path, name: &str, generation: Option<u32>) -> Result<(), store::StoreError> {
+    let path = directory.join(name);
+    let noted = match generation {
+        Some(generation) => std::fs::write(&path, generation.to_string()),
+        None => match std::fs::remove_file(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        },
+    };
+    noted.map_err(|source| store::StoreError::Directory { path, source })
+}

@@ -1,0 +1,233 @@
+//! Rebuilds beside the living: begun, watched, slowed, compared, swapped in, rolled back. One at a time.
+
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    beside::MEETING_MAX,
+    compare::Comparison,
+    fold::Projection,
+    store::{self, Store},
+};
+
+/// What is asked of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Builds the next generation; takes it into service by itself if it agrees with the serving one.
+    Rebuild { swap: bool },
+    /// Builds a generation only to compare it.
+    Verify,
+    /// Brings the generation that served before up to now, and takes it into service again.
+    Rollback,
+}
+
+/// Why something is not done.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    #[error("a rebuild is under way already: cancel it, or wait for its end")]
+    Busy,
+    #[error("there is no rebuild under way")]
+    None,
+    #[error("the generation is not ready: it is {0:?}")]
+    NotReady(State),
+    #[error(
+        "the generations differ in {0} entries; look at the first of them, and swap all the same if that is right"
+    )]
+    Differs(u64),
+    #[error("there is no generation to go back to")]
+    NoPrevious,
+    #[error("the generation that served before was folded by another definition, or from another log")]
+    Outdated,
+    #[error("the generations did not come to the same position within {MEETING_MAX:?}")]
+    NoMeeting,
+    #[error("this node is not following a log")]
+    Closed,
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Building,
+    Comparing,
+    /// Compared, and kept up with the log, until it is swapped in or canceled.
+    Ready,
+    /// In service.
+    Serving,
+    /// Compared and put away.
+    Verified,
+    Canceled,
+    Failed,
+}
+
+impl State {
+    pub(crate) const fn is_over(self) -> bool {
+        matches!(self, Self::Serving | Self::Verified | Self::Canceled | Self::Failed)
+    }
+}
+
+/// How far a job is, for people.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    pub state: State,
+    pub generation: u32,
+    /// Events folded, and to fold.
+    pub events: u64,
+    pub events_total: u64,
+    pub events_per_second: u64,
+    /// At this speed; `null` before there is one, and after the end.
+    pub seconds_left: Option<u64>,
+    /// Events a second at most; 0: as fast as it goes.
+    pub events_per_second_max: u64,
+    pub comparison: Option<Comparison>,
+    pub failure: Option<String>,
+}
+
+/// One generation being built beside the serving one.
+pub struct Job {
+    pub(crate) work: Work,
+    pub(crate) store: Store,
+    /// The serving generation does not move, as its definition is outdated.
+    pub(crate) serving_is_frozen: bool,
+    pub(crate) reached: Vec<AtomicU64>,
+    pub(crate) events: AtomicU64,
+    pub(crate) events_total: u64,
+    pub(crate) events_per_second_max: AtomicU64,
+    pub(crate) started: Instant,
+    pub(crate) state: Mutex<State>,
+    pub(crate) comparison: Mutex<Option<Comparison>>,
+    pub(crate) failure: Mutex<Option<String>>,
+    pub(crate) canceled: CancellationToken,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Job {
+    pub fn generation(&self) -> u32 {
+        self.store.generation()
+    }
+
+    pub fn state(&self) -> State {
+        *lock(&self.state)
+    }
+
+    pub(crate) fn set_state(&self, state: State) {
+        *lock(&self.state) = state;
+    }
+
+    pub(crate) fn is_canceled(&self) -> bool {
+        self.canceled.is_cancelled() || self.state() == State::Verified
+    }
+
+    pub(crate) fn fail(&self, why: String) {
+        *lock(&self.failure) = Some(why);
+        self.set_state(State::Failed);
+    }
+
+    pub(crate) fn reached(&self) -> Vec<u64> {
+        self.reached.iter().map(|reached| reached.load(Ordering::Acquire)).collect()
+    }
+
+    pub(crate) fn note_reached(&self, projection: &Projection) {
+        for (reached, checkpoint) in self.reached.iter().zip(projection.checkpoints()) {
+            reached.store(checkpoint.sequence, Ordering::Release);
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and no log has 2^53 events")]
+    pub(crate) fn note_events(&self, events: u64) {
+        let folded = self.events.fetch_add(events, Ordering::Relaxed) + events;
+        metrics::gauge!("twelve_rebuild_events").set(folded as f64);
+        metrics::gauge!("twelve_rebuild_events_total").set(self.events_total as f64);
+    }
+
+    /// How long to rest after so many events, so as not to exceed the speed that was asked for.
+    pub(crate) fn pause_for(&self, events: u64) -> Duration {
+        match self.events_per_second_max.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            most => Duration::from_micros(events.saturating_mul(1_000_000) / most),
+        }
+    }
+
+    /// Events a second at most from now on; 0: as fast as it goes.
+    pub fn slow_down(&self, events_per_second_max: u64) {
+        self.events_per_second_max.store(events_per_second_max, Ordering::Relaxed);
+    }
+
+    pub fn status(&self) -> Status {
+        let (state, events) = (self.state(), self.events.load(Ordering::Relaxed));
+        let milliseconds = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        let events_per_second = events.saturating_mul(1_000) / milliseconds;
+        let left = self.events_total.saturating_sub(events);
+        let is_telling = state == State::Building && events_per_second > 0;
+        Status {
+            state,
+            generation: self.generation(),
+            events,
+            events_total: self.events_total,
+            events_per_second,
+            seconds_left: is_telling.then(|| left.div_ceil(events_per_second)),
+            events_per_second_max: self.events_per_second_max.load(Ordering::Relaxed),
+            comparison: lock(&self.comparison).clone(),
+            failure: lock(&self.failure).clone(),
+        }
+    }
+}
+
+/// The rebuilds of one node.
+#[derive(Default)]
+pub struct Jobs {
+    asked: OnceLock<mpsc::Sender<(Work, u64)>>,
+    pub(crate) newest: Mutex<Option<Arc<Job>>>,
+    /// Counts the changes of any job's state.
+    changes: watch::Sender<u64>,
+}
+
+impl Jobs {
+    pub(crate) fn open(&self, asked: mpsc::Sender<(Work, u64)>) {
+        // A node is started once.
+        drop(self.asked.set(asked));
+    }
+
+    /// The newest job, running or over.
+    pub fn newest(&self) -> Option<Arc<Job>> {
+        lock(&self.newest).clone()
+    }
+
+    /// Tells of changes of the newest job.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    pub(crate) fn changed(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Begins a job, at `events_per_second_max` (0: as fast as it goes).
+    pub fn begin(&self, work: Work, events_per_second_max: u64) -> Result<(), JobError> {
+        if self.newest().is_some_and(|job| !job.state().is_over()) {
+            return Err(JobError::Busy);
+        }
+        let asked = self.asked.get().ok_or(JobError::Closed)?;
+        asked.try_send((work, events_per_second_max)).map_err(|_| JobError::Busy)
+    }
+
+    /// Ends the running job; what serves is untouched.
+    pub fn cancel(&self) -> Result<(), JobError> {
+        let job = self.newest().filter(|job| !job.state().is_over()).ok_or(JobError::None)?;
+        job.canceled.cancel();
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! The operator's own port: rebuilds beside the living, compared, swapped in, rolled back. Never behind the front door.
+
+use std::{convert::Infallible, net::SocketAddr, path::Path, time::Duration};
+
+use anyhow::Context as _;
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::{
+        IntoResponse, Response, Sse,
+        sse::{Event, KeepAlive},
+    },
+    routing::{get, post},
+};
+use clap::Args;
+use futures::stream;
+use projector::{
+    Views,
+    job::{JobError, Status, Work},
+};
+use serde::Deserialize;
+use serde_json::json;
+use service::{Problem, process};
+use tokio::{sync::watch, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+/// In the views' folder: where the operator's port is.
+pub const ADDRESS_FILE: &str = "operator";
+/// How often a progress stream tells, if nothing else changes.
+const TELL_EVERY: Duration = Duration::from_millis(250);
+/// How long a job may take to begin.
+const BEGIN_MAX: Duration = Duration::from_secs(10);
+const RETRY_AFTER_S: u64 = 1;
+
+#[derive(Args, Clone, Debug)]
+pub struct OperatorSettings {
+    /// Events that a query with `as_of` may fold at most
+    #[arg(long, env = "TWELVE_AS_OF_EVENTS_MAX", value_name = "N", default_value_t = 500_000)]
+    pub as_of_events_max: u64,
+    /// Where operators rebuild, compare and swap views; keep it from customers. Port 0 takes a free one, which the file
+    /// `operator` in the views' folder names
+    #[arg(long, env = "TWELVE_OPERATOR_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    pub operator_listen: SocketAddr,
+}
+
+/// Serves operators until `stop`, and notes where in `folder`, for `twelve views` to find.
+pub async fn serve(
+    settings: &OperatorSettings,
+    views: Views,
+    folder: &Path,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let listener = process::listen(settings.operator_listen).await?;
+    let note = folder.join(ADDRESS_FILE);
+    std::fs::write(&note, format!("http://{}", listener.local_addr()?))
+        .with_context(|| format!("cannot write {}", note.display()))?;
+    let served = process::serve(listener, router(views), stop).await;
+    drop(std::fs::remove_file(note));
+    served
+}
+
+fn router(views: Views) -> Router {
+    Router::new()
+        .route("/admin/views/rebuild", get(status).post(rebuild))
+        .route("/admin/views/rebuild/live", get(live))
+        .route("/admin/views/rebuild/pace", post(pace))
+        .route("/admin/views/rebuild/cancel", post(cancel))
+        .route("/admin/views/verify", post(verify))
+        .route("/admin/views/swap", post(swap))
+        .route("/admin/views/rollback", post(rollback))
+        .with_state(views)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Asked {
+    /// Whether the generation takes over by itself if it agrees with the serving one.
+    swap: bool,
+    /// 0: as fast as it goes.
+    events_per_second_max: u64,
+    although_it_differs: bool,
+}
+
+fn asked(body: &str) -> Result<Asked, Problem> {
+    if body.trim().is_empty() {
+        return Ok(Asked::default());
+    }
+    serde_json::from_str(body).map_err(|error| Problem::malformed(error.to_string()))
+}
+
+async fn rebuild(State(views): State<Views>, body: String) -> Result<Response, Problem> {
+    let asked = asked(&body)?;
+    begin(&views, Work::Rebuild { swap: asked.swap }, asked.events_per_second_max).await
+}
+
+async fn verify(State(views): State<Views>, body: String) -> Result<Response, Problem> {
+    begin(&views, Work::Verify, asked(&body)?.events_per_second_max).await
+}
+
+async fn rollback(State(views): State<Views>) -> Result<Response, Problem> {
+    begin(&views, Work::Rollback, 0).await
+}
+
+async fn begin(views: &Views, work: Work, most: u64) -> Result<Response, Problem> {
+    let before = views.jobs().newest();
+    let mut changes = views.jobs().changes();
+    changes.borrow_and_update();
+    views.jobs().begin(work, most).map_err(|error| refused(&error))?;
+    let begun = timeout(BEGIN_MAX, changes.changed()).await;
+    let job =
+        views.jobs().newest().filter(|job| before.is_none_or(|before| !std::sync::Arc::ptr_eq(&before, job)));
+    match job.filter(|_| matches!(begun, Ok(Ok(())))) {
+        Some(job) => Ok((StatusCode::ACCEPTED, Json(job.status())).into_response()),
+        None => Err(Problem::new(
+            StatusCode::CONFLICT,
+            "not_begun",
+            "the generation could not be opened; the log of this process says why",
+        )),
+    }
+}
+
+async fn status(State(views): State<Views>) -> Result<Json<Status>, Problem> {
+    let job = views.jobs().newest().ok_or_else(|| refused(&JobError::None))?;
+    Ok(Json(job.status()))
+}
+
+async fn pace(State(views): State<Views>, body: String) -> Result<Json<Status>, Problem> {
+    let most = asked(&body)?.events_per_second_max;
+    let job = views.jobs().newest().ok_or_else(|| refused(&JobError::None))?;
+    job.slow_down(most);
+    Ok(Json(job.status()))
+}
+
+async fn cancel(State(views): State<Views>) -> Result<Response, Problem> {
+    views.jobs().cancel().map_err(|error| refused(&error))?;
+    Ok((StatusCode::ACCEPTED, Json(json!({ "state": "canceled" }))).into_response())
+}
+
+async fn swap(State(views): State<Views>, body: String) -> Result<Json<Status>, Problem> {
+    let although = asked(&body)?.although_it_differs;
+    let swapping = views.clone();
+    let swapped = tokio::task::spawn_blocking(move || swapping.swap(although)).await;
+    swapped.map_err(|_| refused(&JobError::Closed))?.map_err(|error| refused(&error))?;
+    status(State(views)).await
+}
+
+/// The job's progress as it goes, until it is over.
+async fn live(State(views): State<Views>) -> Response {
+    let changes = views.jobs().changes();
+    let told = stream::unfold((views, changes, false), tell);
+    Sse::new(told).keep_alive(KeepAlive::default()).into_response()
+}
+
+type Telling = (Views, watch::Receiver<u64>, bool);
+
+async fn tell((views, mut changes, ended): Telling) -> Option<(Result<Event, Infallible>, Telling)> {
+    if ended {
+        return None;
+    }
+    // What changes is told at once, progress now and then.
+    drop(timeout(TELL_EVERY, changes.changed()).await);
+    let status = views.jobs().newest()?.status();
+    let ended = !matches!(
+        status.state,
+        projector::job::State::Building | projector::job::State::Comparing | projector::job::State::Ready
+    );
+    let event = Event::default().event("progress").json_data(&status).ok()?;
+    Some((Ok(event), (views, changes, ended)))
+}
+
+fn refused(error: &JobError) -> Problem {
+    let code = match error {
+        JobError::Busy => "rebuild_under_way",
+        JobError::None => return Problem::new(StatusCode::NOT_FOUND, "no_rebuild", error.to_string()),
+        JobError::NotReady(_) => "rebuild_not_ready",
+        JobError::Differs(_) => "generations_differ",
+        JobError::NoPrevious => "no_previous_generation",
+        JobError::Outdated => "generation_outdated",
+        JobError::NoMeeting | JobError::Closed | JobError::Store(_) => {
+            tracing::error!(error = %nats::causes(error), "the views could not be changed over");
+            return Problem::unavailable("views_unavailable", error.to_string(), RETRY_AFTER_S);
+        }
+    };
+    Problem::new(StatusCode::CONFLICT, code, error.to_string())
+}
