@@ -1,8 +1,9 @@
 //! Folds the log into views.
 //!
 //! [`view`] says what a view is and lists them; [`store`] keeps rows and checkpoints together in sled; [`fold`] turns
-//! events into changed rows; [`node`] serves readers from one [`generation`], and a [`job`] builds another beside it;
-//! [`compare`] holds one against the other; [`as_of`] folds the views as they were; [`rebuild`] makes a generation offline.
+//! events into changed rows; [`node`] serves readers from one generation while a [`job`] builds another beside it;
+//! [`compare`] holds one against the other; [`as_of`] folds the views as they were; [`rebuild`] makes a generation
+//! offline.
 
 pub mod view;
 pub mod store;

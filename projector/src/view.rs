@@ -26,7 +26,8 @@ pub trait View: Send + Sync + 'static {
     /// The view's name in URLs, in the store and in reports. Never reuse one.
     const NAME: &'static str;
 
-    /// Raise it when `keys`, `apply`, `place` or the shape of `Row` changes: the views are then built anew by themselves.
+    /// Raise it when `keys`, `apply`, `place` or the shape of `Row` changes: the views are then built anew by
+    /// themselves.
     const VERSION: u32 = 1;
 
     /// One row, as it is stored.
