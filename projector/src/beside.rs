@@ -99,10 +99,7 @@ impl Views {
                 tracing::error!(error = %format!("{error:#}"), "a rebuild could not be done");
             }
         }
-        while let Some(ended) = tasks.join_next().await {
-            ended??;
-        }
-        Ok(())
+        joined(tasks).await
     }
 
     async fn run_job(
@@ -118,17 +115,18 @@ impl Views {
         *lock(&self.jobs().newest) = Some(Arc::clone(&job));
         self.jobs().changed();
         let worker = Worker::building(self.clone(), projection, Arc::clone(&job));
-        let building = stop.child_token();
-        generation::run(tasks, log, worker, BATCHES_WAITING_MAX, &building);
+        let (building, mut own) = (stop.child_token(), JoinSet::new());
+        generation::run(&mut own, log, worker, BATCHES_WAITING_MAX, &building);
         let done = self.see_through(log, &job, stop).await;
         if let Err(error) = &done {
             job.fail(format!("{error:#}"));
         }
-        if job.state() != State::Serving && !stop.is_cancelled() {
+        if job.state() == State::Serving || stop.is_cancelled() {
+            tasks.spawn(async move { joined(own).await });
+        } else {
             building.cancel();
-            while let Some(ended) = tasks.join_next().await {
-                ended??;
-            }
+            joined(own).await?;
+            drop(lock(&job.store).take());
             if work != Work::Rollback {
                 store::remove(self.directory(), job.generation())?;
             }
@@ -174,7 +172,8 @@ impl Views {
         let reached = projection.checkpoints().iter().map(|checkpoint| AtomicU64::new(checkpoint.sequence));
         let job = Job {
             work,
-            store: projection.store().clone(),
+            generation,
+            store: Mutex::new(Some(projection.store().clone())),
             serving_is_frozen: serving.definition()? != Some(view::definition()),
             reached: reached.collect(),
             events: AtomicU64::new(0),
@@ -239,14 +238,21 @@ impl Views {
     }
 
     fn compare(&self, job: &Job) -> Result<Comparison, JobError> {
-        let serving = self.serving();
-        let (entries, suspects) = compare::suspects(&serving, &job.store)?;
+        let (serving, built) = (self.serving(), job.store()?);
+        let (entries, suspects) = compare::suspects(&serving, &built)?;
         let _gate = self.hold();
         if !self.meet(job) {
             return Err(JobError::NoMeeting);
         }
-        Ok(compare::settle(&serving, &job.store, entries, &suspects)?)
+        Ok(compare::settle(&serving, &built, entries, &suspects)?)
     }
+}
+
+async fn joined(mut tasks: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    Ok(())
 }
 
 /// Waits a moment; false once the job is over, or is to be.

@@ -199,14 +199,14 @@ impl Worker {
 
     /// Folds what the serving generation has folded, too; answers with how many events that were.
     fn fold_held(&mut self, job: &Job) -> Result<u64, StoreError> {
-        let mut events = 0;
+        let (mut events, mut left) = (0, job.chunk());
         for (partition, held) in &mut self.held {
             let limit = if job.serving_is_frozen { u64::MAX } else { self.views.applied(*partition) };
             let is_due = |event: &Event| sequence(event) <= limit;
-            let due = held.iter().take_while(|event| is_due(event)).count();
+            let due = held.iter().take(left).take_while(|event| is_due(event)).count();
             if due > 0 {
                 let batch = Batch { partition: *partition, events: held.drain(..due).collect(), pending: 0 };
-                events += due as u64;
+                (events, left) = (events + due as u64, left - due);
                 // Readers hear of these from the serving generation.
                 let _: Vec<Visible> = self.projection.fold(batch)?;
             }

@@ -19,6 +19,9 @@ use crate::{
     store::{self, Store},
 };
 
+/// Rests of a rebuild that is slowed down.
+const RESTS_PER_SECOND: u64 = 10;
+
 /// What is asked of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
@@ -96,7 +99,9 @@ pub struct Status {
 /// One generation being built beside the serving one.
 pub struct Job {
     pub(crate) work: Work,
-    pub(crate) store: Store,
+    pub(crate) generation: u32,
+    /// Until it is put away.
+    pub(crate) store: Mutex<Option<Store>>,
     /// The serving generation does not move, as its definition is outdated.
     pub(crate) serving_is_frozen: bool,
     pub(crate) reached: Vec<AtomicU64>,
@@ -115,8 +120,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Job {
-    pub fn generation(&self) -> u32 {
-        self.store.generation()
+    pub const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    pub(crate) fn store(&self) -> Result<Store, JobError> {
+        lock(&self.store).clone().ok_or(JobError::None)
     }
 
     pub fn state(&self) -> State {
@@ -151,6 +160,14 @@ impl Job {
         let folded = self.events.fetch_add(events, Ordering::Relaxed) + events;
         metrics::gauge!("twelve_rebuild_events").set(folded as f64);
         metrics::gauge!("twelve_rebuild_events_total").set(self.events_total as f64);
+    }
+
+    /// Events to fold before the next rest: few enough to be told soon to end, or to go at another speed.
+    pub(crate) fn chunk(&self) -> usize {
+        match self.events_per_second_max.load(Ordering::Relaxed) {
+            0 => usize::MAX,
+            most => usize::try_from(most / RESTS_PER_SECOND).unwrap_or(usize::MAX).max(1),
+        }
     }
 
     /// How long to rest after so many events, so as not to exceed the speed that was asked for.

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     fold::{Pace, Projection, Visible},
     generation::{self, Worker},
-    job::{Job, Jobs},
+    job::{Job, JobError, Jobs},
     store::{self, Store, StoreError},
     view::{self, View},
 };
@@ -134,9 +134,10 @@ impl Views {
 
     /// Readers see another generation from here on. The gate is held, and both stand at the same positions; where the
     /// one that served was frozen, this one may be further.
-    pub(crate) fn serve(&self, job: &Job, _gate: &MutexGuard<'_, ()>) -> Result<(), StoreError> {
-        store::make_current(&self.shared.directory, job.store.generation())?;
-        *self.shared.serving.write().unwrap_or_else(PoisonError::into_inner) = job.store.clone();
+    pub(crate) fn serve(&self, job: &Job, _gate: &MutexGuard<'_, ()>) -> Result<(), JobError> {
+        let store = job.store()?;
+        store::make_current(&self.shared.directory, store.generation())?;
+        *self.shared.serving.write().unwrap_or_else(PoisonError::into_inner) = store;
         for (applied, reached) in self.shared.applied.iter().zip(job.reached()) {
             applied.send_if_modified(|sequence| std::mem::replace(sequence, reached) != reached);
         }

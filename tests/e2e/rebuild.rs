@@ -65,6 +65,9 @@ async fn a_generation_built_beside_the_serving_one_agrees_takes_over_and_can_be_
     orders(client, 1).await;
     let (fine, said) = views(&platform, &["verify"]).await;
     assert!(fine && said.contains("verified") && said.contains(" 0 differ"), "{said}");
+    let (fine, said) = views(&platform, &["rebuild", "--swap"]).await;
+    assert!(fine && said.contains("serving"), "and again: {said}");
+    assert_eq!(client.get("/orders?limit=200").await.body["items"].as_array().map(Vec::len), Some(16));
 }
 
 #[tokio::test(flavor = "multi_thread")]
