@@ -167,7 +167,8 @@ impl Views {
                 Projection::resume(Store::open_generation(directory, generation)?, &created, Pace::BULK)?;
         }
         let generation = projection.store().generation();
-        note(directory, BUILDING, (work != Work::Rollback).then_some(generation))?;
+        let is_resumed = matches!(work, Work::Rebuild { .. });
+        note(directory, BUILDING, is_resumed.then_some(generation))?;
         let folded: u64 = projection.checkpoints().iter().map(|checkpoint| checkpoint.sequence).sum();
         let reached = projection.checkpoints().iter().map(|checkpoint| AtomicU64::new(checkpoint.sequence));
         let job = Job {

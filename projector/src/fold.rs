@@ -22,8 +22,8 @@ pub struct Pace {
 impl Pace {
     /// Following the log as it grows.
     pub const LIVE: Self = Self { rows_kept: 5_000, commit_rows: 20_000 };
-    /// Reading the whole log: larger, sorted commits. Beyond about so many rows the store copies more than it saves, and
-    /// keeps what it copied until the end of the commit.
+    /// Reading the whole log: larger, sorted commits. Beyond about so many rows the store copies more than it saves,
+    /// and keeps what it copied until the end of the commit.
     pub const BULK: Self = Self { rows_kept: 50_000, commit_rows: 10_000 };
 }
 

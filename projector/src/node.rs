@@ -271,6 +271,7 @@ pub(crate) async fn partition_infos(log: &EventLog) -> anyhow::Result<Vec<Partit
 fn open(directory: &Path, infos: &[PartitionInfo]) -> Result<Projection, StoreError> {
     let created: Vec<String> = infos.iter().map(|info| info.created.clone()).collect();
     let projection = Projection::resume(Store::open(directory)?, &created, Pace::LIVE)?;
+    store::remove_passing(directory)?;
     if fits(&projection, infos) {
         return Ok(projection);
     }

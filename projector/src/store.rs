@@ -16,6 +16,8 @@ const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// How long sled may keep committed batches in memory. What a power cut takes is folded again.
 const FLUSH_EVERY_MS: u64 = 500;
 const CURRENT: &str = "current";
+/// What the names of stores begin with that nobody comes back to.
+const PASSING: &str = "passing-";
 const DEFINITION_KEY: &[u8] = b"\0d";
 
 /// Why the store does not work.
@@ -110,7 +112,7 @@ impl Store {
 
     /// Opens a store beside the generations that nobody comes back to.
     pub fn passing(directory: &Path) -> Result<Self, StoreError> {
-        let path = directory.join(format!("passing-{}", uuid::Uuid::new_v4()));
+        let path = directory.join(format!("{PASSING}{}", uuid::Uuid::new_v4()));
         let store = Self::open_at(path.clone(), 0)?;
         Ok(Self { _passing: Some(Arc::new(Passing(path))), ..store })
     }
@@ -267,6 +269,17 @@ pub fn make_current(directory: &Path, generation: u32) -> Result<(), StoreError>
     let next = directory.join("current.next");
     let written = std::fs::write(&next, generation.to_string()).and_then(|()| std::fs::rename(&next, &path));
     written.map_err(|source| StoreError::Directory { path, source })
+}
+
+/// Removes the passing stores that a crash left.
+pub(crate) fn remove_passing(directory: &Path) -> Result<(), StoreError> {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PASSING) {
+            let path = entry.path();
+            std::fs::remove_dir_all(&path).map_err(|source| StoreError::Directory { path, source })?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a generation that nobody serves or builds.

@@ -161,3 +161,45 @@ async fn an_event_that_does_not_read_stops_the_views_there_and_is_never_skipped(
     let placed = platform.client.post("/orders", &order("gentleman")).await;
     assert_eq!(placed.status, 201, "commands go on");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_readers_who_wait_for_positions_of_every_partition_all_get_their_answer() {
+    let platform = Platform::up().await;
+    let client = &platform.client;
+    client.place(&order("gentleman")).await;
+    let now = client.get("/orders").await;
+    let ahead: Vec<(u64, u64)> = now
+        .header("view-position")
+        .split(',')
+        .filter_map(|position| position.split_once(':'))
+        .map(|(partition, sequence)| {
+            (partition.parse().expect("a number"), sequence.parse::<u64>().expect("a number") + 6)
+        })
+        .collect();
+    assert_eq!(ahead.len(), 4);
+    let waiting = futures::future::join_all((0..1_000).map(|reader| {
+        let (partition, sequence) = ahead[reader % ahead.len()];
+        async move {
+            let answer =
+                client.get(&format!("/orders?limit=1&after={partition}:{sequence}&wait=10000")).await;
+            let seen = answer.header("view-position").to_owned();
+            let reached = seen.split(',').filter_map(|position| position.split_once(':'));
+            let reached = reached.map(|(at, sequence)| (at.parse::<u64>(), sequence.parse::<u64>()));
+            let is_there = reached
+                .into_iter()
+                .any(|pair| matches!(pair, (Ok(at), Ok(is)) if at == partition && is >= sequence));
+            (answer.status.as_u16(), is_there)
+        }
+    }));
+    let placing = async {
+        let body = order("gentleman");
+        futures::future::join_all((0..60).map(|_| client.post("/orders", &body))).await
+    };
+    let (answers, placed) = tokio::join!(waiting, placing);
+    assert!(placed.iter().all(|placed| placed.status == 201));
+    assert!(
+        answers.iter().all(|answer| *answer == (200, true)),
+        "{:?}",
+        answers.iter().find(|answer| **answer != (200, true))
+    );
+}
