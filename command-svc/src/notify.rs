@@ -10,8 +10,8 @@ mod post;
 use std::{sync::Arc, time::Duration};
 
 use domain::{
-    Command, CommandId, Event, OrderId,
-    event::{NotificationFailed, NotificationSent, OrderEvent, OrderPlaced},
+    Command, CommandId, OrderId,
+    event::{NotificationFailed, NotificationSent, OrderPlaced},
     notification::{self, Notice, NotificationCommand, NotifyRule},
 };
 use nats::worklist::{List, PROLONG_EVERY, Work, Worklist};
@@ -31,7 +31,6 @@ const SENDS_MAX: usize = 64;
 /// Locks that keep one order's messages in order; orders share them by their id.
 const TURNS: usize = 1_024;
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
-const REJOIN_PAUSE: Duration = Duration::from_millis(200);
 
 /// Tells customers.
 #[derive(Clone)]
@@ -60,20 +59,7 @@ impl Notifier {
 
     /// Works on one partition until `stop`.
     pub async fn run(self, partition: u16, stop: CancellationToken) {
-        let mut take_over = true;
-        while !stop.is_cancelled() {
-            match Worklist::join(self.executor.log(), partition, List::Notices, take_over).await {
-                Ok(list) => {
-                    take_over = false;
-                    self.work(list, &stop).await;
-                }
-                Err(error) => tracing::warn!(partition, %error, "cannot join the worklist; trying again"),
-            }
-            tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(REJOIN_PAUSE) => {} }
-        }
-    }
-
-    async fn work(&self, mut list: Worklist, stop: &CancellationToken) {
+        let mut list = Worklist::new(self.executor.log(), partition, List::Notices);
         let mut tasks = JoinSet::new();
         loop {
             tokio::select! {
@@ -82,17 +68,10 @@ impl Notifier {
                 Some(joined) = tasks.join_next() => if let Err(error) = joined {
                     tracing::error!(%error, "a message was not dealt with; it comes again");
                 },
-                next = list.next() => match next {
-                    Some(Ok(work)) => {
-                        let notifier = self.clone();
-                        tasks.spawn(async move { notifier.attend(work).await });
-                    }
-                    Some(Err(error)) => {
-                        tracing::debug!(%error, "the worklist is joined anew");
-                        return;
-                    }
-                    None => return,
-                },
+                work = list.next() => {
+                    let notifier = self.clone();
+                    tasks.spawn(async move { notifier.attend(work).await });
+                }
             }
         }
     }
@@ -143,20 +122,9 @@ impl Notifier {
         let Some(reference) = &story.state.flow else { return Ok(()) };
         let flow = self.executor.flows().find(reference).await.map_err(|error| nats::causes(&error))?;
         let Some(rule) = &flow.notify else { return Ok(()) };
-        let placed = story.events.iter().find_map(|stored| match &stored.recorded.event {
-            Event::Ordering(OrderEvent::OrderPlaced(placed)) => Some(placed),
-            Event::Ordering(_)
-            | Event::Payment(_)
-            | Event::Store(_)
-            | Event::Marketing(_)
-            | Event::Delivery(_)
-            | Event::Review(_)
-            | Event::Notification(_)
-            | Event::Saga(_) => None,
-        });
         let due = notification::due(&flow, story.events.iter().map(|stored| &stored.recorded));
         for notice in due {
-            self.tell_one(work, rule, &notice, placed).await?;
+            self.tell_one(work, rule, &notice, story.placed()).await?;
         }
         Ok(())
     }

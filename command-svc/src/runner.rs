@@ -110,20 +110,9 @@ impl Runner {
 
     /// Works on one partition until `stop`.
     pub async fn run(self, partition: u16, stop: CancellationToken) {
-        let mut take_over = true;
         while !stop.is_cancelled() {
-            let log = self.executor.log();
-            let lists = (
-                Worklist::join(log, partition, List::Saga, take_over).await,
-                Worklist::join(log, partition, List::Due, take_over).await,
-            );
-            match (lists.0).and_then(|events| Ok((events, lists.1?))) {
-                Ok((events, due)) => {
-                    take_over = false;
-                    self.work(partition, events, due, &stop).await;
-                }
-                Err(error) => tracing::warn!(partition, %error, "cannot join the worklist; trying again"),
-            }
+            let list = |list| Worklist::new(self.executor.log(), partition, list);
+            Box::pin(self.work(partition, list(List::Saga), list(List::Due), &stop)).await;
             tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(REJOIN_PAUSE) => {} }
         }
     }
@@ -145,14 +134,8 @@ impl Runner {
                         return;
                     }
                 },
-                next = either(&mut events, &mut due) => match next {
-                    Some(Ok(work)) => self.take(work, &mut active, &settled, &mut tasks).await,
-                    Some(Err(error)) => {
-                        tracing::debug!(partition, %error, "the worklist is joined anew");
-                        return;
-                    }
-                    None => return,
-                },
+                work = events.next() => self.take(work, &mut active, &settled, &mut tasks).await,
+                work = due.next() => self.take(work, &mut active, &settled, &mut tasks).await,
             }
         }
     }
@@ -423,11 +406,6 @@ impl Runner {
         let spread = 50 + u32::try_from(order_id.0.as_u128() % 51).unwrap_or_default();
         doubled.min(self.retry_pause_max) * spread / 100
     }
-}
-
-/// The next work of two lists; `None` once one of them must be joined anew.
-async fn either(events: &mut Worklist, due: &mut Worklist) -> Option<Result<Work, nats::worklist::Failure>> {
-    tokio::select! { next = events.next() => next, next = due.next() => next }
 }
 
 /// How long it is until `due`; `None` once it is past.

@@ -6,7 +6,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use domain::{OrderId, OrderState, Recorded};
+use domain::{
+    Event, OrderId, OrderState, Recorded,
+    event::{OrderEvent, OrderPlaced},
+};
 use nats::Stored;
 
 /// Shelves, each with a lock of its own; an order's shelf follows from its id.
@@ -32,6 +35,21 @@ impl Story {
     /// The sequence of the newest event; 0 if there is none.
     pub fn sequence(&self) -> u64 {
         self.state.sequence()
+    }
+
+    /// What was ordered; `None` if the order does not stand.
+    pub fn placed(&self) -> Option<&OrderPlaced> {
+        self.events.iter().find_map(|stored| match &stored.recorded.event {
+            Event::Ordering(OrderEvent::OrderPlaced(placed)) => Some(placed),
+            Event::Ordering(_)
+            | Event::Payment(_)
+            | Event::Store(_)
+            | Event::Marketing(_)
+            | Event::Delivery(_)
+            | Event::Review(_)
+            | Event::Notification(_)
+            | Event::Saga(_) => None,
+        })
     }
 
     /// The story with one more event.

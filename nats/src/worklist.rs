@@ -9,7 +9,7 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, pull},
 };
 use domain::{OrderId, Position};
-use futures::StreamExt;
+use futures::{StreamExt, future::BoxFuture};
 
 use crate::{log::EventLog, subject};
 
@@ -24,10 +24,10 @@ const PIN_TIMEOUT: Duration = Duration::from_secs(3);
 const PULL_EXPIRES: Duration = Duration::from_secs(1);
 const PULL_HEARTBEAT: Duration = Duration::from_millis(500);
 const PULL_MESSAGES_MAX: usize = 500;
+const REJOIN_PAUSE: Duration = Duration::from_millis(200);
 const GROUP: &str = "runner";
 
-/// What went wrong between us and the server.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a worker is to attend to; each is a durable consumer of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,9 +60,15 @@ impl List {
 
 /// The worklist of one partition.
 pub struct Worklist {
+    log: EventLog,
     list: List,
     partition: u16,
-    messages: pull::Stream,
+    /// Whether to ask for the place of the active worker: it was ours a moment ago, or its holder may have died.
+    take_over: bool,
+    /// `None`: to be joined (anew).
+    messages: Option<pull::Stream>,
+    /// The joining under way. It is kept here, so that it goes on although whoever waits for work looks elsewhere.
+    joining: Option<BoxFuture<'static, Result<pull::Stream, Failure>>>,
 }
 
 /// One event that wants attention.
@@ -76,50 +82,50 @@ pub struct Work {
 }
 
 impl Worklist {
-    /// Joins the group of workers of a partition; work comes once this worker is the active one.
+    /// The work of a partition; it comes once this worker is the active one.
     ///
-    /// With `take_over` it asks to be that at once, so that nobody waits for a worker that died. One that lives
-    /// finishes what it has at hand.
-    pub async fn join(log: &EventLog, partition: u16, list: List, take_over: bool) -> Result<Self, Failure> {
-        let stream = log.connection.jetstream.get_stream_no_info(list.stream(partition)).await?;
-        let name = &list.consumer(partition);
-        let filter_subject = match list {
-            List::Saga => String::new(),
-            List::Due => subject::due_filter(partition),
-            List::Notices => subject::notice_filter(partition),
-        };
-        let config = pull::Config {
-            durable_name: Some(name.clone()),
-            description: Some("Twelve: work on this partition's orders, for one worker at a time".into()),
-            filter_subject,
-            deliver_policy: DeliverPolicy::All,
-            ack_policy: AckPolicy::Explicit,
-            ack_wait: WORK_WAIT,
-            max_ack_pending: UNFINISHED_MAX,
-            headers_only: true,
-            priority_policy: PriorityPolicy::PinnedClient,
-            priority_groups: vec![GROUP.to_owned()],
-            priority_timeout: PIN_TIMEOUT,
-            ..pull::Config::default()
-        };
-        let consumer = stream.get_or_create_consumer(name, config).await?;
-        if take_over && let Err(error) = stream.unpin_consumer(name, GROUP).await {
-            tracing::debug!(partition, %error, "nobody had the place");
-        }
-        let messages = consumer
-            .stream()
-            .group(GROUP)
-            .max_messages_per_batch(PULL_MESSAGES_MAX)
-            .expires(PULL_EXPIRES)
-            .heartbeat(PULL_HEARTBEAT)
-            .messages()
-            .await?;
-        Ok(Self { list, partition, messages })
+    /// It asks to be that at once, so that nobody waits for a worker that died. One that lives finishes what it has at
+    /// hand.
+    pub fn new(log: &EventLog, partition: u16, list: List) -> Self {
+        Self { log: log.clone(), list, partition, take_over: true, messages: None, joining: None }
     }
 
-    /// The next event; `None` once the list must be joined anew.
-    pub async fn next(&mut self) -> Option<Result<Work, Failure>> {
-        Some(self.messages.next().await?.map_err(Into::into).and_then(|message| self.work(message)))
+    /// The next piece of work. When the server or the connection fails, the list is joined anew, each list for itself.
+    pub async fn next(&mut self) -> Work {
+        loop {
+            let ended = match self.try_next().await {
+                Ok(Some(work)) => {
+                    self.take_over = true;
+                    return work;
+                }
+                Ok(None) => "it ended".into(),
+                Err(error) => error.to_string(),
+            };
+            tracing::debug!(partition = self.partition, list = ?self.list, why = ended, "a worklist is joined anew");
+            self.messages = None;
+            let joining = join(self.log.clone(), self.partition, self.list, self.take_over);
+            self.joining = Some(Box::pin(async move {
+                tokio::time::sleep(REJOIN_PAUSE).await;
+                joining.await
+            }));
+        }
+    }
+
+    async fn try_next(&mut self) -> Result<Option<Work>, Failure> {
+        if self.messages.is_none() {
+            let joining = self.joining.get_or_insert_with(|| {
+                Box::pin(join(self.log.clone(), self.partition, self.list, self.take_over))
+            });
+            let joined = joining.await;
+            self.joining = None;
+            self.messages = Some(joined?);
+            self.take_over = false;
+        }
+        let Some(messages) = &mut self.messages else { return Ok(None) };
+        match messages.next().await {
+            Some(message) => self.work(message?).map(Some),
+            None => Ok(None),
+        }
     }
 
     fn work(&self, message: Message) -> Result<Work, Failure> {
@@ -130,6 +136,44 @@ impl Worklist {
         let position = (self.list == List::Saga).then_some(Position { partition: self.partition, sequence });
         Ok(Work { order_id, position, deliveries: deliveries.unwrap_or(1), message })
     }
+}
+
+/// Joins the group of workers of a partition, making the consumer if it is absent.
+async fn join(log: EventLog, partition: u16, list: List, take_over: bool) -> Result<pull::Stream, Failure> {
+    let stream = log.connection.jetstream.get_stream_no_info(list.stream(partition)).await?;
+    let name = &list.consumer(partition);
+    let filter_subject = match list {
+        List::Saga => String::new(),
+        List::Due => subject::due_filter(partition),
+        List::Notices => subject::notice_filter(partition),
+    };
+    let config = pull::Config {
+        durable_name: Some(name.clone()),
+        description: Some("Twelve: work on this partition's orders, for one worker at a time".into()),
+        filter_subject,
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: WORK_WAIT,
+        max_ack_pending: UNFINISHED_MAX,
+        headers_only: true,
+        priority_policy: PriorityPolicy::PinnedClient,
+        priority_groups: vec![GROUP.to_owned()],
+        priority_timeout: PIN_TIMEOUT,
+        ..pull::Config::default()
+    };
+    let consumer = stream.get_or_create_consumer(name, config).await?;
+    if take_over && let Err(error) = stream.unpin_consumer(name, GROUP).await {
+        tracing::debug!(partition, %error, "nobody had the place");
+    }
+    let messages = consumer
+        .stream()
+        .group(GROUP)
+        .max_messages_per_batch(PULL_MESSAGES_MAX)
+        .expires(PULL_EXPIRES)
+        .heartbeat(PULL_HEARTBEAT)
+        .messages()
+        .await?;
+    Ok(messages)
 }
 
 impl Work {

@@ -168,6 +168,7 @@ async fn a001_4_with_payment_away_and_a_fallback_the_order_waits_and_can_be_paid
     assert_eq!((placed.status.as_u16(), &placed.body["status"]), (201, &json!("awaiting_payment")));
     provider.set_down(false);
     let second = placed.order_id();
+    queries.order_after(&second, placed.header("log-position")).await;
     let settled = |row: &Value| row["payment"]["status"] == "declined";
     queries.until(&second, "offered again", settled).await;
     assert_eq!(pay(&orders, &second, "tok_ok").await, (200, "paid".into()));

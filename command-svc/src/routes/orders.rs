@@ -6,7 +6,7 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use domain::{
     Command, Event, OrderId, OrderState, Recorded, Refusal,
     delivery::DeliveryCommand,
-    event::{OrderEvent, OrderPlaced, PaymentEvent, PaymentRequested},
+    event::{OrderPlaced, PaymentEvent, PaymentRequested},
     flow::CancelMode,
     order::{Order, OrderCommand},
     payment::PaymentCommand,
@@ -65,11 +65,7 @@ async fn first_answer(app: &App, given: &Given, intent: &Intent) -> Result<Optio
         .story(intent.order_id, 0)
         .await
         .map_err(|error| failed(intent.order_id, &error.into()))?;
-    if story
-        .events
-        .iter()
-        .any(|stored| matches!(stored.recorded.event, Event::Ordering(OrderEvent::OrderPlaced(_))))
-    {
+    if story.placed().is_some() {
         let executed = app.executor.execute(intent.clone()).await;
         return executed.map(Some).map_err(|error| failed(intent.order_id, &error));
     }
@@ -143,18 +139,7 @@ pub(super) async fn pay(call: Call) -> Result<Response, Problem> {
     let PaymentMeans { method, token } = payment_means(&call.body.value)?;
     let (app, order_id) = (&call.app, call.order_id()?);
     let story = app.executor.read(order_id, 0).await.map_err(|error| failed(order_id, &error.into()))?;
-    let placed = story.events.iter().find_map(|stored| match &stored.recorded.event {
-        Event::Ordering(OrderEvent::OrderPlaced(placed)) => Some(placed),
-        Event::Ordering(_)
-        | Event::Payment(_)
-        | Event::Store(_)
-        | Event::Marketing(_)
-        | Event::Delivery(_)
-        | Event::Review(_)
-        | Event::Notification(_)
-        | Event::Saga(_) => None,
-    });
-    let placed = placed.ok_or_else(Problem::order_not_found)?;
+    let placed = story.placed().ok_or_else(Problem::order_not_found)?;
     if !placed.awaits_payment {
         return Err(refused(Refusal::NotInFlow));
     }
