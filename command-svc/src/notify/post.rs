@@ -48,7 +48,9 @@ struct Mail {
     from: Mailbox,
 }
 
-type Sending = BoxCloneSyncService<Message, String, CircuitBreakerError<PostError>>;
+/// What the breaker counts as an answer: that a message left, or that this one never will.
+type Answer = Result<String, PostError>;
+type Sending = BoxCloneSyncService<Message, Answer, CircuitBreakerError<PostError>>;
 
 /// Sends messages.
 #[derive(Clone)]
@@ -75,7 +77,7 @@ impl Post {
                 );
             }
             let layer = breaker::layer(medium.as_str(), settings)?;
-            let service = service_fn(move |message| send(way.clone(), message));
+            let service = service_fn(move |message| answered(way.clone(), message));
             ways.insert(medium, BoxCloneSyncService::new(layer.layer_fn(service)));
         }
         Ok(Self { ways })
@@ -88,7 +90,7 @@ impl Post {
         way.oneshot(message).await.map_err(|error| match error {
             CircuitBreakerError::OpenCircuit => PostError::BreakerOpen(medium.as_str()),
             CircuitBreakerError::Inner(error) => error,
-        })
+        })?
     }
 }
 
@@ -125,6 +127,14 @@ fn signing_key(secret: &str) -> anyhow::Result<hmac::Key> {
         anyhow::anyhow!("the webhook secret reads whsec_ and then base64, as the receiver gave it")
     })?;
     Ok(hmac::Key::new(hmac::HMAC_SHA256, &bytes))
+}
+
+/// One customer's wrong address says nothing about the way out, and must not close it to all the others.
+async fn answered(way: Way, message: Message) -> Result<Answer, PostError> {
+    match send(way, message).await {
+        Err(error @ PostError::Never(_)) => Ok(Err(error)),
+        sent => sent.map(Ok),
+    }
 }
 
 fn send(way: Way, message: Message) -> Pin<Box<dyn Future<Output = Result<String, PostError>> + Send>> {
