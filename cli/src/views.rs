@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use projector::{Store, compare, rebuild, store};
+use projector::{Store, compare, generations, rebuild};
 use query_api::operator::ADDRESS_FILE;
 use serde_json::{Value, json};
 use service::process;
@@ -219,7 +219,7 @@ async fn build(local: &LocalSettings) -> anyhow::Result<()> {
         server.leave_as_found().await;
     }
     let report = rebuilt?;
-    store::make_current(&directory, report.generation)?;
+    generations::make_current(&directory, report.generation)?;
     println!(
         "generation {} is built and current: {} events in {:.2} s, {} bytes",
         report.generation, report.events, report.seconds, report.bytes

@@ -3,7 +3,7 @@
 //! Read in this order: [`event`] (the facts), the contexts [`order`], [`payment`], [`store`], [`coupon`],
 //! [`delivery`], [`review`], [`notification`] (each with its states, commands, `decide` and `evolve`), [`state`] (the
 //! fold of one order's whole story), [`flow`] (how an order travels, as data) and [`saga`] (what happens next by
-//! itself). [`explore`] walks everything that can come of it.
+//! itself). [`explore`] walks everything that can come of it, [`history`] makes up lives that are true to it.
 //!
 //! Words: an **order** is what a customer asked for; its id keys the log. A **flow** is the declared way of an
 //! order. A **context** decides about one side of an order and appends its own events. A **command** may be
@@ -25,6 +25,7 @@ pub mod command;
 pub mod flow;
 pub mod saga;
 pub mod explore;
+pub mod history;
 
 /// A moment in UTC. The domain can compare and print one, but never asks what time it is.
 pub use jiff::Timestamp;

@@ -1,11 +1,25 @@
-//! Raw JetStream publishing, for comparison: the same server, the same guard, no platform around it.
+//! Raw JetStream publishing, for comparison: the same server, the same guard, no platform around it. And histories, to
+//! measure what reads them.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use async_nats::jetstream::{self, message::PublishMessage, stream};
+use domain::Recorded;
 use futures::{StreamExt, stream as futures_stream};
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
-use crate::connection::Connection;
+use crate::{
+    codec::{self, NewEvent},
+    connection::Connection,
+    log::EventLog,
+    subject,
+};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const STREAM_PREFIX: &str = "BENCH-RAW-";
 
@@ -18,7 +32,7 @@ pub async fn raw_publish(
     clients: usize,
     count: usize,
     bytes: usize,
-) -> Result<(Vec<Duration>, Duration), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(Vec<Duration>, Duration), Failure> {
     let jetstream = &connection.jetstream;
     for index in 0..streams {
         let config = stream::Config {
@@ -56,4 +70,95 @@ async fn publish(
     let started = Instant::now();
     jetstream.send_publish(subject, message).await?.await?;
     Ok(started.elapsed())
+}
+
+/// Publishes whose acknowledgement is still awaited while a history is loaded.
+const UNACKNOWLEDGED_MAX: usize = 2_000;
+/// Batches that may wait to be counted while the log is read.
+const BATCHES_MAX: usize = 64;
+
+/// Reads and decodes the whole log and does nothing with it: what any rebuild can at best come near to. Answers with
+/// the events read and the time it took.
+pub async fn read(log: &EventLog) -> Result<(u64, Duration), Failure> {
+    let started = Instant::now();
+    let (stop, mut left) = (CancellationToken::new(), 0);
+    let (sink, mut batches) = mpsc::channel(BATCHES_MAX);
+    let mut followers = JoinSet::new();
+    for partition in 0..log.partitions() {
+        left += log.partition_info(partition).await?.last_sequence;
+        let (log, sink, stop) = (log.clone(), sink.clone(), stop.clone());
+        followers.spawn(async move { log.follow(partition, 0, sink, stop).await });
+    }
+    let total = left;
+    while left > 0 {
+        let batch = batches.recv().await.ok_or("the followers ended")?;
+        if let Some(Err(unreadable)) = batch.events.iter().find(|event| event.is_err()) {
+            return Err(unreadable.clone().into());
+        }
+        left = left.saturating_sub(batch.events.len() as u64);
+    }
+    let took = started.elapsed();
+    stop.cancel();
+    followers.join_all().await;
+    Ok((total, took))
+}
+
+/// Appends whole lives of orders to an empty log, `open` of them under way at a time, an event of each in turn.
+/// Unguarded, since nobody else writes; `progress` is told how many events are acknowledged.
+pub async fn load(
+    log: &EventLog,
+    lives: impl Iterator<Item = Vec<Recorded>>,
+    open: usize,
+    progress: impl Fn(u64),
+) -> Result<u64, Failure> {
+    for partition in 0..log.partitions() {
+        let last = log.partition_info(partition).await?.last_sequence;
+        if last > 0 {
+            return Err(
+                format!("partition {partition} has {last} events; a history wants an empty log").into()
+            );
+        }
+    }
+    let mut lives = lives.map(Vec::into_iter);
+    let mut under_way: Vec<_> = lives.by_ref().take(open).collect();
+    let (mut awaited, mut loaded) = (VecDeque::new(), 0);
+    while !under_way.is_empty() {
+        let mut next = Vec::with_capacity(under_way.len());
+        for mut life in under_way {
+            let Some(event) = life.next() else {
+                next.extend(lives.next());
+                continue;
+            };
+            awaited.push_back(send(log, event).await?);
+            if awaited.len() == UNACKNOWLEDGED_MAX
+                && let Some(oldest) = awaited.pop_front()
+            {
+                oldest.await?;
+                loaded += 1;
+                progress(loaded);
+            }
+            next.push(life);
+        }
+        under_way = next;
+    }
+    for waiting in awaited {
+        waiting.await?;
+        loaded += 1;
+    }
+    progress(loaded);
+    Ok(loaded)
+}
+
+async fn send(log: &EventLog, event: Recorded) -> Result<jetstream::context::PublishAckFuture, Failure> {
+    let subject = subject::order(event.order_id.partition(log.partitions()), event.order_id);
+    let (headers, body) = codec::encode(&NewEvent {
+        event: event.event,
+        command_id: event.command_id,
+        causation_id: None,
+        time: event.time,
+        fingerprint: event.fingerprint,
+        trace_parent: None,
+    })?;
+    let message = PublishMessage::build().headers(headers).payload(body);
+    Ok(log.connection.jetstream.send_publish(subject, message).await?)
 }

@@ -134,7 +134,7 @@ impl EventLog {
             let mut failed = None;
             for message in chunk {
                 match message {
-                    Ok(message) => note(&message, &mut batch, after)?,
+                    Ok(message) => note(message, &mut batch, after)?,
                     Err(error) => failed = Some(error),
                 }
             }
@@ -148,14 +148,15 @@ impl EventLog {
     }
 }
 
-fn note(message: &Message, batch: &mut Batch, after: &mut u64) -> Result<(), Failure> {
+fn note(message: Message, batch: &mut Batch, after: &mut u64) -> Result<(), Failure> {
     let (sequence, pending) = message.info().map(|info| (info.stream_sequence, info.pending))?;
     if sequence <= *after {
         return Ok(());
     }
     let position = Position { partition: batch.partition, sequence };
-    let headers = message.headers.clone().unwrap_or_default();
-    batch.events.push(codec::decode(&message.subject, position, &headers, message.payload.clone()));
+    let message = message.message;
+    let headers = message.headers.unwrap_or_default();
+    batch.events.push(codec::decode(&message.subject, position, &headers, message.payload));
     batch.pending = pending;
     *after = sequence;
     Ok(())

@@ -15,7 +15,7 @@ use crate::{
     node::{Views, partition_infos},
     store::{Store, StoreError},
     view::{
-        View, order_key,
+        List, View, order_key,
         orders::{self, Orders},
     },
 };
@@ -134,6 +134,7 @@ pub async fn views(
         }
     }
     projection.commit()?;
+    projection.finish()?;
     Ok(Views::over(&projection, directory, &infos))
 }
 

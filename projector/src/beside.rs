@@ -2,7 +2,10 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,6 +17,7 @@ use crate::{
     compare::{self, Comparison},
     fold::{Pace, Projection},
     generation::{self, Worker},
+    generations,
     job::{Job, JobError, State, Work, lock},
     node::{Views, fits, partition_infos},
     store::{self, Store},
@@ -48,7 +52,7 @@ impl Views {
     fn take_over(&self, job: &Job) -> Result<(), JobError> {
         let before = self.generation();
         let gate = self.hold();
-        if !job.serving_is_frozen && !self.meet(job) {
+        if !self.meet(job) {
             return Err(JobError::NoMeeting);
         }
         self.serve(job, &gate)?;
@@ -61,11 +65,19 @@ impl Views {
         Ok(())
     }
 
-    /// Waits, with readers' positions standing still, until the job's generation is at the same ones.
+    /// Waits, with readers' positions standing still, until the job's generation is at the same ones; where they stand
+    /// still anyway, until it only commits what readers may see.
     fn meet(&self, job: &Job) -> bool {
         let started = Instant::now();
         let wanted: Vec<u64> = self.positions().iter().map(|position| position.sequence).collect();
-        while job.reached() != wanted {
+        let met = || {
+            if job.serving_is_frozen {
+                job.is_presentable.load(Ordering::Acquire)
+            } else {
+                job.reached() == wanted
+            }
+        };
+        while !met() {
             if started.elapsed() > MEETING_MAX || job.state().is_over() {
                 return false;
             }
@@ -128,7 +140,7 @@ impl Views {
             joined(own).await?;
             drop(lock(&job.store).take());
             if work != Work::Rollback {
-                store::remove(self.directory(), job.generation())?;
+                generations::remove(self.directory(), job.generation())?;
             }
             note(self.directory(), BUILDING, None)?;
         }
@@ -147,11 +159,11 @@ impl Views {
         let serving = self.serving();
         let generation = match work {
             Work::Rollback => noted(directory, PREVIOUS)
-                .filter(|previous| store::generations(directory).contains(previous))
+                .filter(|previous| generations::all(directory).contains(previous))
                 .ok_or(JobError::NoPrevious)?,
             Work::Rebuild { .. } | Work::Verify => {
                 clear(directory, &serving, noted(directory, BUILDING))?;
-                noted(directory, BUILDING).unwrap_or_else(|| store::newest(directory) + 1)
+                noted(directory, BUILDING).unwrap_or_else(|| generations::newest(directory) + 1)
             }
         };
         let mut projection =
@@ -162,7 +174,7 @@ impl Views {
         if !is_ours(&projection)? {
             anyhow::ensure!(work != Work::Rollback, JobError::Outdated);
             // What a crash left was folded otherwise: begin anew.
-            let generation = store::newest(directory) + 1;
+            let generation = generations::newest(directory) + 1;
             projection =
                 Projection::resume(Store::open_generation(directory, generation)?, &created, Pace::BULK)?;
         }
@@ -177,6 +189,7 @@ impl Views {
             store: Mutex::new(Some(projection.store().clone())),
             serving_is_frozen: serving.definition()? != Some(view::definition()),
             reached: reached.collect(),
+            is_presentable: AtomicBool::new(false),
             events: AtomicU64::new(0),
             events_total: infos.iter().map(|info| info.last_sequence).sum::<u64>().saturating_sub(folded),
             events_per_second_max: AtomicU64::new(most),
@@ -272,9 +285,9 @@ async fn go_on(job: &Job, stop: &CancellationToken) -> bool {
 /// Removes the generations that nobody needs: all but the serving one, the one before, and the one being built.
 fn clear(directory: &Path, serving: &Store, building: Option<u32>) -> Result<(), store::StoreError> {
     let kept = [Some(serving.generation()), noted(directory, PREVIOUS), building];
-    for generation in store::generations(directory) {
+    for generation in generations::all(directory) {
         if !kept.contains(&Some(generation)) {
-            store::remove(directory, generation)?;
+            generations::remove(directory, generation)?;
         }
     }
     Ok(())

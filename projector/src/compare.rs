@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    store::{self, Store, StoreError},
+    store::{self, CLUSTER_BYTES, Rows, Store, StoreError},
     view,
 };
 
@@ -102,7 +102,16 @@ fn tell(key: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) -> Difference {
     };
     let shown =
         |bytes: Option<&[u8]>| bytes.map_or(Value::Null, |bytes| view::show(view, bytes).unwrap_or_default());
-    Difference { view: view.to_owned(), key: readable(row), fields: differing(&shown(old), &shown(new)) }
+    let key = match view::rows(view) {
+        Some(Rows::ByAge(_)) => row.get(CLUSTER_BYTES..).unwrap_or(row),
+        Some(Rows::Shared(_) | Rows::ByKey(_)) | None => row,
+    };
+    let mut fields = differing(&shown(old), &shown(new));
+    if fields.is_empty() {
+        let bytes = |there: Option<&[u8]>| Value::from(there.map_or(0, <[u8]>::len));
+        fields.insert("bytes that no reader sees".to_owned(), Value::from(vec![bytes(old), bytes(new)]));
+    }
+    Difference { view: view.to_owned(), key: readable(key), fields }
 }
 
 /// The fields of two objects that differ, each as `[old, new]`.

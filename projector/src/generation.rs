@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     fold::{Pace, Projection, Visible},
-    job::Job,
+    job::{Job, State},
     node::Views,
     store::StoreError,
 };
@@ -159,7 +159,13 @@ impl Worker {
             if job.is_canceled() {
                 return Ok(false);
             }
+            if job.serving_is_frozen && job.state() == State::Ready {
+                self.projection.finish()?;
+                self.projection.set_pace(Pace::LIVE);
+                job.is_presentable.store(true, Ordering::Release);
+            }
             if self.is_serving() {
+                self.projection.finish()?;
                 self.projection.set_pace(Pace::LIVE);
                 return Ok(true);
             }
@@ -171,9 +177,10 @@ impl Worker {
             if self.projection.is_commit_due() || (events == 0 && self.projection.changed() > 0) {
                 self.projection.commit()?;
             }
-            if self.projection.changed() == 0 {
-                job.note_reached(&self.projection);
+            if events == 0 {
+                self.projection.finish()?;
             }
+            job.note_reached(&self.projection);
             job.note_events(events);
             if events == 0 {
                 if ended {

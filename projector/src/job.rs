@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -105,6 +105,8 @@ pub struct Job {
     /// The serving generation does not move, as its definition is outdated.
     pub(crate) serving_is_frozen: bool,
     pub(crate) reached: Vec<AtomicU64>,
+    /// Whether its commits are such that readers may look on.
+    pub(crate) is_presentable: AtomicBool,
     pub(crate) events: AtomicU64,
     pub(crate) events_total: u64,
     pub(crate) events_per_second_max: AtomicU64,
@@ -150,7 +152,7 @@ impl Job {
     }
 
     pub(crate) fn note_reached(&self, projection: &Projection) {
-        for (reached, checkpoint) in self.reached.iter().zip(projection.checkpoints()) {
+        for (reached, checkpoint) in self.reached.iter().zip(projection.stored()) {
             reached.store(checkpoint.sequence, Ordering::Release);
         }
     }

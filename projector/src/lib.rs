@@ -1,12 +1,13 @@
 //! Folds the log into views.
 //!
-//! [`view`] says what a view is and lists them; [`store`] keeps rows and checkpoints together in sled; [`fold`] turns
-//! events into changed rows; [`node`] serves readers from one generation while a [`job`] builds another beside it;
-//! [`compare`] holds one against the other; [`as_of`] folds the views as they were; [`rebuild`] makes a generation
-//! offline.
+//! [`view`] says what a view is and lists them; [`store`] keeps rows and checkpoints together in sled,
+//! [`generations`] the directories; [`fold`] turns events into changed rows; [`node`] serves readers from one
+//! generation while a [`job`] builds another beside it; [`compare`] holds one against the other; [`as_of`] folds the
+//! views as they were; [`rebuild`] makes a generation offline.
 
 pub mod view;
 pub mod store;
+pub mod generations;
 pub mod fold;
 pub mod node;
 mod generation;
@@ -18,4 +19,4 @@ pub mod rebuild;
 
 pub use node::{LiveEvent, Views};
 pub use store::{Store, StoreError};
-pub use view::View;
+pub use view::{List, Part, View};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use projector::{Store, compare, rebuild, store};
+use projector::{Store, compare, generations, rebuild};
 use service::{
     process::{self, ProcessSettings},
     settings::{self, LogSettings, ServerSettings},
@@ -47,7 +47,7 @@ async fn main() -> anyhow::Result<()> {
                 tracing::info!(events = progress.events, of = progress.events_total, "rebuilding");
             })
             .await?;
-            store::make_current(&settings.views, report.generation)?;
+            generations::make_current(&settings.views, report.generation)?;
             println!("generation {}: {} events in {:.1} s", report.generation, report.events, report.seconds);
             log.connection().close().await;
         }

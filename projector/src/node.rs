@@ -16,11 +16,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    fold::{Pace, Projection, Visible},
+    fold::{self, Pace, Projection, Visible},
     generation::{self, Worker},
+    generations,
     job::{Job, JobError, Jobs},
-    store::{self, Store, StoreError},
-    view::{self, View},
+    store::{Store, StoreError},
+    view::{self, List},
 };
 
 /// Batches that may wait to be folded; beyond it, the followers wait.
@@ -60,9 +61,16 @@ struct Shared {
 }
 
 /// Some rows of a list, and where the next call goes on.
-pub struct Page<R> {
-    pub rows: Vec<R>,
+pub struct Page<L: List> {
+    pub rows: Vec<L::Row>,
     pub next: Option<Vec<u8>>,
+}
+
+impl<L: List> Page<L> {
+    /// The rows as readers see them.
+    pub fn shown(&self) -> Vec<Value> {
+        self.rows.iter().map(L::show).collect()
+    }
 }
 
 impl Views {
@@ -136,7 +144,7 @@ impl Views {
     /// one that served was frozen, this one may be further.
     pub(crate) fn serve(&self, job: &Job, _gate: &MutexGuard<'_, ()>) -> Result<(), JobError> {
         let store = job.store()?;
-        store::make_current(&self.shared.directory, store.generation())?;
+        generations::make_current(&self.shared.directory, store.generation())?;
         *self.shared.serving.write().unwrap_or_else(PoisonError::into_inner) = store;
         for (applied, reached) in self.shared.applied.iter().zip(job.reached()) {
             applied.send_if_modified(|sequence| std::mem::replace(sequence, reached) != reached);
@@ -177,9 +185,9 @@ impl Views {
         self.serving().generation()
     }
 
-    /// How many rows a view has.
-    pub fn rows(&self, view: &str) -> Result<u64, StoreError> {
-        self.serving().rows(view)
+    /// How many rows a list has.
+    pub fn rows(&self, list: &str) -> Result<u64, StoreError> {
+        self.serving().rows(list)
     }
 
     /// Bytes on disk.
@@ -218,27 +226,30 @@ impl Views {
     }
 
     /// One row.
-    pub fn row<V: View>(&self, key: &[u8]) -> Result<Option<V::Row>, StoreError> {
-        row::<V>(&self.serving(), key)
+    pub fn row<L: List>(&self, key: &[u8]) -> Result<Option<L::Row>, StoreError> {
+        row::<L>(&self.serving(), key)
     }
 
     /// The rows whose places begin with `prefix`, in order, after the place `after`, that `wanted` holds for.
-    pub fn list<V: View>(
+    pub fn list<L: List>(
         &self,
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
-        wanted: impl Fn(&V::Row) -> bool,
-    ) -> Result<Page<V::Row>, StoreError> {
+        wanted: impl Fn(&L::Row) -> bool,
+    ) -> Result<Page<L>, StoreError> {
         let store = self.serving();
         let mut page = Page { rows: Vec::new(), next: None };
-        for (looked_at, entry) in store.places(V::NAME, prefix, after).enumerate() {
-            let (place, key) = entry?;
+        for (looked_at, entry) in
+            store.places(L::ROWS, (!L::IS_ROWS).then_some(L::NAME), prefix, after).enumerate()
+        {
+            let (place, row) = entry?;
             if page.rows.len() == limit || looked_at == SCAN_PLACES_MAX {
                 return Ok(page);
             }
             page.next = Some(place);
-            if let Some(row) = row::<V>(&store, &key)?
+            if let Some((_, row)) = row.map(|row| fold::decode(&row)).transpose()?
+                && L::place(&row).is_some()
                 && wanted(&row)
             {
                 page.rows.push(row);
@@ -248,15 +259,16 @@ impl Views {
         Ok(page)
     }
 
-    /// One order's row as readers see it.
-    pub fn show<V: View>(&self, order_id: OrderId) -> Result<Option<Value>, StoreError> {
-        Ok(self.row::<V>(&view::order_key(order_id))?.map(|row| V::show(&row)))
+    /// One order's row as readers of a list see it; `None` if it is not in there.
+    pub fn show<L: List>(&self, order_id: OrderId) -> Result<Option<Value>, StoreError> {
+        let shown = self.row::<L>(&view::order_key(order_id))?.map(|row| L::show(&row));
+        Ok(shown.filter(|shown| !shown.is_null()))
     }
 }
 
-fn row<V: View>(store: &Store, key: &[u8]) -> Result<Option<V::Row>, StoreError> {
-    let bytes = store.row(V::NAME, key)?;
-    Ok(bytes.map(|bytes| postcard::from_bytes(&bytes)).transpose()?)
+fn row<L: List>(store: &Store, key: &[u8]) -> Result<Option<L::Row>, StoreError> {
+    let bytes = store.row(L::ROWS, key)?;
+    Ok(bytes.map(|bytes| fold::decode(&bytes)).transpose()?.map(|(_, row)| row))
 }
 
 pub(crate) async fn partition_infos(log: &EventLog) -> anyhow::Result<Vec<PartitionInfo>> {
@@ -271,17 +283,17 @@ pub(crate) async fn partition_infos(log: &EventLog) -> anyhow::Result<Vec<Partit
 fn open(directory: &Path, infos: &[PartitionInfo]) -> Result<Projection, StoreError> {
     let created: Vec<String> = infos.iter().map(|info| info.created.clone()).collect();
     let projection = Projection::resume(Store::open(directory)?, &created, Pace::LIVE)?;
-    store::remove_passing(directory)?;
+    generations::remove_passing(directory)?;
     if fits(&projection, infos) {
         return Ok(projection);
     }
-    let generation = store::newest(directory) + 1;
+    let generation = generations::newest(directory) + 1;
     tracing::warn!(
         generation,
         "the views belong to another log, or to more than this one has; building anew"
     );
     let store = Store::open_generation(directory, generation)?;
-    store::make_current(directory, generation)?;
+    generations::make_current(directory, generation)?;
     Projection::resume(store, &created, Pace::LIVE)
 }
 

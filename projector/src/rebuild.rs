@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     fold::{Pace, Projection},
-    store::{self, Store},
+    generations,
+    store::Store,
 };
 
 const BATCHES_WAITING_MAX: usize = 64;
@@ -48,7 +49,7 @@ pub async fn rebuild(
     }
     let events_total = targets.iter().sum();
     std::fs::create_dir_all(directory)?;
-    let generation = store::newest(directory) + 1;
+    let generation = generations::newest(directory) + 1;
     let store = Store::open_generation(directory, generation)?;
     let mut projection = Projection::resume(store, &created, Pace::BULK)?;
     let (sink, mut batches) = mpsc::channel(BATCHES_WAITING_MAX);
@@ -77,6 +78,7 @@ pub async fn rebuild(
             progress(Progress { events, events_total });
         }
         projection.commit()?;
+        projection.finish()?;
         projection.store().flush()?;
         Ok((events, projection.store().bytes()?))
     });

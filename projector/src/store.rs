@@ -1,8 +1,9 @@
 //! Rows and checkpoints of one generation of the views, in one sled tree, so that both change in one atomic batch.
 //!
-//! Keys begin with the view's name: `<view> 0 'r' <row key>` holds a row, `<view> 0 'p' <place>` holds the key of the
-//! row at a place in the view's list, `0 'c' <partition>` holds a checkpoint, `0 'n' <view's name>` a count of rows.
-//! One generation is one directory.
+//! Keys begin with the view's name: `<view> 0 'r' <row key>` holds a row ([`Rows`] says how they lie), `<view> 0 'k'
+//! <key>` where one that lies by age lies, `<list> 0 'p' <place>` the row key of the row at a place in a list, `0 'c'
+//! <partition>` a checkpoint, `0 'n' <list>` how many rows a list has, `0 'd'` the definition of the views, `0 'u'` is
+//! there while a commit is unfinished. One generation is one directory.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,14 +12,22 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    fold::Fold,
+    generations::{PASSING, current, make_current, path},
+};
+
 /// Memory that sled may keep pages in.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes that sled writes together.
+const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
 /// How long sled may keep committed batches in memory. What a power cut takes is folded again.
 const FLUSH_EVERY_MS: u64 = 500;
-const CURRENT: &str = "current";
-/// What the names of stores begin with that nobody comes back to.
-const PASSING: &str = "passing-";
+/// What the row keys of rows that lie by age begin with.
+pub(crate) const CLUSTER_BYTES: usize = size_of::<u64>();
 const DEFINITION_KEY: &[u8] = b"\0d";
+/// There while rows are written ahead of their checkpoint.
+const UNFINISHED_KEY: &[u8] = b"\0u";
 
 /// Why the store does not work.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +38,8 @@ pub enum StoreError {
     Sled(#[from] sled::Error),
     #[error("a stored row does not read; rebuild the views")]
     Row(#[from] postcard::Error),
+    #[error("the thread that writes the view store panicked")]
+    Writer,
     #[error("cannot use {path}")]
     Directory { path: PathBuf, source: std::io::Error },
 }
@@ -61,25 +72,92 @@ impl Drop for Passing {
     }
 }
 
+/// How a view's rows lie in the store, under the view's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// By key. Events of several orders meet in one row.
+    Shared(&'static str),
+    /// Each is of one order. They lie by age, the newest first, so that those that change lie together; an index has
+    /// their keys.
+    ByAge(&'static str),
+    /// By key. Each is of one order.
+    ByKey(&'static str),
+}
+
+/// A row's key, and the number that [`Rows::ByAge`] goes by.
+#[derive(Clone, Copy)]
+pub(crate) struct Found<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) cluster: u64,
+}
+
+impl Rows {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shared(name) | Self::ByAge(name) | Self::ByKey(name) => name,
+        }
+    }
+
+    pub(crate) const fn are_shared(self) -> bool {
+        matches!(self, Self::Shared(_))
+    }
+
+    fn key(self, found: Found<'_>) -> Vec<u8> {
+        match self {
+            Self::Shared(name) | Self::ByKey(name) => row_key(name, found.key),
+            Self::ByAge(name) => [name.as_bytes(), b"\0r", &found.cluster.to_be_bytes(), found.key].concat(),
+        }
+    }
+}
+
+/// A key, and what is to be under it from now on.
+type Entry = (Vec<u8>, Option<Vec<u8>>);
+
 /// Changes that take effect together.
+///
+/// What belongs to one order may be written ahead of the rest: the row says up to which event it is folded, so
+/// that event is not folded into it twice.
 #[derive(Default)]
 pub struct Changes {
-    batch: sled::Batch,
-    count: usize,
+    rows: Vec<Entry>,
+    places: Vec<Entry>,
+    rest: sled::Batch,
 }
 
 impl Changes {
-    pub(crate) fn put_row(&mut self, view: &str, key: &[u8], row: Vec<u8>) {
-        self.batch.insert(row_key(view, key), row);
-        self.count += 1;
+    pub(crate) fn put_row(&mut self, rows: Rows, found: Found<'_>, row: Vec<u8>) {
+        let key = rows.key(found);
+        if rows.are_shared() {
+            self.rest.insert(key, row);
+        } else {
+            self.rows.push((key, Some(row)));
+        }
     }
 
-    pub(crate) fn put_place(&mut self, view: &str, place: &[u8], key: &[u8]) {
-        self.batch.insert(place_key(view, place), key);
+    /// How a row is found by its key, where its place in the store does not follow from that.
+    pub(crate) fn put_index(&mut self, rows: Rows, found: Found<'_>) {
+        if let Rows::ByAge(name) = rows {
+            self.places.push((index_key(name, found.key), Some(found.cluster.to_be_bytes().to_vec())));
+        }
     }
 
-    pub(crate) fn remove_place(&mut self, view: &str, place: &[u8]) {
-        self.batch.remove(place_key(view, place));
+    pub(crate) fn put_place(&mut self, rows: Rows, list: &str, place: &[u8], found: Found<'_>) {
+        let key = place_key(list, place);
+        match rows {
+            Rows::Shared(_) => self.rest.insert(key, found.key),
+            Rows::ByAge(_) => {
+                self.places.push((key, Some([&found.cluster.to_be_bytes()[..], found.key].concat())));
+            }
+            Rows::ByKey(_) => self.places.push((key, Some(found.key.to_vec()))),
+        }
+    }
+
+    pub(crate) fn remove_place(&mut self, rows: Rows, list: &str, place: &[u8]) {
+        let key = place_key(list, place);
+        match rows {
+            Rows::Shared(_) => self.rest.remove(key),
+            Rows::ByAge(_) | Rows::ByKey(_) => self.places.push((key, None)),
+        }
     }
 
     pub(crate) fn put_checkpoint(
@@ -87,17 +165,18 @@ impl Changes {
         partition: u16,
         checkpoint: &Checkpoint,
     ) -> Result<(), StoreError> {
-        self.batch.insert(checkpoint_key(partition), postcard::to_stdvec(checkpoint)?);
+        self.rest.insert(checkpoint_key(partition), postcard::to_stdvec(checkpoint)?);
         Ok(())
     }
 
-    pub(crate) fn put_rows(&mut self, view: &str, rows: u64) {
-        self.batch.insert(rows_key(view), &rows.to_be_bytes());
+    /// Only the first entries of those that may be written ahead.
+    pub(crate) fn keep(&mut self, entries: usize) {
+        self.places.truncate(entries);
+        self.rows.truncate(entries.saturating_sub(self.places.len()));
     }
 
-    /// How many rows change.
-    pub const fn rows(&self) -> usize {
-        self.count
+    pub(crate) fn put_rows(&mut self, list: &str, rows: u64) {
+        self.rest.insert(rows_key(list), &rows.to_be_bytes());
     }
 }
 
@@ -119,7 +198,7 @@ impl Store {
 
     /// Opens one generation, serving or not.
     pub fn open_generation(directory: &Path, generation: u32) -> Result<Self, StoreError> {
-        Self::open_at(generation_path(directory, generation), generation)
+        Self::open_at(path(directory, generation), generation)
     }
 
     fn open_at(path: PathBuf, generation: u32) -> Result<Self, StoreError> {
@@ -128,6 +207,8 @@ impl Store {
         let db = sled::Config::new()
             .path(&path)
             .cache_capacity(CACHE_BYTES)
+            .mode(sled::Mode::HighThroughput)
+            .segment_size(SEGMENT_BYTES)
             .flush_every_ms(Some(FLUSH_EVERY_MS))
             .open()
             .map_err(|source| StoreError::Open { path, source })?;
@@ -151,8 +232,12 @@ impl Store {
 
     /// Overwrites a stored row, for tests of what finds such things.
     #[doc(hidden)]
-    pub fn overwrite(&self, view: &str, key: &[u8], row: Vec<u8>) -> Result<(), StoreError> {
-        self.db.insert(row_key(view, key), row)?;
+    pub fn overwrite(&self, rows: Rows, key: &[u8], row: Vec<u8>) -> Result<(), StoreError> {
+        let cluster = match rows {
+            Rows::ByAge(name) => self.db.get(index_key(name, key))?.unwrap_or_default(),
+            Rows::Shared(_) | Rows::ByKey(_) => sled::IVec::default(),
+        };
+        self.db.insert([rows.name().as_bytes(), b"\0r", &cluster, key].concat(), row)?;
         self.flush()
     }
 
@@ -168,40 +253,128 @@ impl Store {
         Ok(bytes.map(|bytes| postcard::from_bytes(&bytes)).transpose()?)
     }
 
-    /// How many rows a view has.
-    pub fn rows(&self, view: &str) -> Result<u64, StoreError> {
-        let bytes = self.db.get(rows_key(view))?;
+    /// How many rows a list has.
+    pub fn rows(&self, list: &str) -> Result<u64, StoreError> {
+        let bytes = self.db.get(rows_key(list))?;
         Ok(bytes.and_then(|bytes| bytes.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes))
     }
 
     /// A row as it is stored.
-    pub fn row(&self, view: &str, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
-        Ok(self.db.get(row_key(view, key))?)
+    pub fn row(&self, rows: Rows, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
+        let found = match rows {
+            Rows::Shared(name) | Rows::ByKey(name) => row_key(name, key),
+            Rows::ByAge(name) => match self.db.get(index_key(name, key))? {
+                Some(cluster) => [name.as_bytes(), b"\0r", &cluster, key].concat(),
+                None => return Ok(None),
+            },
+        };
+        Ok(self.db.get(found)?)
     }
 
-    /// The row keys of a view's list whose places begin with `prefix`, after the place `after`, with their places.
-    pub(crate) fn places(
-        &self,
-        view: &str,
+    /// The places of a list that begin with `prefix`, after the place `after`, each with its row, if there is one. With
+    /// no list: the rows as they lie.
+    pub(crate) fn places<'a>(
+        &'a self,
+        rows: Rows,
+        list: Option<&str>,
         prefix: &[u8],
         after: Option<&[u8]>,
-    ) -> impl Iterator<Item = Result<(Vec<u8>, sled::IVec), StoreError>> + use<> {
-        let all = place_key(view, &[]);
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Option<sled::IVec>), StoreError>> + use<'a> {
+        let is_itself = list.is_none();
+        let all = list.map_or_else(|| row_key(rows.name(), &[]), |list| place_key(list, &[]));
         let skip = all.len();
-        let bound = place_key(view, prefix);
+        let bound = [&all[..], prefix].concat();
         let start = match after {
             Some(after) => [&all[..], after, &[0]].concat(),
             None => bound.clone(),
         };
-        self.db
-            .range(start..)
-            .map(|entry| entry.map_err(StoreError::from))
-            .take_while(move |entry| entry.as_ref().map_or(true, |(key, _)| key.starts_with(&bound)))
-            .map(move |entry| entry.map(|(key, value)| (key[skip..].to_vec(), value)))
+        let entries = self.db.range(start..);
+        let ours =
+            entries.take_while(move |entry| entry.as_ref().map_or(true, |(key, _)| key.starts_with(&bound)));
+        ours.map(move |entry| {
+            let (key, value) = entry?;
+            let row = if is_itself { Some(value) } else { self.db.get(row_key(rows.name(), &value))? };
+            Ok((key[skip..].to_vec(), row))
+        })
     }
 
+    /// All changes at once.
     pub(crate) fn commit(&self, changes: Changes) -> Result<(), StoreError> {
-        Ok(self.db.apply_batch(changes.batch)?)
+        let mut batch = changes.rest;
+        for (key, value) in changes.places.into_iter().chain(changes.rows) {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        Ok(self.db.apply_batch(batch)?)
+    }
+
+    /// What belongs to one order first, in the order of the keys, which costs the store a fraction of a large batch;
+    /// then all the rest at once. A crash in between leaves rows ahead of their checkpoint, and a note of that.
+    pub(crate) fn commit_ahead(&self, changes: Changes) -> Result<(), StoreError> {
+        let mut rest = self.write_ahead(changes)?;
+        rest.remove(UNFINISHED_KEY);
+        Ok(self.db.apply_batch(rest)?)
+    }
+
+    /// Writes what belongs to one order; answers with the rest.
+    pub(crate) fn write_ahead(&self, changes: Changes) -> Result<sled::Batch, StoreError> {
+        self.db.insert(UNFINISHED_KEY, &[])?;
+        self.write(changes.places)?;
+        // After their places: a row that is there is in all its lists.
+        self.write(changes.rows)?;
+        Ok(changes.rest)
+    }
+
+    /// Writes entries one by one, in the order of their keys, in two threads.
+    fn write(&self, mut entries: Vec<Entry>) -> Result<(), StoreError> {
+        entries.sort_unstable();
+        let second = entries.split_off(entries.len() / 2);
+        let write = |entries: Vec<Entry>| -> Result<(), StoreError> {
+            for (key, value) in entries {
+                match value {
+                    Some(value) => self.db.insert(key, value)?,
+                    None => self.db.remove(key)?,
+                };
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| write(second));
+            write(entries)?;
+            other.join().map_err(|_| StoreError::Writer)?
+        })
+    }
+
+    /// Whether a crash ended [`Self::commit_ahead`].
+    pub(crate) fn is_unfinished(&self) -> Result<bool, StoreError> {
+        Ok(self.db.contains_key(UNFINISHED_KEY)?)
+    }
+
+    /// Takes back what an unfinished commit wrote and its rows do not know: places, and counts.
+    pub(crate) fn repair<'a>(&self, views: impl Iterator<Item = &'a dyn Fold>) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        for view in views {
+            let rows = view.rows();
+            for (position, (list, is_rows)) in view.lists().into_iter().enumerate() {
+                let mut count = 0_u64;
+                for entry in self.places(rows, (!is_rows).then_some(list), &[], None) {
+                    let (place, row) = entry?;
+                    let is = row.map(|row| view.places(&row)).transpose()?;
+                    let is = is.and_then(|mut places| places.swap_remove(position));
+                    let is_there = if is_rows { is.is_some() } else { is.as_ref() == Some(&place) };
+                    count += u64::from(is_there);
+                    if !is_rows && !is_there {
+                        batch.remove(place_key(list, &place));
+                    }
+                }
+                batch.insert(rows_key(list), &count.to_be_bytes());
+            }
+        }
+        batch.remove(UNFINISHED_KEY);
+        self.db.apply_batch(batch)?;
+        self.flush()
     }
 
     /// Puts everything committed on disk.
@@ -226,7 +399,7 @@ impl Store {
     }
 }
 
-/// The view and the row's key that a key of [`Store::contents`] stands for; `None` if it is a place.
+/// The view and the row key that a key of [`Store::contents`] stands for; `None` if it stands for no row.
 pub(crate) fn row_of(key: &[u8]) -> Option<(&str, &[u8])> {
     let end = key.iter().position(|byte| *byte == 0)?;
     let view = std::str::from_utf8(&key[..end]).ok()?;
@@ -237,68 +410,18 @@ fn row_key(view: &str, key: &[u8]) -> Vec<u8> {
     [view.as_bytes(), b"\0r", key].concat()
 }
 
+fn index_key(view: &str, key: &[u8]) -> Vec<u8> {
+    [view.as_bytes(), b"\0k", key].concat()
+}
+
 fn place_key(view: &str, place: &[u8]) -> Vec<u8> {
     [view.as_bytes(), b"\0p", place].concat()
 }
 
-fn rows_key(view: &str) -> Vec<u8> {
-    [b"\0n", view.as_bytes()].concat()
+fn rows_key(list: &str) -> Vec<u8> {
+    [b"\0n", list.as_bytes()].concat()
 }
 
 fn checkpoint_key(partition: u16) -> Vec<u8> {
     [b"\0c", &partition.to_be_bytes()[..]].concat()
-}
-
-fn generation_path(directory: &Path, generation: u32) -> PathBuf {
-    directory.join(format!("generation-{generation:06}"))
-}
-
-/// The number of the serving generation.
-pub fn current(directory: &Path) -> Result<Option<u32>, StoreError> {
-    let path = directory.join(CURRENT);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(text.trim().parse().ok()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(StoreError::Directory { path, source }),
-    }
-}
-
-/// Makes a generation the serving one, atomically; a process that serves already keeps its own until it restarts.
-pub fn make_current(directory: &Path, generation: u32) -> Result<(), StoreError> {
-    let path = directory.join(CURRENT);
-    let next = directory.join("current.next");
-    let written = std::fs::write(&next, generation.to_string()).and_then(|()| std::fs::rename(&next, &path));
-    written.map_err(|source| StoreError::Directory { path, source })
-}
-
-/// Removes the passing stores that a crash left.
-pub(crate) fn remove_passing(directory: &Path) -> Result<(), StoreError> {
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(PASSING) {
-            let path = entry.path();
-            std::fs::remove_dir_all(&path).map_err(|source| StoreError::Directory { path, source })?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes a generation that nobody serves or builds.
-pub fn remove(directory: &Path, generation: u32) -> Result<(), StoreError> {
-    let path = generation_path(directory, generation);
-    std::fs::remove_dir_all(&path).map_err(|source| StoreError::Directory { path, source })
-}
-
-/// The generations there are, ascending.
-pub fn generations(directory: &Path) -> Vec<u32> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let numbers =
-        entries.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("generation-")?.parse().ok());
-    let mut numbers: Vec<u32> = numbers.collect();
-    numbers.sort_unstable();
-    numbers
-}
-
-/// The highest generation there is, serving or not; 0 if there is none.
-pub fn newest(directory: &Path) -> u32 {
-    generations(directory).last().copied().unwrap_or(0)
 }

@@ -19,82 +19,173 @@ use domain::{OrderId, Timestamp};
 use nats::Stored;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::fold::{Fold, Folder};
+use crate::{
+    fold::{Fold, Folder},
+    store::Rows,
+};
 
-/// A read model: rows, each the fold of the events that carry its key.
-pub trait View: Send + Sync + 'static {
-    /// The view's name in URLs, in the store and in reports. Never reuse one.
+/// Rows in an order, as readers find them.
+pub trait List: Send + Sync + 'static {
+    /// The list's name in URLs, in the store and in reports. Never reuse one.
     const NAME: &'static str;
 
-    /// Raise it when `keys`, `apply`, `place` or the shape of `Row` changes: the views are then built anew by
+    /// Which rows these are, and how the store keeps them.
+    const ROWS: Rows;
+
+    /// Raise it when the rows, their shape or their places come about otherwise: the views are then built anew by
     /// themselves.
     const VERSION: u32 = 1;
 
     /// One row, as it is stored.
-    type Row: Clone + Send + Serialize + DeserializeOwned;
+    type Row: Clone + Send + Serialize + DeserializeOwned + 'static;
 
-    /// The keys of the rows that the event belongs to, each once; none if the view does not care for it.
-    fn keys(event: &Stored) -> Vec<Vec<u8>>;
+    /// Whether the list is the rows themselves, as they lie, rather than places that point to them.
+    const IS_ROWS: bool = false;
 
-    /// The row of this key after the event; `None` if there still is none.
-    fn apply(key: &[u8], row: Option<Self::Row>, event: &Stored) -> Option<Self::Row>;
-
-    /// Where lists find the row, in ascending order of these bytes; `None` while it is in no list.
+    /// Where the row is found, in ascending order of these bytes; `None` while it is not in this list. Of a list that
+    /// [is the rows](Self::IS_ROWS), only whether it is in there counts.
     fn place(row: &Self::Row) -> Option<Vec<u8>>;
 
     /// The row as readers see it.
     fn show(row: &Self::Row) -> serde_json::Value;
 }
 
+/// A read model: rows, each the fold of the events that carry its key.
+pub trait View: List {
+    /// The keys of the rows that the event belongs to, each once; none if the view does not care for it.
+    fn keys(event: &Stored) -> Vec<Vec<u8>>;
+
+    /// The row of this key after the event; `None` if there still is none.
+    fn apply(key: &[u8], row: Option<Self::Row>, event: &Stored) -> Option<Self::Row>;
+
+    /// When the row began, of rows that lie [by age](Rows::ByAge). It never changes.
+    fn began(_: &Self::Row) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
+    /// All lists of these rows.
+    fn lists() -> Vec<Places<Self::Row>> {
+        vec![Places::of::<Self>()]
+    }
+}
+
+/// A list in which an order has at most one row: it is kept in the order's own row, so that an event of the order
+/// changes one row, and not eight.
+pub trait Part: Send + Sync + 'static {
+    /// As [`List::NAME`].
+    const NAME: &'static str;
+
+    /// As [`List::VERSION`].
+    const VERSION: u32 = 1;
+
+    /// As [`List::IS_ROWS`]: the newest order first.
+    const IS_ROWS: bool = false;
+
+    type Row;
+
+    /// This list's part of an order's row.
+    fn of(order: &orders::Row) -> Option<&Self::Row>;
+
+    /// Whether the event may change it.
+    fn concerns(event: &Stored) -> bool;
+
+    /// The part after an event that concerns it; `None` if there still is none.
+    fn apply(part: Option<Self::Row>, event: &Stored) -> Option<Self::Row>;
+
+    /// As [`List::place`].
+    fn place(part: &Self::Row) -> Option<Vec<u8>>;
+
+    /// As [`List::show`].
+    fn show(part: &Self::Row) -> serde_json::Value;
+}
+
+impl<P: Part> List for P {
+    const NAME: &'static str = P::NAME;
+    const ROWS: Rows = orders::Orders::ROWS;
+    const VERSION: u32 = P::VERSION;
+    const IS_ROWS: bool = P::IS_ROWS;
+    type Row = orders::Row;
+
+    fn place(row: &orders::Row) -> Option<Vec<u8>> {
+        P::of(row).and_then(P::place)
+    }
+
+    fn show(row: &orders::Row) -> serde_json::Value {
+        P::of(row).map_or(serde_json::Value::Null, P::show)
+    }
+}
+
+/// A list as the fold keeps it.
+pub struct Places<R> {
+    pub(crate) name: &'static str,
+    pub(crate) version: u32,
+    pub(crate) is_rows: bool,
+    pub(crate) place: fn(&R) -> Option<Vec<u8>>,
+    pub(crate) show: fn(&R) -> serde_json::Value,
+}
+
+impl<R> Places<R> {
+    pub fn of<L: List<Row = R> + ?Sized>() -> Self {
+        Self { name: L::NAME, version: L::VERSION, is_rows: L::IS_ROWS, place: L::place, show: L::show }
+    }
+}
+
 /// Every view but `orders`, which the live feed reads as well and [`crate::fold::Projection`] therefore names.
 pub(crate) fn all() -> Vec<Box<dyn Fold>> {
     vec![
-        Box::new(Folder::<mypage::MyPage>::default()),
-        Box::new(Folder::<coupons::Coupons>::default()),
-        Box::new(Folder::<payments::Payments>::default()),
-        Box::new(Folder::<deliveries::Deliveries>::default()),
-        Box::new(Folder::<sagas::Sagas>::default()),
-        Box::new(Folder::<store_orders::StoreOrders>::default()),
         Box::new(Folder::<food_counts::FoodCounts>::default()),
         Box::new(Folder::<rider_counts::RiderCounts>::default()),
-        Box::new(Folder::<rider_deliveries::RiderDeliveries>::default()),
-        Box::new(Folder::<open_deliveries::OpenDeliveries>::default()),
-        Box::new(Folder::<reviews::Reviews>::default()),
         Box::new(Folder::<ratings::Ratings>::default()),
         Box::new(Folder::<notifications::Notifications>::default()),
     ]
 }
 
+/// The place of what a list that is the rows has.
+const fn listed() -> Vec<u8> {
+    Vec::new()
+}
+
+/// How rows are kept in the store; another number is another definition.
+const LAYOUT: u32 = 2;
+
 /// What the views are, in one word: another word is another way to fold, and asks for a rebuild.
 pub fn definition() -> String {
     let orders: Box<dyn Fold> = Box::new(Folder::<orders::Orders>::default());
-    let views = std::iter::once(orders).chain(all());
-    let said: Vec<String> = views.map(|view| format!("{}:{}", view.name(), view.version())).collect();
-    domain::id::fingerprint(said.join(",").as_bytes())
+    let said: Vec<String> = std::iter::once(orders).chain(all()).map(|view| view.definition()).collect();
+    domain::id::fingerprint(format!("{LAYOUT}:{}", said.join(",")).as_bytes())
 }
 
-/// A stored row of the named view, as readers see it; `None` if there is no such view, or the row does not read.
+/// How the rows of the named view are kept; `None` if there is no such view.
+pub(crate) fn rows(view: &str) -> Option<Rows> {
+    if view == orders::Orders::NAME {
+        return Some(orders::Orders::ROWS);
+    }
+    all().iter().map(|fold| fold.rows()).find(|rows| rows.name() == view)
+}
+
+/// A stored row of the named view, as the readers of its lists see it; `None` if there is no such view, or the row
+/// does not read.
 pub fn show(view: &str, row: &[u8]) -> Option<serde_json::Value> {
     if view == orders::Orders::NAME {
         return Folder::<orders::Orders>::default().show(row);
     }
-    all().iter().find(|fold| fold.name() == view)?.show(row)
+    all().iter().find(|fold| fold.rows().name() == view)?.show(row)
 }
 
 /// The names of all views.
 pub const NAMES: [&str; 14] = [
     orders::Orders::NAME,
     mypage::MyPage::NAME,
-    coupons::Coupons::NAME,
-    payments::Payments::NAME,
-    deliveries::Deliveries::NAME,
+    <coupons::Coupons as List>::NAME,
+    <payments::Payments as List>::NAME,
+    <deliveries::Deliveries as List>::NAME,
     sagas::Sagas::NAME,
-    store_orders::StoreOrders::NAME,
+    <store_orders::StoreOrders as List>::NAME,
     food_counts::FoodCounts::NAME,
     rider_counts::RiderCounts::NAME,
-    rider_deliveries::RiderDeliveries::NAME,
-    open_deliveries::OpenDeliveries::NAME,
-    reviews::Reviews::NAME,
+    <rider_deliveries::RiderDeliveries as List>::NAME,
+    <open_deliveries::OpenDeliveries as List>::NAME,
+    <reviews::Reviews as List>::NAME,
     ratings::Ratings::NAME,
     notifications::Notifications::NAME,
 ];
@@ -102,11 +193,6 @@ pub const NAMES: [&str; 14] = [
 /// The key of a row that belongs to one order.
 pub fn order_key(order_id: OrderId) -> Vec<u8> {
     order_id.0.as_bytes().to_vec()
-}
-
-/// The key of the event's order, if the event is one that the view cares for.
-fn own_key(is_ours: bool, event: &Stored) -> Vec<Vec<u8>> {
-    if is_ours { vec![order_key(event.recorded.order_id)] } else { Vec::new() }
 }
 
 /// What the places of everything that belongs to `owner` begin with.
@@ -121,8 +207,12 @@ fn highest_first(count: u64, id: &str) -> Vec<u8> {
     [&(u64::MAX - count).to_be_bytes()[..], id.as_bytes()].concat()
 }
 
+/// A number that is the less the newer the moment is.
+pub(crate) fn newest_least(time: Timestamp) -> u64 {
+    u64::MAX - u64::try_from(time.as_microsecond()).unwrap_or_default()
+}
+
 /// A place in a list, newest first: the inverted time, then the order, so that no two share a place.
 fn newest_first(time: Timestamp, order_id: OrderId) -> Vec<u8> {
-    let micros = u64::try_from(time.as_microsecond()).unwrap_or_default();
-    [&(u64::MAX - micros).to_be_bytes()[..], order_id.0.as_bytes()].concat()
+    [&newest_least(time).to_be_bytes()[..], order_id.0.as_bytes()].concat()
 }

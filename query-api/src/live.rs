@@ -14,12 +14,12 @@ use futures::{Stream, StreamExt, stream};
 use projector::{
     LiveEvent, Views,
     view::{
-        View,
-        mypage::{self, MyPage},
+        List,
+        mypage::MyPage,
         order_key,
         orders::{Entry, Orders, Row},
         places_of,
-        store_orders::{self, StoreOrders},
+        store_orders::StoreOrders,
     },
 };
 use serde_json::{Value, json};
@@ -85,7 +85,7 @@ pub async fn customer(
     read: Read,
 ) -> Result<Response, Problem> {
     let places = places_of(&customer_id);
-    list::<MyPage>(&app, &read, Subject::Customer(customer_id), &places, mypage::Row::order_id)
+    list::<MyPage>(&app, &read, Subject::Customer(customer_id), &places)
 }
 
 /// `GET /stores/{id}/orders/live`
@@ -95,32 +95,29 @@ pub async fn store(
     read: Read,
 ) -> Result<Response, Problem> {
     let places = places_of(&store_id);
-    list::<StoreOrders>(&app, &read, Subject::Store(store_id), &places, store_orders::Row::order_id)
+    list::<StoreOrders>(&app, &read, Subject::Store(store_id), &places)
 }
 
 /// A live list: the rows at these places, then every change of their orders.
-fn list<V: View>(
+fn list<L: List<Row = Row>>(
     app: &App,
     read: &Read,
     subject: Subject,
     places: &[u8],
-    order_id: impl Fn(&V::Row) -> OrderId,
 ) -> Result<Response, Problem> {
     read.finish()?;
     let resume = resume_from(read)?;
     let mut following = Following::new(subject, app.views.live(), &app.views);
     let page =
-        app.views.list::<V>(places, None, ORDERS_MAX, |_| true).map_err(|error| store_failed(&error))?;
+        app.views.list::<L>(places, None, ORDERS_MAX, |_| true).map_err(|error| store_failed(&error))?;
     let Some(seen) = resume else {
-        let items: Vec<Value> = page.rows.iter().map(V::show).collect();
+        let items: Vec<Value> = page.shown();
         following.first.push_back(snapshot(&following.sent, &json!({ "items": items }))?);
         return Ok(respond(following, app));
     };
     let mut missed = Vec::new();
-    for row in &page.rows {
-        let order_id = order_id(row);
-        let order = app.views.row::<Orders>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
-        missed.extend(order.into_iter().flat_map(|order| order.timeline).map(|entry| (order_id, entry)));
+    for row in page.rows {
+        missed.extend(row.timeline.into_iter().map(|entry| (row.order_id, entry)));
     }
     missed.retain(|(_, entry)| is_news(&seen, entry.position));
     missed.sort_by_key(|(_, entry)| (entry.time, entry.position));

@@ -2,6 +2,7 @@
 
 use std::process::Output;
 
+use projector::{List, view::orders::Orders};
 use serde_json::{Value, json};
 use twelve_tests::{Client, LIMIT, Platform, client::order};
 
@@ -137,11 +138,11 @@ async fn a_generation_that_differs_is_not_swapped_in_unless_told_and_the_differe
 fn falsify(platform: &Platform, order_id: &str) {
     let store = projector::Store::open_generation(&platform.data.path().join("views"), 1).expect("the store");
     let key = uuid::Uuid::parse_str(order_id).expect("an id").into_bytes();
-    let row = store.row("coupons", &key).expect("readable").expect("a row").to_vec();
-    let place = row.windows(7).position(|window| window == b"COUPON1").expect("its coupon");
-    let mut changed = row;
-    changed[place..place + 7].copy_from_slice(b"FALSE-1");
-    store.overwrite("coupons", &key, changed).expect("written");
+    let mut row = store.row(Orders::ROWS, &key).expect("readable").expect("a row").to_vec();
+    while let Some(place) = row.windows(7).position(|window| window == b"COUPON1") {
+        row[place..place + 7].copy_from_slice(b"FALSE-1");
+    }
+    store.overwrite(Orders::ROWS, &key, row).expect("written");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use projector::{Store, compare, store};
+use projector::{Store, compare, generations};
 use serde_json::{Value, json};
 use twelve_tests::{Platform, binary, client::order};
 
@@ -105,10 +105,10 @@ async fn views_that_are_rebuilt_from_the_log_are_equal_to_the_byte() {
             Store::open_generation(&views, 1).expect("old"),
             Store::open_generation(&views, 2).expect("new"),
         );
-        assert!(new.contents().count() > 12 * 6, "it has rows");
+        assert!(new.contents().count() >= 12 * 3, "it has rows");
         assert_eq!(compare::compare(&old, &new).expect("comparable").differences, 0);
     }
-    assert_eq!(store::current(&views).expect("a number"), Some(2));
+    assert_eq!(generations::current(&views).expect("a number"), Some(2));
     platform.start().await;
     let rows = platform.client.get("/orders?limit=200").await;
     assert_eq!(rows.header("view-generation"), "2");

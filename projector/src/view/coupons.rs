@@ -5,45 +5,26 @@ use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{View, newest_first, own_key};
+use super::{Part, listed, orders};
 
 pub struct Coupons;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
     order_id: OrderId,
-    coupon_id: String,
-    kind: String,
+    pub(super) coupon_id: String,
+    pub(super) kind: String,
     issued_at: Timestamp,
     canceled_at: Option<Timestamp>,
 }
 
-impl View for Coupons {
+impl Part for Coupons {
     const NAME: &'static str = "coupons";
+    const IS_ROWS: bool = true;
     type Row = Row;
 
-    fn keys(event: &Stored) -> Vec<Vec<u8>> {
-        let is_ours = event.recorded.event.context() == Context::Marketing;
-        own_key(is_ours, event)
-    }
-
-    fn apply(_: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
-        let recorded = &event.recorded;
-        let Event::Marketing(event) = &recorded.event else { return row };
-        match event {
-            CouponEvent::CouponIssued(issued) => Some(Row {
-                order_id: recorded.order_id,
-                coupon_id: issued.coupon_id.clone(),
-                kind: issued.kind.clone(),
-                issued_at: recorded.time,
-                canceled_at: None,
-            }),
-            CouponEvent::CouponCanceled(_) => row.map(|row| Row { canceled_at: Some(recorded.time), ..row }),
-        }
-    }
-
-    fn place(row: &Row) -> Option<Vec<u8>> {
-        Some(newest_first(row.issued_at, row.order_id))
+    fn place(_: &Row) -> Option<Vec<u8>> {
+        Some(listed())
     }
 
     fn show(row: &Row) -> Value {
@@ -56,5 +37,28 @@ impl View for Coupons {
             "issued_at": row.issued_at,
             "canceled_at": row.canceled_at,
         })
+    }
+
+    fn of(order: &orders::Row) -> Option<&Row> {
+        order.parts.coupons.as_ref()
+    }
+
+    fn concerns(event: &Stored) -> bool {
+        event.recorded.event.context() == Context::Marketing
+    }
+
+    fn apply(row: Option<Row>, event: &Stored) -> Option<Row> {
+        let recorded = &event.recorded;
+        let Event::Marketing(event) = &recorded.event else { return row };
+        match event {
+            CouponEvent::CouponIssued(issued) => Some(Row {
+                order_id: recorded.order_id,
+                coupon_id: issued.coupon_id.clone(),
+                kind: issued.kind.clone(),
+                issued_at: recorded.time,
+                canceled_at: None,
+            }),
+            CouponEvent::CouponCanceled(_) => row.map(|row| Row { canceled_at: Some(recorded.time), ..row }),
+        }
     }
 }

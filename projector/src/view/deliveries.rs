@@ -5,7 +5,7 @@ use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{View, newest_first, own_key};
+use super::{Part, listed, orders};
 
 pub struct Deliveries;
 
@@ -23,16 +23,48 @@ pub struct Row {
     returned_at: Option<Timestamp>,
 }
 
-impl View for Deliveries {
+impl Part for Deliveries {
     const NAME: &'static str = "deliveries";
+    const IS_ROWS: bool = true;
     type Row = Row;
 
-    fn keys(event: &Stored) -> Vec<Vec<u8>> {
-        let is_ours = event.recorded.event.context() == domain::Context::Delivery;
-        own_key(is_ours, event)
+    fn place(_: &Row) -> Option<Vec<u8>> {
+        Some(listed())
     }
 
-    fn apply(_: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
+    fn show(row: &Row) -> Value {
+        let latest = [
+            ("canceled", row.canceled_at),
+            ("returned", row.returned_at),
+            ("returning", row.return_started_at),
+            ("completed", row.completed_at),
+            ("started", row.started_at),
+        ];
+        let status = latest.iter().find(|(_, at)| at.is_some()).map_or("requested", |(status, _)| status);
+        json!({
+            "order_id": row.order_id,
+            "address": row.address,
+            "status": status,
+            "delivery_type": row.delivery_type,
+            "rider_id": row.rider_id,
+            "requested_at": row.requested_at,
+            "started_at": row.started_at,
+            "completed_at": row.completed_at,
+            "canceled_at": row.canceled_at,
+            "return_started_at": row.return_started_at,
+            "returned_at": row.returned_at,
+        })
+    }
+
+    fn of(order: &orders::Row) -> Option<&Row> {
+        order.parts.deliveries.as_ref()
+    }
+
+    fn concerns(event: &Stored) -> bool {
+        event.recorded.event.context() == domain::Context::Delivery
+    }
+
+    fn apply(row: Option<Row>, event: &Stored) -> Option<Row> {
         let recorded = &event.recorded;
         let at = Some(recorded.time);
         let Event::Delivery(event) = &recorded.event else { return row };
@@ -70,33 +102,5 @@ impl View for Deliveries {
             DeliveryEvent::ReturnPickupCompleted(_) => row.map(|row| Row { returned_at: at, ..row }),
             DeliveryEvent::DeliveryCanceled(_) => row.map(|row| Row { canceled_at: at, ..row }),
         }
-    }
-
-    fn place(row: &Row) -> Option<Vec<u8>> {
-        Some(newest_first(row.requested_at, row.order_id))
-    }
-
-    fn show(row: &Row) -> Value {
-        let latest = [
-            ("canceled", row.canceled_at),
-            ("returned", row.returned_at),
-            ("returning", row.return_started_at),
-            ("completed", row.completed_at),
-            ("started", row.started_at),
-        ];
-        let status = latest.iter().find(|(_, at)| at.is_some()).map_or("requested", |(status, _)| status);
-        json!({
-            "order_id": row.order_id,
-            "address": row.address,
-            "status": status,
-            "delivery_type": row.delivery_type,
-            "rider_id": row.rider_id,
-            "requested_at": row.requested_at,
-            "started_at": row.started_at,
-            "completed_at": row.completed_at,
-            "canceled_at": row.canceled_at,
-            "return_started_at": row.return_started_at,
-            "returned_at": row.returned_at,
-        })
     }
 }

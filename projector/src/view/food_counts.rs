@@ -6,7 +6,9 @@ use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{View, highest_first};
+use crate::store::Rows;
+
+use super::{List, View, highest_first};
 
 pub struct FoodCounts;
 
@@ -31,10 +33,21 @@ fn received(event: &Stored) -> &[Item] {
     }
 }
 
-impl View for FoodCounts {
+impl List for FoodCounts {
     const NAME: &'static str = "food-counts";
+    const ROWS: Rows = Rows::Shared(Self::NAME);
     type Row = Row;
 
+    fn place(row: &Row) -> Option<Vec<u8>> {
+        Some(highest_first(row.count, &row.item_id))
+    }
+
+    fn show(row: &Row) -> Value {
+        json!({ "item_id": row.item_id, "name": row.name, "count": row.count })
+    }
+}
+
+impl View for FoodCounts {
     fn keys(event: &Stored) -> Vec<Vec<u8>> {
         let mut keys: Vec<Vec<u8>> =
             received(event).iter().map(|item| item.item_id.as_bytes().to_vec()).collect();
@@ -49,13 +62,5 @@ impl View for FoodCounts {
             let count = row.map_or(0, |row| row.count) + 1;
             Some(Row { item_id: item.item_id.clone(), name: item.name.clone(), count })
         })
-    }
-
-    fn place(row: &Row) -> Option<Vec<u8>> {
-        Some(highest_first(row.count, &row.item_id))
-    }
-
-    fn show(row: &Row) -> Value {
-        json!({ "item_id": row.item_id, "name": row.name, "count": row.count })
     }
 }

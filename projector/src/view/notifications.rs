@@ -9,7 +9,9 @@ use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{View, newest_first};
+use crate::store::Rows;
+
+use super::{List, View, listed, newest_first};
 
 pub struct Notifications;
 
@@ -41,17 +43,52 @@ impl Row {
     }
 }
 
-impl View for Notifications {
+/// Newest first. A change is dealt with once, so its record's time is its own.
+fn key_of(at: Timestamp, order_id: OrderId, about: EventId) -> Vec<u8> {
+    [newest_first(at, order_id), about.0.as_bytes().to_vec()].concat()
+}
+
+impl List for Notifications {
     const NAME: &'static str = "notifications";
+    const ROWS: Rows = Rows::ByKey(Self::NAME);
+    const IS_ROWS: bool = true;
     type Row = Row;
 
+    fn place(_: &Row) -> Option<Vec<u8>> {
+        Some(listed())
+    }
+
+    fn show(row: &Row) -> Value {
+        let (outcome, rest) = match &row.outcome {
+            Outcome::Sent { language, text, reference } => {
+                ("sent", json!({ "language": language, "text": text, "reference": reference }))
+            }
+            Outcome::Failed { tries, reason } => ("failed", json!({ "tries": tries, "reason": reason })),
+        };
+        let mut shown = json!({
+            "order_id": row.order_id,
+            "about": row.about,
+            "order_status": row.status,
+            "medium": row.medium,
+            "to": row.to,
+            "status": outcome,
+            "at": row.at,
+        });
+        if let (Some(shown), Value::Object(rest)) = (shown.as_object_mut(), rest) {
+            shown.extend(rest);
+        }
+        shown
+    }
+}
+
+impl View for Notifications {
     fn keys(event: &Stored) -> Vec<Vec<u8>> {
-        let Event::Notification(event) = &event.recorded.event else { return Vec::new() };
-        let about = match event {
+        let Event::Notification(told) = &event.recorded.event else { return Vec::new() };
+        let about = match told {
             NotificationEvent::NotificationSent(sent) => sent.about,
             NotificationEvent::NotificationFailed(failed) => failed.about,
         };
-        vec![about.0.as_bytes().to_vec()]
+        vec![key_of(event.recorded.time, event.recorded.order_id, about)]
     }
 
     fn apply(_: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
@@ -81,31 +118,5 @@ impl View for Notifications {
                 at,
             },
         })
-    }
-
-    fn place(row: &Row) -> Option<Vec<u8>> {
-        Some([newest_first(row.at, row.order_id), row.about.0.as_bytes().to_vec()].concat())
-    }
-
-    fn show(row: &Row) -> Value {
-        let (outcome, rest) = match &row.outcome {
-            Outcome::Sent { language, text, reference } => {
-                ("sent", json!({ "language": language, "text": text, "reference": reference }))
-            }
-            Outcome::Failed { tries, reason } => ("failed", json!({ "tries": tries, "reason": reason })),
-        };
-        let mut shown = json!({
-            "order_id": row.order_id,
-            "about": row.about,
-            "order_status": row.status,
-            "medium": row.medium,
-            "to": row.to,
-            "status": outcome,
-            "at": row.at,
-        });
-        if let (Some(shown), Value::Object(rest)) = (shown.as_object_mut(), rest) {
-            shown.extend(rest);
-        }
-        shown
     }
 }

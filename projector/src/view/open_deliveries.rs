@@ -9,7 +9,7 @@ use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{View, newest_first, own_key};
+use super::{Part, newest_first, orders};
 
 pub struct OpenDeliveries;
 
@@ -32,37 +32,9 @@ impl Row {
     }
 }
 
-impl View for OpenDeliveries {
+impl Part for OpenDeliveries {
     const NAME: &'static str = "open-deliveries";
     type Row = Row;
-
-    fn keys(event: &Stored) -> Vec<Vec<u8>> {
-        let is_ours = match &event.recorded.event {
-            Event::Delivery(_) | Event::Ordering(OrderEvent::OrderCancelRequested(_)) => true,
-            Event::Ordering(_)
-            | Event::Payment(_)
-            | Event::Store(_)
-            | Event::Marketing(_)
-            | Event::Review(_)
-            | Event::Notification(_)
-            | Event::Saga(_) => false,
-        };
-        own_key(is_ours, event)
-    }
-
-    fn apply(_: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
-        let recorded = &event.recorded;
-        if let Event::Delivery(DeliveryEvent::DeliveryListed(listed)) = &recorded.event {
-            return Some(Row {
-                order_id: recorded.order_id,
-                address: listed.address.clone(),
-                delivery_type: listed.delivery_type.clone(),
-                listed_at: recorded.time,
-                is_open: true,
-            });
-        }
-        row.map(|row| Row { is_open: false, ..row })
-    }
 
     fn place(row: &Row) -> Option<Vec<u8>> {
         row.is_open.then(|| newest_first(row.listed_at, row.order_id))
@@ -76,5 +48,36 @@ impl View for OpenDeliveries {
             "delivery_type": row.delivery_type,
             "listed_at": row.listed_at,
         })
+    }
+
+    fn of(order: &orders::Row) -> Option<&Row> {
+        order.parts.open_deliveries.as_ref()
+    }
+
+    fn concerns(event: &Stored) -> bool {
+        match &event.recorded.event {
+            Event::Delivery(_) | Event::Ordering(OrderEvent::OrderCancelRequested(_)) => true,
+            Event::Ordering(_)
+            | Event::Payment(_)
+            | Event::Store(_)
+            | Event::Marketing(_)
+            | Event::Review(_)
+            | Event::Notification(_)
+            | Event::Saga(_) => false,
+        }
+    }
+
+    fn apply(row: Option<Row>, event: &Stored) -> Option<Row> {
+        let recorded = &event.recorded;
+        if let Event::Delivery(DeliveryEvent::DeliveryListed(listed)) = &recorded.event {
+            return Some(Row {
+                order_id: recorded.order_id,
+                address: listed.address.clone(),
+                delivery_type: listed.delivery_type.clone(),
+                listed_at: recorded.time,
+                is_open: true,
+            });
+        }
+        row.map(|row| Row { is_open: false, ..row })
     }
 }

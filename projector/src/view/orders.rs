@@ -1,10 +1,10 @@
-//! `orders`: one order, whole, with its timeline.
+//! `orders`: one order, whole, with its timeline, and with its part of every list in which it is once.
 
 use domain::{
-    Context, Event, Money, OrderId, OrderState, Position, Status, Timestamp,
+    Context, Event, OrderId, OrderState, Position, Status, Timestamp,
     coupon::Coupon,
     delivery::Delivery,
-    event::{CouponEvent, DeliveryEvent, OrderEvent, OrderPlaced, PaymentEvent, ReviewEvent},
+    event::{OrderEvent, OrderPlaced},
     payment::Payment,
     store::StoreOrder,
 };
@@ -12,7 +12,22 @@ use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{View, newest_first, order_key};
+use crate::store::Rows;
+
+use super::{
+    List, Part, Places, View,
+    coupons::{self, Coupons},
+    deliveries::{self, Deliveries},
+    listed,
+    mypage::MyPage,
+    open_deliveries::{self, OpenDeliveries},
+    order_key,
+    payments::{self, Payments},
+    reviews::{self, Reviews},
+    rider_deliveries::{self, RiderDeliveries},
+    sagas::Sagas,
+    store_orders::{self, StoreOrders},
+};
 
 pub struct Orders;
 
@@ -21,14 +36,7 @@ pub struct Row {
     pub order_id: OrderId,
     pub state: OrderState,
     placed: Option<Placed>,
-    method: Option<String>,
-    reference: Option<String>,
-    amount: Option<Money>,
-    returned: Option<Money>,
-    coupon_kind: Option<String>,
-    coupon_id: Option<String>,
-    rider_id: Option<String>,
-    review: Option<(u8, String)>,
+    pub(super) parts: Parts,
     /// Every event so far, oldest first.
     pub timeline: Vec<Entry>,
 }
@@ -36,8 +44,8 @@ pub struct Row {
 /// What the order was placed with, and when.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Placed {
-    /// `OrderPlaced` as JSON text: the store's encoding wants fixed shapes.
-    order: String,
+    /// The place of `OrderPlaced` in the timeline.
+    entry: usize,
     customer_id: String,
     channel: domain::order::Channel,
     at: Timestamp,
@@ -83,42 +91,52 @@ impl Row {
         self.timeline.last().map(|entry| entry.position)
     }
 
-    fn note(&mut self, event: &Event, data: &str, time: Timestamp) {
-        match event {
-            Event::Ordering(OrderEvent::OrderPlaced(placed)) => {
-                self.placed = Some(Placed {
-                    order: data.to_owned(),
-                    customer_id: placed.customer.id.clone(),
-                    channel: placed.channel,
-                    at: time,
-                });
-            }
-            Event::Payment(event) => match event {
-                PaymentEvent::PaymentRequested(requested) => {
-                    self.amount = Some(requested.amount);
-                    self.method = Some(requested.method.clone());
-                }
-                PaymentEvent::PaymentApproved(approved) => self.reference = Some(approved.reference.clone()),
-                PaymentEvent::PaymentDeclined(_) | PaymentEvent::PaymentDeferred(_) => {}
-                PaymentEvent::PaymentCanceled(canceled) => self.returned = Some(canceled.returned),
-            },
-            Event::Marketing(CouponEvent::CouponIssued(issued)) => {
-                self.coupon_id = Some(issued.coupon_id.clone());
-                self.coupon_kind = Some(issued.kind.clone());
-            }
-            Event::Delivery(DeliveryEvent::DeliveryPickedUp(picked)) => {
-                self.rider_id = Some(picked.rider_id.clone());
-            }
-            Event::Review(ReviewEvent::ReviewWritten(written)) => {
-                self.review = Some((written.rating, written.text.clone()));
-            }
-            Event::Marketing(CouponEvent::CouponCanceled(_))
-            | Event::Ordering(_)
-            | Event::Store(_)
-            | Event::Delivery(_)
-            | Event::Notification(_)
-            | Event::Saga(_) => {}
-        }
+    /// What was ordered, once it was.
+    pub fn order(&self) -> Option<OrderPlaced> {
+        let entry = self.timeline.get(self.placed.as_ref()?.entry)?;
+        serde_json::from_str(&entry.data).ok()
+    }
+
+    pub fn placed_at(&self) -> Option<Timestamp> {
+        self.placed.as_ref().map(|placed| placed.at)
+    }
+
+    pub fn began_at(&self) -> Option<Timestamp> {
+        self.timeline.first().map(|entry| entry.time)
+    }
+
+    pub fn updated_at(&self) -> Option<Timestamp> {
+        self.timeline.last().map(|entry| entry.time)
+    }
+}
+
+/// What the order is in the lists of one context each.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Parts {
+    pub(super) coupons: Option<coupons::Row>,
+    pub(super) payments: Option<payments::Row>,
+    pub(super) deliveries: Option<deliveries::Row>,
+    pub(super) store_orders: Option<store_orders::Row>,
+    pub(super) open_deliveries: Option<open_deliveries::Row>,
+    pub(super) rider_deliveries: Option<rider_deliveries::Row>,
+    pub(super) reviews: Option<reviews::Row>,
+}
+
+impl Parts {
+    fn note(&mut self, event: &Stored) {
+        note::<Coupons>(&mut self.coupons, event);
+        note::<Payments>(&mut self.payments, event);
+        note::<Deliveries>(&mut self.deliveries, event);
+        note::<StoreOrders>(&mut self.store_orders, event);
+        note::<OpenDeliveries>(&mut self.open_deliveries, event);
+        note::<RiderDeliveries>(&mut self.rider_deliveries, event);
+        note::<Reviews>(&mut self.reviews, event);
+    }
+}
+
+fn note<P: Part>(part: &mut Option<P::Row>, event: &Stored) {
+    if P::concerns(event) {
+        *part = P::apply(part.take(), event);
     }
 }
 
@@ -136,9 +154,75 @@ impl Entry {
     }
 }
 
-impl View for Orders {
+impl List for Orders {
     const NAME: &'static str = "orders";
+    const ROWS: Rows = Rows::ByAge(Self::NAME);
+    const IS_ROWS: bool = true;
     type Row = Row;
+
+    fn place(row: &Row) -> Option<Vec<u8>> {
+        row.placed.as_ref().map(|_| listed())
+    }
+
+    fn show(row: &Row) -> Value {
+        let (placed, parts) = (row.order(), &row.parts);
+        let payment = parts.payments.as_ref();
+        let review = parts.reviews.as_ref().and_then(|review| review.written.as_ref());
+        let coupon = json!({
+            "status": coupon_status(&row.state.coupon),
+            "coupon_id": parts.coupons.as_ref().map(|coupon| &coupon.coupon_id),
+            "kind": parts.coupons.as_ref().map(|coupon| &coupon.kind),
+        });
+        json!({
+            "order_id": row.order_id,
+            "flow": row.flow(),
+            "flow_version": row.state.flow.as_ref().map(|flow| &flow.version),
+            "channel": row.channel(),
+            "customer": placed.as_ref().map(|order| json!({ "id": order.customer.id, "name": order.customer.name })),
+            "store_id": placed.as_ref().and_then(|order| order.store_id.clone()),
+            "lines": placed.as_ref().map(|order| &order.lines),
+            "total": placed.as_ref().map(|order| order.total),
+            "address": placed.as_ref().map(|order| &order.address),
+            "delivery_type": placed.as_ref().and_then(|order| order.delivery_type.clone()),
+            "status": row.state.status(),
+            "payment": {
+                "status": payment_status(row.state.payment),
+                "amount": payment.map(|payment| payment.amount),
+                "method": payment.map(|payment| &payment.method),
+                "reference": payment.and_then(payments::Row::reference),
+                "returned": payment.and_then(payments::Row::returned),
+            },
+            "coupon": coupon,
+            "store": { "status": store_status(row.state.store) },
+            "delivery": { "status": delivery_status(&row.state.delivery), "rider_id": parts.rider_deliveries.as_ref().map(|ride| &ride.rider_id) },
+            "review": review.map(|(rating, text, _)| json!({ "rating": rating, "text": text })),
+            "placed_at": row.placed_at(),
+            "updated_at": row.updated_at(),
+            "position": row.position().map(|position| position.to_string()),
+            "timeline": row.timeline.iter().map(Entry::show).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl View for Orders {
+    fn began(row: &Row) -> Timestamp {
+        row.began_at().unwrap_or_default()
+    }
+
+    fn lists() -> Vec<Places<Row>> {
+        vec![
+            Places::of::<Self>(),
+            Places::of::<MyPage>(),
+            Places::of::<Sagas>(),
+            Places::of::<Coupons>(),
+            Places::of::<Payments>(),
+            Places::of::<Deliveries>(),
+            Places::of::<StoreOrders>(),
+            Places::of::<OpenDeliveries>(),
+            Places::of::<RiderDeliveries>(),
+            Places::of::<Reviews>(),
+        ]
+    }
 
     fn keys(event: &Stored) -> Vec<Vec<u8>> {
         vec![order_key(event.recorded.order_id)]
@@ -150,18 +234,20 @@ impl View for Orders {
             order_id: recorded.order_id,
             state: OrderState::default(),
             placed: None,
-            method: None,
-            reference: None,
-            amount: None,
-            returned: None,
-            coupon_kind: None,
-            coupon_id: None,
-            rider_id: None,
-            review: None,
+            parts: Parts::default(),
             timeline: Vec::new(),
         });
-        let data = String::from_utf8_lossy(&event.data).into_owned();
-        row.note(&recorded.event, &data, recorded.time);
+        // It was read as JSON, so it is text.
+        let data = std::str::from_utf8(&event.data).unwrap_or_default().to_owned();
+        if let Event::Ordering(OrderEvent::OrderPlaced(placed)) = &recorded.event {
+            row.placed = Some(Placed {
+                entry: row.timeline.len(),
+                customer_id: placed.customer.id.clone(),
+                channel: placed.channel,
+                at: recorded.time,
+            });
+        }
+        row.parts.note(event);
         row.state = row.state.evolve(recorded);
         row.timeline.push(Entry {
             position: recorded.position,
@@ -172,48 +258,6 @@ impl View for Orders {
             status: row.state.status(),
         });
         Some(row)
-    }
-
-    fn place(row: &Row) -> Option<Vec<u8>> {
-        row.placed.as_ref().map(|placed| newest_first(placed.at, row.order_id))
-    }
-
-    fn show(row: &Row) -> Value {
-        let order = |placed: &Placed| serde_json::from_str::<OrderPlaced>(&placed.order).ok();
-        let placed = row.placed.as_ref().and_then(|placed| Some((placed, order(placed)?)));
-        let coupon = json!({
-            "status": coupon_status(&row.state.coupon),
-            "coupon_id": row.coupon_id,
-            "kind": row.coupon_kind,
-        });
-        json!({
-            "order_id": row.order_id,
-            "flow": row.flow(),
-            "flow_version": row.state.flow.as_ref().map(|flow| &flow.version),
-            "channel": row.channel(),
-            "customer": placed.as_ref().map(|(_, order)| json!({ "id": order.customer.id, "name": order.customer.name })),
-            "store_id": placed.as_ref().and_then(|(_, order)| order.store_id.clone()),
-            "lines": placed.as_ref().map(|(_, order)| &order.lines),
-            "total": placed.as_ref().map(|(_, order)| order.total),
-            "address": placed.as_ref().map(|(_, order)| &order.address),
-            "delivery_type": placed.as_ref().and_then(|(_, order)| order.delivery_type.clone()),
-            "status": row.state.status(),
-            "payment": {
-                "status": payment_status(row.state.payment),
-                "amount": row.amount,
-                "method": row.method,
-                "reference": row.reference,
-                "returned": row.returned,
-            },
-            "coupon": coupon,
-            "store": { "status": store_status(row.state.store) },
-            "delivery": { "status": delivery_status(&row.state.delivery), "rider_id": row.rider_id },
-            "review": row.review.as_ref().map(|(rating, text)| json!({ "rating": rating, "text": text })),
-            "placed_at": placed.as_ref().map(|(placed, _)| placed.at),
-            "updated_at": row.timeline.last().map(|entry| entry.time),
-            "position": row.position().map(|position| position.to_string()),
-            "timeline": row.timeline.iter().map(Entry::show).collect::<Vec<_>>(),
-        })
     }
 }
 

@@ -5,7 +5,7 @@ use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{View, newest_first, own_key};
+use super::{Part, listed, orders};
 
 pub struct Payments;
 
@@ -13,8 +13,8 @@ pub struct Payments;
 pub struct Row {
     order_id: OrderId,
     customer_id: String,
-    amount: Money,
-    method: String,
+    pub(super) amount: Money,
+    pub(super) method: String,
     outcome: Outcome,
     requested_at: Timestamp,
     updated_at: Timestamp,
@@ -29,16 +29,65 @@ enum Outcome {
     Canceled { reference: Option<String>, returned: Money },
 }
 
-impl View for Payments {
-    const NAME: &'static str = "payments";
-    type Row = Row;
-
-    fn keys(event: &Stored) -> Vec<Vec<u8>> {
-        let is_ours = event.recorded.event.context() == domain::Context::Payment;
-        own_key(is_ours, event)
+impl Row {
+    /// The provider's name for the charge.
+    pub(super) const fn reference(&self) -> Option<&String> {
+        match &self.outcome {
+            Outcome::Approved { reference } => Some(reference),
+            Outcome::Canceled { reference, .. } => reference.as_ref(),
+            Outcome::Open | Outcome::Declined { .. } | Outcome::Deferred => None,
+        }
     }
 
-    fn apply(_: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
+    /// What the customer has got back.
+    pub(super) const fn returned(&self) -> Option<Money> {
+        match &self.outcome {
+            Outcome::Canceled { returned, .. } => Some(*returned),
+            Outcome::Open | Outcome::Approved { .. } | Outcome::Declined { .. } | Outcome::Deferred => None,
+        }
+    }
+}
+
+impl Part for Payments {
+    const NAME: &'static str = "payments";
+    const IS_ROWS: bool = true;
+    type Row = Row;
+
+    fn place(_: &Row) -> Option<Vec<u8>> {
+        Some(listed())
+    }
+
+    fn show(row: &Row) -> Value {
+        let (status, reason) = match &row.outcome {
+            Outcome::Open => ("requested", None),
+            Outcome::Approved { .. } => ("approved", None),
+            Outcome::Deferred => ("deferred", None),
+            Outcome::Declined { reason } => ("declined", Some(reason)),
+            Outcome::Canceled { .. } => ("canceled", None),
+        };
+        json!({
+            "order_id": row.order_id,
+            "customer_id": row.customer_id,
+            "amount": row.amount,
+            "method": row.method,
+            "status": status,
+            "reference": row.reference(),
+            "reason": reason,
+            "returned": row.returned(),
+            "requested_at": row.requested_at,
+            "updated_at": row.updated_at,
+        })
+    }
+
+    fn of(order: &orders::Row) -> Option<&Row> {
+        order.parts.payments.as_ref()
+    }
+
+    fn concerns(event: &Stored) -> bool {
+        event.recorded.event.context() == domain::Context::Payment
+    }
+
+    fn apply(row: Option<Row>, event: &Stored) -> Option<Row> {
         let recorded = &event.recorded;
         let Event::Payment(event) = &recorded.event else { return row };
         let outcome = match event {
@@ -59,47 +108,10 @@ impl View for Payments {
             PaymentEvent::PaymentDeclined(declined) => Outcome::Declined { reason: declined.reason.clone() },
             PaymentEvent::PaymentDeferred(_) => Outcome::Deferred,
             PaymentEvent::PaymentCanceled(canceled) => {
-                let reference = match row.as_ref().map(|row| &row.outcome) {
-                    Some(Outcome::Approved { reference }) => Some(reference.clone()),
-                    Some(
-                        Outcome::Open
-                        | Outcome::Declined { .. }
-                        | Outcome::Deferred
-                        | Outcome::Canceled { .. },
-                    )
-                    | None => None,
-                };
+                let reference = row.as_ref().and_then(Row::reference).cloned();
                 Outcome::Canceled { reference, returned: canceled.returned }
             }
         };
         row.map(|row| Row { outcome, updated_at: recorded.time, ..row })
-    }
-
-    fn place(row: &Row) -> Option<Vec<u8>> {
-        Some(newest_first(row.requested_at, row.order_id))
-    }
-
-    fn show(row: &Row) -> Value {
-        let (status, reference, reason, returned) = match &row.outcome {
-            Outcome::Open => ("requested", None, None, None),
-            Outcome::Approved { reference } => ("approved", Some(reference), None, None),
-            Outcome::Deferred => ("deferred", None, None, None),
-            Outcome::Declined { reason } => ("declined", None, Some(reason), None),
-            Outcome::Canceled { reference, returned } => {
-                ("canceled", reference.as_ref(), None, Some(returned))
-            }
-        };
-        json!({
-            "order_id": row.order_id,
-            "customer_id": row.customer_id,
-            "amount": row.amount,
-            "method": row.method,
-            "status": status,
-            "reference": reference,
-            "reason": reason,
-            "returned": returned,
-            "requested_at": row.requested_at,
-            "updated_at": row.updated_at,
-        })
     }
 }

@@ -9,7 +9,9 @@ use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{View, places_of};
+use crate::store::Rows;
+
+use super::{List, View, places_of};
 
 pub struct Ratings;
 
@@ -36,10 +38,21 @@ fn written(event: &Stored) -> Option<&ReviewWritten> {
     Some(written)
 }
 
-impl View for Ratings {
+impl List for Ratings {
     const NAME: &'static str = "ratings";
+    const ROWS: Rows = Rows::Shared(Self::NAME);
     type Row = Row;
 
+    fn place(row: &Row) -> Option<Vec<u8>> {
+        Some(row.key.clone())
+    }
+
+    fn show(row: &Row) -> Value {
+        json!({ "count": row.count, "average": average(row) })
+    }
+}
+
+impl View for Ratings {
     fn keys(event: &Stored) -> Vec<Vec<u8>> {
         let Some(written) = written(event) else { return Vec::new() };
         let store = written.store_id.iter().map(|id| store_key(id));
@@ -54,14 +67,6 @@ impl View for Ratings {
         let before = row.unwrap_or_default();
         let (count, sum) = (before.count + 1, before.sum + u64::from(written.rating));
         Some(Row { key: key.to_vec(), count, sum })
-    }
-
-    fn place(row: &Row) -> Option<Vec<u8>> {
-        Some(row.key.clone())
-    }
-
-    fn show(row: &Row) -> Value {
-        json!({ "count": row.count, "average": average(row) })
     }
 }
 

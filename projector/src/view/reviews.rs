@@ -8,7 +8,7 @@ use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{View, newest_first, own_key};
+use super::{Part, newest_first, orders};
 
 pub struct Reviews;
 
@@ -18,14 +18,10 @@ pub struct Row {
     customer_id: String,
     store_id: Option<String>,
     item_ids: Vec<String>,
-    written: Option<(u8, String, Timestamp)>,
+    pub(super) written: Option<(u8, String, Timestamp)>,
 }
 
 impl Row {
-    pub const fn order_id(&self) -> OrderId {
-        self.order_id
-    }
-
     pub fn store_id(&self) -> Option<&str> {
         self.store_id.as_deref()
     }
@@ -36,39 +32,9 @@ impl Row {
     }
 }
 
-impl View for Reviews {
+impl Part for Reviews {
     const NAME: &'static str = "reviews";
     type Row = Row;
-
-    fn keys(event: &Stored) -> Vec<Vec<u8>> {
-        let is_ours = match &event.recorded.event {
-            Event::Review(_) | Event::Ordering(OrderEvent::OrderPlaced(_)) => true,
-            Event::Ordering(_)
-            | Event::Payment(_)
-            | Event::Store(_)
-            | Event::Marketing(_)
-            | Event::Delivery(_)
-            | Event::Notification(_)
-            | Event::Saga(_) => false,
-        };
-        own_key(is_ours, event)
-    }
-
-    fn apply(_: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
-        let recorded = &event.recorded;
-        if let Event::Ordering(OrderEvent::OrderPlaced(placed)) = &recorded.event {
-            return Some(Row {
-                order_id: recorded.order_id,
-                customer_id: placed.customer.id.clone(),
-                store_id: placed.store_id.clone(),
-                item_ids: placed.lines.iter().map(|line| line.item_id.clone()).collect(),
-                written: None,
-            });
-        }
-        let Event::Review(ReviewEvent::ReviewWritten(written)) = &recorded.event else { return row };
-        let written = Some((written.rating, written.text.clone(), recorded.time));
-        row.map(|row| Row { written, ..row })
-    }
 
     fn place(row: &Row) -> Option<Vec<u8>> {
         row.written.as_ref().map(|(_, _, at)| newest_first(*at, row.order_id))
@@ -84,5 +50,38 @@ impl View for Reviews {
             "text": row.written.as_ref().map(|(_, text, _)| text),
             "written_at": row.written.as_ref().map(|(_, _, at)| at),
         })
+    }
+
+    fn of(order: &orders::Row) -> Option<&Row> {
+        order.parts.reviews.as_ref()
+    }
+
+    fn concerns(event: &Stored) -> bool {
+        match &event.recorded.event {
+            Event::Review(_) | Event::Ordering(OrderEvent::OrderPlaced(_)) => true,
+            Event::Ordering(_)
+            | Event::Payment(_)
+            | Event::Store(_)
+            | Event::Marketing(_)
+            | Event::Delivery(_)
+            | Event::Notification(_)
+            | Event::Saga(_) => false,
+        }
+    }
+
+    fn apply(row: Option<Row>, event: &Stored) -> Option<Row> {
+        let recorded = &event.recorded;
+        if let Event::Ordering(OrderEvent::OrderPlaced(placed)) = &recorded.event {
+            return Some(Row {
+                order_id: recorded.order_id,
+                customer_id: placed.customer.id.clone(),
+                store_id: placed.store_id.clone(),
+                item_ids: placed.lines.iter().map(|line| line.item_id.clone()).collect(),
+                written: None,
+            });
+        }
+        let Event::Review(ReviewEvent::ReviewWritten(written)) = &recorded.event else { return row };
+        let written = Some((written.rating, written.text.clone(), recorded.time));
+        row.map(|row| Row { written, ..row })
     }
 }

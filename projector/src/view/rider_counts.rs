@@ -5,7 +5,9 @@ use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{View, highest_first};
+use crate::store::Rows;
+
+use super::{List, View, highest_first};
 
 pub struct RiderCounts;
 
@@ -30,18 +32,10 @@ pub(super) fn picked_up_by(event: &Stored) -> Option<&str> {
     }
 }
 
-impl View for RiderCounts {
+impl List for RiderCounts {
     const NAME: &'static str = "rider-counts";
+    const ROWS: Rows = Rows::Shared(Self::NAME);
     type Row = Row;
-
-    fn keys(event: &Stored) -> Vec<Vec<u8>> {
-        picked_up_by(event).map(|rider_id| rider_id.as_bytes().to_vec()).into_iter().collect()
-    }
-
-    fn apply(_: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
-        let rider_id = picked_up_by(event)?.to_owned();
-        Some(Row { rider_id, count: row.map_or(0, |row| row.count) + 1 })
-    }
 
     fn place(row: &Row) -> Option<Vec<u8>> {
         Some(highest_first(row.count, &row.rider_id))
@@ -49,5 +43,16 @@ impl View for RiderCounts {
 
     fn show(row: &Row) -> Value {
         json!({ "rider_id": row.rider_id, "count": row.count })
+    }
+}
+
+impl View for RiderCounts {
+    fn keys(event: &Stored) -> Vec<Vec<u8>> {
+        picked_up_by(event).map(|rider_id| rider_id.as_bytes().to_vec()).into_iter().collect()
+    }
+
+    fn apply(_: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
+        let rider_id = picked_up_by(event)?.to_owned();
+        Some(Row { rider_id, count: row.map_or(0, |row| row.count) + 1 })
     }
 }

@@ -8,14 +8,14 @@ use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{View, newest_first, own_key, places_of, rider_counts::picked_up_by};
+use super::{Part, newest_first, orders, places_of, rider_counts::picked_up_by};
 
 pub struct RiderDeliveries;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
     order_id: OrderId,
-    rider_id: String,
+    pub(super) rider_id: String,
     picked_up_at: Timestamp,
     ended: Option<(String, Timestamp)>,
 }
@@ -37,23 +37,9 @@ fn ending(event: &Stored) -> Option<&'static str> {
     }
 }
 
-impl View for RiderDeliveries {
+impl Part for RiderDeliveries {
     const NAME: &'static str = "rider-deliveries";
     type Row = Row;
-
-    fn keys(event: &Stored) -> Vec<Vec<u8>> {
-        own_key(picked_up_by(event).is_some() || ending(event).is_some(), event)
-    }
-
-    fn apply(_: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
-        let recorded = &event.recorded;
-        if let Some(rider_id) = picked_up_by(event) {
-            let (order_id, rider_id) = (recorded.order_id, rider_id.to_owned());
-            return Some(Row { order_id, rider_id, picked_up_at: recorded.time, ended: None });
-        }
-        let ended = ending(event).map(|how| (how.to_owned(), recorded.time));
-        row.map(|row| Row { ended, ..row })
-    }
 
     fn place(row: &Row) -> Option<Vec<u8>> {
         Some([places_of(&row.rider_id), newest_first(row.picked_up_at, row.order_id)].concat())
@@ -67,5 +53,23 @@ impl View for RiderDeliveries {
             "picked_up_at": row.picked_up_at,
             "ended_at": row.ended.as_ref().map(|(_, at)| at),
         })
+    }
+
+    fn of(order: &orders::Row) -> Option<&Row> {
+        order.parts.rider_deliveries.as_ref()
+    }
+
+    fn concerns(event: &Stored) -> bool {
+        picked_up_by(event).is_some() || ending(event).is_some()
+    }
+
+    fn apply(row: Option<Row>, event: &Stored) -> Option<Row> {
+        let recorded = &event.recorded;
+        if let Some(rider_id) = picked_up_by(event) {
+            let (order_id, rider_id) = (recorded.order_id, rider_id.to_owned());
+            return Some(Row { order_id, rider_id, picked_up_at: recorded.time, ended: None });
+        }
+        let ended = ending(event).map(|how| (how.to_owned(), recorded.time));
+        row.map(|row| Row { ended, ..row })
     }
 }

@@ -10,7 +10,11 @@ use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{View, newest_first, orders::store_status, own_key, places_of};
+use super::{
+    Part, newest_first,
+    orders::{self, store_status},
+    places_of,
+};
 
 pub struct StoreOrders;
 
@@ -29,21 +33,36 @@ impl Row {
     pub const fn status(&self) -> &'static str {
         store_status(self.state)
     }
-
-    pub const fn order_id(&self) -> OrderId {
-        self.order_id
-    }
 }
 
-impl View for StoreOrders {
+impl Part for StoreOrders {
     const NAME: &'static str = "store-orders";
     type Row = Row;
 
-    fn keys(event: &Stored) -> Vec<Vec<u8>> {
-        own_key(event.recorded.event.context() == domain::Context::Store, event)
+    fn place(row: &Row) -> Option<Vec<u8>> {
+        Some([places_of(&row.store_id), newest_first(row.received_at, row.order_id)].concat())
     }
 
-    fn apply(_: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
+    fn show(row: &Row) -> Value {
+        json!({
+            "order_id": row.order_id,
+            "store_id": row.store_id,
+            "state": row.status(),
+            "items": row.items,
+            "received_at": row.received_at,
+            "updated_at": row.updated_at,
+        })
+    }
+
+    fn of(order: &orders::Row) -> Option<&Row> {
+        order.parts.store_orders.as_ref()
+    }
+
+    fn concerns(event: &Stored) -> bool {
+        event.recorded.event.context() == domain::Context::Store
+    }
+
+    fn apply(row: Option<Row>, event: &Stored) -> Option<Row> {
         let recorded = &event.recorded;
         let Event::Store(event) = &recorded.event else { return row };
         let row = match event {
@@ -62,20 +81,5 @@ impl View for StoreOrders {
             | StoreEvent::StoreOrderCanceled(_) => row,
         };
         row.map(|row| Row { state: store::evolve(row.state, event), updated_at: recorded.time, ..row })
-    }
-
-    fn place(row: &Row) -> Option<Vec<u8>> {
-        Some([places_of(&row.store_id), newest_first(row.received_at, row.order_id)].concat())
-    }
-
-    fn show(row: &Row) -> Value {
-        json!({
-            "order_id": row.order_id,
-            "store_id": row.store_id,
-            "state": row.status(),
-            "items": row.items,
-            "received_at": row.received_at,
-            "updated_at": row.updated_at,
-        })
     }
 }

@@ -5,7 +5,7 @@ use axum::{
     response::Response,
 };
 use projector::view::{
-    View,
+    List,
     mypage::MyPage,
     order_key,
     orders::{Orders, Row},
@@ -43,7 +43,7 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
             && fits(&status, Some(row.state.status().as_str()))
     });
     let page = page.map_err(|error| store_failed(&error))?;
-    Ok(read.answer_page(&app, &page.rows.iter().map(Orders::show).collect::<Vec<_>>(), page.next.as_deref()))
+    Ok(read.answer_page(&app, &page.shown(), page.next.as_deref()))
 }
 
 pub(super) async fn of_customer(
@@ -56,7 +56,7 @@ pub(super) async fn of_customer(
     let prefix = places_of(&customer_id);
     let page = app.views.list::<MyPage>(&prefix, paging.after.as_deref(), paging.limit, |_| true);
     let page = page.map_err(|error| store_failed(&error))?;
-    Ok(read.answer_page(&app, &page.rows.iter().map(MyPage::show).collect::<Vec<_>>(), page.next.as_deref()))
+    Ok(read.answer_page(&app, &page.shown(), page.next.as_deref()))
 }
 
 /// The raw events, from the log itself.

@@ -5,9 +5,11 @@ use axum::{
     response::Response,
 };
 use projector::{
-    View,
+    Part,
     view::{
-        open_deliveries::OpenDeliveries, places_of, rider_counts::RiderCounts,
+        open_deliveries::{self, OpenDeliveries},
+        places_of,
+        rider_counts::RiderCounts,
         rider_deliveries::RiderDeliveries,
     },
 };
@@ -22,7 +24,7 @@ pub(super) async fn counts(State(app): State<App>, mut read: Read) -> Result<Res
     read.finish()?;
     let page =
         app.views.list::<RiderCounts>(&[], None, top, |_| true).map_err(|error| store_failed(&error))?;
-    Ok(read.answer_page(&app, &page.rows.iter().map(RiderCounts::show).collect::<Vec<_>>(), None))
+    Ok(read.answer_page(&app, &page.shown(), None))
 }
 
 pub(super) async fn deliveries(
@@ -36,7 +38,7 @@ pub(super) async fn deliveries(
     let places = places_of(&rider_id);
     let page = app.views.list::<RiderDeliveries>(&places, paging.after.as_deref(), paging.limit, |_| true);
     let page = page.map_err(|error| store_failed(&error))?;
-    let items: Vec<Value> = page.rows.iter().map(RiderDeliveries::show).collect();
+    let items: Vec<Value> = page.shown();
     let mut answer = Read::page(&items, page.next.as_deref());
     answer["rider_id"] = json!(rider_id);
     answer["count"] = json!(count.map_or(0, |row| row.count));
@@ -49,12 +51,11 @@ pub(super) async fn open(State(app): State<App>, mut read: Read) -> Result<Respo
     read.finish()?;
     let fits = |wanted: &Option<String>, is: Option<&str>| wanted.is_none() || wanted.as_deref() == is;
     let page = app.views.list::<OpenDeliveries>(&[], paging.after.as_deref(), paging.limit, |row| {
-        fits(&region, row.region()) && fits(&delivery_type, row.delivery_type())
+        let fit = |open: &open_deliveries::Row| {
+            fits(&region, open.region()) && fits(&delivery_type, open.delivery_type())
+        };
+        OpenDeliveries::of(row).is_some_and(fit)
     });
     let page = page.map_err(|error| store_failed(&error))?;
-    Ok(read.answer_page(
-        &app,
-        &page.rows.iter().map(OpenDeliveries::show).collect::<Vec<_>>(),
-        page.next.as_deref(),
-    ))
+    Ok(read.answer_page(&app, &page.shown(), page.next.as_deref()))
 }

@@ -4,10 +4,7 @@ use axum::{
     extract::{Path, State},
     response::Response,
 };
-use projector::view::{
-    order_key,
-    sagas::{Row, Sagas},
-};
+use projector::view::{order_key, orders::Row, sagas::Sagas};
 use serde_json::Value;
 use service::Problem;
 
@@ -24,7 +21,7 @@ async fn show(app: &App, row: &Row) -> Value {
         }
         None => None,
     };
-    row.show_with(flow.as_deref())
+    Sagas::show_with(row, flow.as_deref())
 }
 
 pub(super) async fn one(
@@ -45,7 +42,7 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
     let (mut items, mut after, mut looked_at) = (Vec::new(), paging.after, 0);
     loop {
         let page = app.views.list::<Sagas>(&[], after.as_deref(), paging.limit - items.len(), |row| {
-            parked.is_none_or(|wanted| row.is_parked() == wanted)
+            parked.is_none_or(|wanted| Sagas::is_parked(row) == wanted)
         });
         let page = page.map_err(|error| store_failed(&error))?;
         looked_at += page.rows.len();

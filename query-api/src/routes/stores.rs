@@ -5,7 +5,7 @@ use axum::{
     response::Response,
 };
 use projector::{
-    View,
+    List, Part,
     view::{
         food_counts::FoodCounts,
         notifications::Notifications,
@@ -32,14 +32,10 @@ pub(super) async fn orders(
     let fits = |status: &str| state.as_deref().is_none_or(|wanted| wanted == status);
     let page =
         app.views.list::<StoreOrders>(&places_of(&store_id), paging.after.as_deref(), paging.limit, |row| {
-            fits(row.status())
+            StoreOrders::of(row).is_some_and(|row| fits(row.status()))
         });
     let page = page.map_err(|error| store_failed(&error))?;
-    Ok(read.answer_page(
-        &app,
-        &page.rows.iter().map(StoreOrders::show).collect::<Vec<_>>(),
-        page.next.as_deref(),
-    ))
+    Ok(read.answer_page(&app, &page.shown(), page.next.as_deref()))
 }
 
 pub(super) async fn food_counts(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
@@ -47,7 +43,7 @@ pub(super) async fn food_counts(State(app): State<App>, mut read: Read) -> Resul
     read.finish()?;
     let page =
         app.views.list::<FoodCounts>(&[], None, top, |_| true).map_err(|error| store_failed(&error))?;
-    Ok(read.answer_page(&app, &page.rows.iter().map(FoodCounts::show).collect::<Vec<_>>(), None))
+    Ok(read.answer_page(&app, &page.shown(), None))
 }
 
 pub(super) async fn food_count(
@@ -67,12 +63,13 @@ pub(super) async fn reviews(State(app): State<App>, mut read: Read) -> Result<Re
     let (store, item) = (read.take("store_id"), read.take("item_id"));
     read.finish()?;
     let page = app.views.list::<Reviews>(&[], paging.after.as_deref(), paging.limit, |row| {
-        order.is_none_or(|order| order == row.order_id())
-            && store.as_deref().is_none_or(|store| row.store_id() == Some(store))
-            && item.as_deref().is_none_or(|item| row.has_item(item))
+        let Some(review) = Reviews::of(row) else { return false };
+        order.is_none_or(|order| order == row.order_id)
+            && store.as_deref().is_none_or(|store| review.store_id() == Some(store))
+            && item.as_deref().is_none_or(|item| review.has_item(item))
     });
     let page = page.map_err(|error| store_failed(&error))?;
-    let items: Vec<_> = page.rows.iter().map(Reviews::show).collect();
+    let items: Vec<_> = page.shown();
     let mut answer = Read::page(&items, page.next.as_deref());
     for (name, key) in
         [("store_rating", store.map(|id| store_key(&id))), ("item_rating", item.map(|id| item_key(&id)))]
@@ -94,6 +91,6 @@ pub(super) async fn notifications(State(app): State<App>, mut read: Read) -> Res
             && failed.is_none_or(|wanted| wanted == row.is_failed())
     });
     let page = page.map_err(|error| store_failed(&error))?;
-    let items: Vec<_> = page.rows.iter().map(Notifications::show).collect();
+    let items: Vec<_> = page.shown();
     Ok(read.answer_page(&app, &items, page.next.as_deref()))
 }
