@@ -55,14 +55,15 @@ async fn serve(
     url: &str,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let (views, mut following) = Views::start(log, &settings.local.views(), stop).await?;
+    let (views, mut following) =
+        Views::start(log, &settings.local.views(), settings.operator.node(), stop).await?;
     let flows = FlowBook::new(log, flows);
     let service = CommandService::new(log.clone(), flows.clone(), settings.commands.clone())?;
     let mut deciding = service.start(stop).await?;
     let probes = process::probes(readiness(views.clone(), log))?;
     let (settings_of, folder) = (settings.operator.clone(), settings.local.views());
-    let (operated, ending) = (views.clone(), stop.clone());
-    following.spawn(async move { operator::serve(&settings_of, operated, &folder, ending).await });
+    let (operated, followed, ending) = (views.clone(), log.clone(), stop.clone());
+    following.spawn(async move { operator::serve(&settings_of, operated, followed, &folder, ending).await });
     let app = App {
         views,
         log: log.clone(),

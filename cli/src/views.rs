@@ -5,13 +5,15 @@ use std::{path::Path, time::Duration};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use projector::{Store, compare, generations, rebuild};
+use projector::{Store, as_of, as_of::Moment, compare, generations, rebuild, view::NAMES};
 use query_api::operator::ADDRESS_FILE;
 use serde_json::{Value, json};
 use service::process;
 
 use crate::local::{LocalSettings, Opened};
 
+/// In the views' folder: what `rebuild --until` builds.
+const UNTIL: &str = "until";
 const ASK_EVERY: Duration = Duration::from_millis(100);
 const CALL_MAX: Duration = Duration::from_secs(30);
 
@@ -36,6 +38,9 @@ enum Work {
         /// Events a second at most; 0: as fast as it goes
         #[arg(long, value_name = "N", default_value_t = 0)]
         events_per_second: u64,
+        /// Up to this moment only, positions (0:17,2:1842) or a time, into a store that nobody serves
+        #[arg(long, value_name = "MOMENT", conflicts_with = "swap")]
+        until: Option<Moment>,
     },
     /// Prove that what a running node serves is the fold of its log
     Verify(Node),
@@ -53,6 +58,10 @@ enum Work {
     Cancel(Node),
     /// Say how far the rebuild of a running node is
     Status(Node),
+    /// Take a snapshot of what a running node serves, for new nodes to start from
+    Snapshot(Node),
+    /// List the snapshots that a new node could start from, newest first
+    Snapshots(Node),
     /// Compare two generations row by row (neither may be in use)
     Compare {
         #[command(flatten)]
@@ -73,14 +82,17 @@ struct Node {
 
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     match settings.work {
-        Work::Rebuild { local, swap, events_per_second } => match Operator::of(&local.views()).await {
-            Some(operator) => {
-                let asked = json!({ "swap": swap, "events_per_second_max": events_per_second });
-                operator.post("rebuild", &asked).await?;
-                tell(&operator.watch().await?)
+        Work::Rebuild { local, until: Some(moment), .. } => build_until(&local, &moment).await,
+        Work::Rebuild { local, swap, events_per_second, until: None } => {
+            match Operator::of(&local.views()).await {
+                Some(operator) => {
+                    let asked = json!({ "swap": swap, "events_per_second_max": events_per_second });
+                    operator.post("rebuild", &asked).await?;
+                    tell(&operator.watch().await?)
+                }
+                None => build(&local).await,
             }
-            None => build(&local).await,
-        },
+        }
         Work::Verify(node) => {
             let operator = node.operator().await?;
             operator.post("verify", &json!({})).await?;
@@ -103,6 +115,15 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         Work::Status(node) => {
             let status = node.operator().await?.status().await?;
             println!("{status:#}");
+            Ok(())
+        }
+        Work::Snapshot(node) => {
+            let taken = node.operator().await?.post("snapshots", &json!({})).await?;
+            println!("a snapshot of {} events is kept", taken["events"]);
+            Ok(())
+        }
+        Work::Snapshots(node) => {
+            println!("{:#}", node.operator().await?.get("snapshots").await?);
             Ok(())
         }
         Work::Compare { node, old, new } => compare_stores(&node.data.join("views"), old, new),
@@ -139,6 +160,14 @@ impl Operator {
 
     async fn post(&self, what: &str, body: &Value) -> anyhow::Result<Value> {
         let answer = self.http.post(self.path(what)).body(body.to_string()).send().await?;
+        let is_fine = answer.status().is_success();
+        let said: Value = answer.json().await?;
+        anyhow::ensure!(is_fine, "{}", said["detail"].as_str().unwrap_or("the node refused"));
+        Ok(said)
+    }
+
+    async fn get(&self, what: &str) -> anyhow::Result<Value> {
+        let answer = self.http.get(self.path(what)).send().await?;
         let is_fine = answer.status().is_success();
         let said: Value = answer.json().await?;
         anyhow::ensure!(is_fine, "{}", said["detail"].as_str().unwrap_or("the node refused"));
@@ -198,6 +227,27 @@ fn tell(status: &Value) -> anyhow::Result<()> {
     }
     anyhow::ensure!(state != "failed", "{}", status["failure"].as_str().unwrap_or("it failed"));
     anyhow::ensure!(found["differences"].as_u64().unwrap_or_default() == 0, "the generations are not equal");
+    Ok(())
+}
+
+/// Beside a running node, or without one: it takes nothing from it.
+async fn build_until(local: &LocalSettings, moment: &Moment) -> anyhow::Result<()> {
+    let directory = local.views().join(UNTIL);
+    if directory.exists() {
+        std::fs::remove_dir_all(&directory)?;
+    }
+    std::fs::create_dir_all(&directory)?;
+    let Opened { log, server, .. } = local.open("twelve-views").await?;
+    let built = as_of::build(&log, &directory, moment).await;
+    log.connection().close().await;
+    if let Some(server) = server {
+        server.leave_as_found().await;
+    }
+    let store = built?;
+    println!("the views as they were, in {}:", directory.display());
+    for view in NAMES {
+        println!("  {view:<18} {} rows", store.rows(view)?);
+    }
     Ok(())
 }
 

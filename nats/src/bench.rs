@@ -103,7 +103,7 @@ pub async fn read(log: &EventLog) -> Result<(u64, Duration), Failure> {
     Ok((total, took))
 }
 
-/// Appends whole lives of orders to an empty log, `open` of them under way at a time, an event of each in turn.
+/// Appends whole lives of orders to a log, `open` of them under way at a time, an event of each in turn.
 /// Unguarded, since nobody else writes; `progress` is told how many events are acknowledged.
 pub async fn load(
     log: &EventLog,
@@ -111,14 +111,6 @@ pub async fn load(
     open: usize,
     progress: impl Fn(u64),
 ) -> Result<u64, Failure> {
-    for partition in 0..log.partitions() {
-        let last = log.partition_info(partition).await?.last_sequence;
-        if last > 0 {
-            return Err(
-                format!("partition {partition} has {last} events; a history wants an empty log").into()
-            );
-        }
-    }
     let mut lives = lives.map(Vec::into_iter);
     let mut under_way: Vec<_> = lives.by_ref().take(open).collect();
     let (mut awaited, mut loaded) = (VecDeque::new(), 0);

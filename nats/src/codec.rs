@@ -4,7 +4,7 @@
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use domain::{CommandId, Event, EventId, Position, Recorded, Timestamp};
+use domain::{CommandId, Event, EventId, OrderId, Position, Recorded, Timestamp};
 
 use crate::subject;
 
@@ -26,6 +26,8 @@ const CURRENT_SCHEMA: u32 = 1;
 #[error("the message at {position} does not read as an event: {reason}")]
 pub struct Undecodable {
     pub position: Position,
+    /// The order whose subject it is on, if it is one's.
+    pub order_id: Option<OrderId>,
     pub reason: String,
 }
 
@@ -90,12 +92,12 @@ pub(crate) fn decode(
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<Stored, Undecodable> {
-    let unreadable = |reason: String| Undecodable { position, reason };
+    let order_id = subject::parse_order(subject_name).map(|(_, order_id)| order_id);
+    let unreadable = |reason: String| Undecodable { position, order_id, reason };
     let header =
         |name: &str| headers.get(name).map(async_nats::HeaderValue::as_str).ok_or_else(|| missing(name));
     let read = || -> Result<Stored, String> {
-        let (_, order_id) = subject::parse_order(subject_name)
-            .ok_or_else(|| format!("{subject_name} is no order's subject"))?;
+        let order_id = order_id.ok_or_else(|| format!("{subject_name} is no order's subject"))?;
         let schema: u32 = parse(SCHEMA_VERSION, header(SCHEMA_VERSION)?)?;
         let (event_type, data) = lift(schema, header(EVENT_TYPE)?, body)?;
         let event = Event::deserialize_data(event_type, &mut serde_json::Deserializer::from_slice(&data))
@@ -137,7 +139,7 @@ fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(name: &str, value: &str) 
 
 #[cfg(test)]
 mod tests {
-    use domain::{OrderId, event::CouponIssued};
+    use domain::event::CouponIssued;
 
     use super::*;
 

@@ -4,7 +4,7 @@
 //! streams; [`log`] loads and appends an order's events; [`follow`] reads a partition as it grows; [`worklist`] hands
 //! a partition's events to exactly one worker, and with it [`deadline`]
 //! what comes due and [`notice`] who is to be told; [`flows`] keeps every flow that an
-//! order follows; [`ask`] carries commands to the context that decides about them.
+//! order follows, [`snapshots`] what views were; [`ask`] carries commands to the context that decides about them.
 
 pub mod subject;
 pub mod codec;
@@ -17,6 +17,7 @@ pub mod worklist;
 pub mod deadline;
 pub mod notice;
 pub mod flows;
+pub mod snapshots;
 pub mod ask;
 pub mod bench;
 

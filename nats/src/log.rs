@@ -75,6 +75,7 @@ impl Appended {
 pub struct EventLog {
     pub(crate) connection: Connection,
     partitions: u16,
+    pub(crate) replicas: usize,
     durability: Durability,
 }
 
@@ -87,7 +88,7 @@ impl EventLog {
     ) -> Result<Self, TopologyError> {
         topology.ensure(&connection).await?;
         let durability = if topology.replicas > 1 { Durability::Replicated } else { durability };
-        Ok(Self { connection, partitions: topology.partitions, durability })
+        Ok(Self { connection, partitions: topology.partitions, replicas: topology.replicas, durability })
     }
 
     pub const fn partitions(&self) -> u16 {

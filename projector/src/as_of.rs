@@ -1,18 +1,22 @@
-//! The views as they were: folded anew, from the log's first event up to a position or a time.
+//! The views as they were: folded anew, from a snapshot or the log's first event up to a position or a time.
 //!
 //! The cost is that of reading the log so far, so it has a limit; one order is read from its own subject alone.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use domain::{OrderId, Position, Timestamp};
-use nats::{EventLog, LoadError, Stored, follow::Batch};
+use nats::{
+    EventLog, LoadError, Stored, Undecodable,
+    follow::{Batch, PartitionInfo},
+};
 use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    fold::{Pace, Projection},
+    fold::{Pace, Projection, Unreadable},
     node::{Views, partition_infos},
+    snapshot,
     store::{Store, StoreError},
     view::{
         List, View, order_key,
@@ -21,6 +25,10 @@ use crate::{
 };
 
 const BATCHES_WAITING_MAX: usize = 64;
+/// Positions that one moment may name.
+const POSITIONS_MAX: usize = 64;
+/// A snapshot is from before a time if its newest event is older by this: events may be a little out of order in time.
+const CLOCKS_APART_MAX: Duration = Duration::from_mins(1);
 
 /// A moment of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +37,23 @@ pub enum Moment {
     At(Vec<Position>),
     /// Up to and with the events of this time; each partition ends before its first later one.
     Time(Timestamp),
+}
+
+/// A text that names no moment.
+#[derive(Debug, thiserror::Error)]
+#[error("a moment is positions (2:1842, or 0:17,2:1842) or a time (2026-11-21T12:00:00Z); got {0:?}")]
+pub struct InvalidMoment(String);
+
+impl std::str::FromStr for Moment {
+    type Err = InvalidMoment;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(time) = text.parse() {
+            return Ok(Self::Time(time));
+        }
+        let positions: Result<Vec<Position>, _> =
+            text.split(',').take(POSITIONS_MAX).map(str::parse).collect();
+        positions.map(Self::At).map_err(|_| InvalidMoment(text.chars().take(64).collect()))
+    }
 }
 
 /// Why the views of a moment are not to be had.
@@ -64,6 +89,15 @@ impl Cut {
             Self::Time(last) => event.recorded.time <= last,
         }
     }
+
+    /// What does not read has no time, and is taken, so that nothing is skipped.
+    fn takes_any(self, event: &Result<Stored, Undecodable>) -> bool {
+        match (event, self) {
+            (Ok(event), _) => self.takes(event),
+            (Err(unreadable), Self::Sequence(last)) => unreadable.position.sequence <= last,
+            (Err(_), Self::Time(_)) => true,
+        }
+    }
 }
 
 /// Where each partition is cut.
@@ -85,26 +119,51 @@ async fn cuts(log: &EventLog, moment: &Moment) -> Result<Vec<Cut>, AsOfError> {
     Ok((0..log.partitions()).map(cut).collect())
 }
 
-/// Folds all views up to a moment, in a passing store beside those in `directory`; at most `events_max` events.
+/// Folds all views up to a moment, in a passing store beside those of `now`; at most `events_max` events.
 pub async fn views(
     log: &EventLog,
-    directory: &Path,
+    now: &Views,
     moment: &Moment,
     events_max: u64,
 ) -> Result<Views, AsOfError> {
     let cuts = cuts(log, moment).await?;
     let infos = partition_infos(log).await.map_err(AsOfError::Log)?;
+    let store = Store::passing(now.directory())?;
+    begin(log, now.directory(), &store, &cuts, &infos).await;
+    let projection = fold(log, store, &cuts, &infos, (now.unreadable(), events_max)).await?;
+    Ok(Views::over(&projection, now.directory(), &infos))
+}
+
+/// Folds all views from the first event up to a moment into a store of its own, which nobody serves.
+pub async fn build(log: &EventLog, directory: &Path, moment: &Moment) -> Result<Store, AsOfError> {
+    let cuts = cuts(log, moment).await?;
+    let infos = partition_infos(log).await.map_err(AsOfError::Log)?;
+    let projection = fold(log, Store::open(directory)?, &cuts, &infos, (Unreadable::Stop, u64::MAX)).await?;
+    projection.store().flush()?;
+    Ok(projection.store().clone())
+}
+
+async fn fold(
+    log: &EventLog,
+    store: Store,
+    cuts: &[Cut],
+    infos: &[PartitionInfo],
+    (unreadable, events_max): (Unreadable, u64),
+) -> Result<Projection, AsOfError> {
     let created: Vec<String> = infos.iter().map(|info| info.created.clone()).collect();
-    let mut projection = Projection::resume(Store::passing(directory)?, &created, Pace::BULK)?;
+    let mut projection = Projection::resume(store, &created, Pace::BULK)?;
+    projection.set_unreadable(unreadable);
     let (sink, mut batches) = mpsc::channel::<Batch>(BATCHES_WAITING_MAX);
     let reading = CancellationToken::new();
     let _ends = reading.clone().drop_guard();
     let mut followers = JoinSet::new();
     let mut open: BTreeMap<u16, u64> = BTreeMap::new();
-    for (partition, info) in (0..).zip(&infos).filter(|(_, info)| info.last_sequence > 0) {
-        let (log, sink, reading) = (log.clone(), sink.clone(), reading.clone());
-        open.insert(partition, info.last_sequence);
-        followers.spawn(async move { log.follow(partition, 0, sink, reading).await });
+    for ((partition, info), from) in (0..).zip(infos).zip(projection.checkpoints()) {
+        if info.last_sequence > from.sequence {
+            let (log, sink, reading, after) = (log.clone(), sink.clone(), reading.clone(), from.sequence);
+            open.insert(partition, info.last_sequence);
+            followers.spawn(async move { log.follow(partition, after, sink, reading).await });
+        }
     }
     drop(sink);
     let mut events = 0;
@@ -113,8 +172,7 @@ pub async fn views(
         let Some(last) = open.get(&batch.partition).copied() else { continue };
         let cut = cuts.get(usize::from(batch.partition)).copied().unwrap_or(Cut::Sequence(0));
         let before = batch.events.len();
-        let beyond =
-            batch.events.iter().position(|event| event.as_ref().is_ok_and(|event| !cut.takes(event)));
+        let beyond = batch.events.iter().position(|event| !cut.takes_any(event));
         batch.events.truncate(beyond.unwrap_or(before));
         let partition = batch.partition;
         events += batch.events.len() as u64;
@@ -135,7 +193,28 @@ pub async fn views(
     }
     projection.commit()?;
     projection.finish()?;
-    Ok(Views::over(&projection, directory, &infos))
+    Ok(projection)
+}
+
+/// Fills the store with the newest snapshot from before the cuts. Without one, the fold begins with the first event.
+async fn begin(log: &EventLog, directory: &Path, store: &Store, cuts: &[Cut], infos: &[PartitionInfo]) {
+    let began = async {
+        for (name, about) in snapshot::list(log, infos).await? {
+            let is_before = |(cut, to): (&Cut, &u64)| match cut {
+                Cut::Sequence(last) => to <= last,
+                Cut::Time(last) => {
+                    about.newest.checked_add(CLOCKS_APART_MAX).is_ok_and(|newest| newest <= *last)
+                }
+            };
+            if cuts.iter().zip(&about.to).all(is_before) {
+                return snapshot::restore(log, (&name, &about), directory, store).await;
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = began.await {
+        tracing::warn!(error = %nats::causes(&error), "no snapshot helps; the views of a moment are folded from the first event");
+    }
 }
 
 /// One order as readers saw it, from its own events; `None` if they saw none. With the position that it was seen at.

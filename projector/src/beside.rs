@@ -86,17 +86,21 @@ impl Views {
         true
     }
 
+    /// What this node has to do unasked: go on where a crash interrupted a rebuild, or rebuild outdated views.
+    pub(crate) fn unasked(&self, is_outdated: bool) -> Option<Work> {
+        let is_interrupted = noted(self.directory(), BUILDING).is_some();
+        (is_outdated || is_interrupted).then_some(Work::Rebuild { swap: is_outdated })
+    }
+
     /// Does what is asked, one job after the other, until `stop`.
     pub(crate) async fn run_jobs(
         self,
         log: EventLog,
         mut asked: mpsc::Receiver<(Work, u64)>,
-        is_outdated: bool,
+        first: Option<Work>,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        let interrupted = noted(self.directory(), BUILDING);
-        let mut next =
-            (is_outdated || interrupted.is_some()).then_some((Work::Rebuild { swap: is_outdated }, 0));
+        let mut next = first.map(|work| (work, 0));
         let mut tasks = JoinSet::new();
         loop {
             let (work, most) = if let Some(next) = next.take() {
@@ -109,6 +113,7 @@ impl Views {
             };
             if let Err(error) = self.run_job(&log, work, most, &mut tasks, &stop).await {
                 tracing::error!(error = %format!("{error:#}"), "a rebuild could not be done");
+                self.jobs().has_begun();
             }
         }
         joined(tasks).await
@@ -125,7 +130,7 @@ impl Views {
         let infos = partition_infos(log).await?;
         let (projection, job) = self.prepare(work, most, &infos)?;
         *lock(&self.jobs().newest) = Some(Arc::clone(&job));
-        self.jobs().changed();
+        self.jobs().has_begun();
         let worker = Worker::building(self.clone(), projection, Arc::clone(&job));
         let (building, mut own) = (stop.child_token(), JoinSet::new());
         generation::run(&mut own, log, worker, BATCHES_WAITING_MAX, &building);
@@ -169,7 +174,9 @@ impl Views {
         let mut projection =
             Projection::resume(Store::open_generation(directory, generation)?, &created, Pace::BULK)?;
         let is_ours = |projection: &Projection| -> anyhow::Result<bool> {
-            Ok(fits(projection, infos) && projection.store().definition()? == Some(view::definition()))
+            let is_defined_so = projection.store().definition()? == Some(view::definition());
+            let asides = if work == Work::Rollback { serving.set_aside()? } else { Vec::new() };
+            Ok(fits(projection, infos) && is_defined_so && projection.set_aside().values().eq(&asides))
         };
         if !is_ours(&projection)? {
             anyhow::ensure!(work != Work::Rollback, JobError::Outdated);
@@ -178,6 +185,7 @@ impl Views {
             projection =
                 Projection::resume(Store::open_generation(directory, generation)?, &created, Pace::BULK)?;
         }
+        projection.set_unreadable(self.unreadable());
         let generation = projection.store().generation();
         let is_resumed = matches!(work, Work::Rebuild { .. });
         note(directory, BUILDING, is_resumed.then_some(generation))?;

@@ -6,7 +6,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    store::{self, CLUSTER_BYTES, Rows, Store, StoreError},
+    rows::{CLUSTER_BYTES, Rows, row_of},
+    store::{Store, StoreError},
     view,
 };
 
@@ -92,7 +93,7 @@ pub fn compare(old: &Store, new: &Store) -> Result<Comparison, StoreError> {
 }
 
 fn tell(key: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) -> Difference {
-    let Some((view, row)) = store::row_of(key) else {
+    let Some((view, row)) = row_of(key) else {
         let view = key.split(|byte| *byte == 0).next().unwrap_or_default();
         let place =
             |there: Option<&[u8]>| Value::from(if there.is_some() { "is there" } else { "is not there" });

@@ -1,18 +1,15 @@
 //! Events in, changed rows out: one writer folds all views in memory and commits rows and checkpoints together.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    thread::JoinHandle,
-};
+use std::{collections::BTreeMap, thread::JoinHandle};
 
-use domain::Position;
+use domain::{OrderId, Position};
 use nats::{Stored, Undecodable, follow::Batch};
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    store::{Changes, Checkpoint, Found, Rows, Store, StoreError},
-    view::{self, Places, View, orders},
+    folder::{Fold, Folder},
+    store::{Changes, Checkpoint, Store, StoreError},
+    view::{self, orders},
 };
 
 /// How much is kept in memory, which buys speed.
@@ -33,193 +30,24 @@ impl Pace {
     pub const BULK: Self = Self { rows_kept: 30_000, commit_rows: 30_000, is_ahead: true };
 }
 
-/// Rows up to here are written in one piece.
-const ROW_BYTES: usize = 64 * 1024;
-
-/// A view at work, whatever its rows are.
-pub(crate) trait Fold: Send {
-    fn rows(&self) -> Rows;
-    /// The lists and their versions.
-    fn definition(&self) -> String;
-    /// A stored row as readers of its lists see it.
-    fn show(&self, row: &[u8]) -> Option<Value>;
-    /// The names of the lists of these rows, and whether they are the rows themselves.
-    fn lists(&self) -> Vec<(&'static str, bool)>;
-    /// The places of a stored row, by list.
-    fn places(&self, row: &[u8]) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
-    fn note(&mut self, store: &Store, event: &Stored) -> Result<(), StoreError>;
-    fn changed(&self) -> usize;
-    fn drain(&mut self, store: &Store, changes: &mut Changes, rows_kept: usize) -> Result<(), StoreError>;
+/// What happens at an event that does not read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Unreadable {
+    /// All views of its partition stop before it.
+    #[default]
+    Stop,
+    /// Its order is set aside: its rows stay as they are, and counts lack what it does from there on, until a program
+    /// that can read the event starts. All others go on.
+    SetAside,
 }
 
-/// A row in memory.
-struct Held<R> {
-    row: R,
-    /// The newest event that it is folded from; 0 where events of several orders meet in one row.
-    sequence: u64,
-    change: Change,
-}
-
-/// What the store does not know yet of a row.
-enum Change {
-    Nothing,
-    /// That there is one.
-    New,
-    /// How it is now; it has it at these places, by list.
-    From(Vec<Option<Vec<u8>>>),
-}
-
-/// The rows of one view that are in memory.
-pub(crate) struct Folder<V: View> {
-    lists: Vec<Places<V::Row>>,
-    rows: HashMap<Vec<u8>, Held<V::Row>>,
-    changed: usize,
-    /// Rows in each list; empty: as many as the store says.
-    counts: Vec<u64>,
-    /// To encode rows in.
-    buffer: Vec<u8>,
-}
-
-impl<V: View> Default for Folder<V> {
-    fn default() -> Self {
-        Self { lists: V::lists(), rows: HashMap::new(), changed: 0, counts: Vec::new(), buffer: Vec::new() }
-    }
-}
-
-/// A row as the store keeps it, with the newest event that it is folded from.
-pub(crate) fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Result<(u64, R), StoreError> {
-    Ok(postcard::from_bytes(bytes)?)
-}
-
-/// Postcard grows a vector byte by byte, but fills a slice at a stroke.
-fn encode<T: Serialize>(row: &T, buffer: &mut Vec<u8>) -> Result<Vec<u8>, StoreError> {
-    buffer.resize(ROW_BYTES, 0);
-    match postcard::to_slice(row, buffer) {
-        Ok(written) => Ok(written.to_vec()),
-        Err(postcard::Error::SerializeBufferFull) => Ok(postcard::to_stdvec(row)?),
-        Err(error) => Err(error.into()),
-    }
-}
-
-impl<V: View> Folder<V> {
-    fn row(&self, key: &[u8]) -> Option<&V::Row> {
-        self.rows.get(key).map(|held| &held.row)
-    }
-
-    fn note_one(&mut self, store: &Store, event: &Stored, key: Vec<u8>) -> Result<(), StoreError> {
-        let before = match self.rows.remove(&key) {
-            Some(held) => Some(held),
-            None => store
-                .row(V::ROWS, &key)?
-                .map(|bytes| decode(&bytes))
-                .transpose()?
-                .map(|(sequence, row)| Held { row, sequence, change: Change::Nothing }),
-        };
-        let sequence = if V::ROWS.are_shared() { 0 } else { event.recorded.position.sequence };
-        let (row, change) = match before {
-            // Written ahead of the checkpoint, before a crash.
-            Some(held) if !V::ROWS.are_shared() && held.sequence >= sequence => {
-                self.rows.insert(key, held);
-                return Ok(());
-            }
-            Some(Held { row, change: Change::Nothing, .. }) => {
-                let places = self.lists.iter().map(|list| (list.place)(&row)).collect();
-                (Some(row), Change::From(places))
-            }
-            Some(held) => {
-                self.changed -= 1;
-                (Some(held.row), held.change)
-            }
-            None => (None, Change::New),
-        };
-        if let Some(row) = V::apply(&key, row, event) {
-            self.changed += 1;
-            self.rows.insert(key, Held { row, sequence, change });
-        }
-        Ok(())
-    }
-}
-
-impl<V: View> Fold for Folder<V> {
-    fn rows(&self) -> Rows {
-        V::ROWS
-    }
-
-    fn definition(&self) -> String {
-        self.lists.iter().map(|list| format!("{}:{}", list.name, list.version)).collect::<Vec<_>>().join(",")
-    }
-
-    fn show(&self, row: &[u8]) -> Option<Value> {
-        let (_, row) = decode(row).ok()?;
-        let mut shown = V::show(&row);
-        for list in self.lists.iter().filter(|list| list.name != V::NAME) {
-            shown[list.name] = (list.show)(&row);
-        }
-        Some(shown)
-    }
-
-    fn lists(&self) -> Vec<(&'static str, bool)> {
-        self.lists.iter().map(|list| (list.name, list.is_rows)).collect()
-    }
-
-    fn places(&self, row: &[u8]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
-        let (_, row) = decode(row)?;
-        Ok(self.lists.iter().map(|list| (list.place)(&row)).collect())
-    }
-
-    fn note(&mut self, store: &Store, event: &Stored) -> Result<(), StoreError> {
-        for key in V::keys(event) {
-            self.note_one(store, event, key)?;
-        }
-        Ok(())
-    }
-
-    fn changed(&self) -> usize {
-        self.changed
-    }
-
-    fn drain(&mut self, store: &Store, changes: &mut Changes, rows_kept: usize) -> Result<(), StoreError> {
-        if self.rows.len() > rows_kept {
-            // The store has these.
-            self.rows.retain(|_, held| !matches!(held.change, Change::Nothing));
-        }
-        if self.changed == 0 {
-            return Ok(());
-        }
-        if self.counts.is_empty() {
-            self.counts = self.lists.iter().map(|list| store.rows(list.name)).collect::<Result<_, _>>()?;
-        }
-        for (key, held) in &mut self.rows {
-            let found = Found { key, cluster: view::newest_least(V::began(&held.row)) };
-            let before = match std::mem::replace(&mut held.change, Change::Nothing) {
-                Change::Nothing => continue,
-                Change::From(places) => places,
-                Change::New => {
-                    changes.put_index(V::ROWS, found);
-                    vec![None; self.lists.len()]
-                }
-            };
-            for ((list, count), before) in self.lists.iter().zip(&mut self.counts).zip(before) {
-                let place = (list.place)(&held.row);
-                *count = (*count + u64::from(place.is_some())).saturating_sub(u64::from(before.is_some()));
-                if !list.is_rows && place != before {
-                    if let Some(before) = before {
-                        changes.remove_place(V::ROWS, list.name, &before);
-                    }
-                    if let Some(place) = place {
-                        changes.put_place(V::ROWS, list.name, &place, found);
-                    }
-                }
-            }
-            let stored = encode(&(held.sequence, &held.row), &mut self.buffer)?;
-            changes.put_row(V::ROWS, found, stored);
-        }
-        for (list, count) in self.lists.iter().zip(&self.counts) {
-            changes.put_rows(list.name, *count);
-        }
-        self.changed = 0;
-        Ok(())
-    }
+/// An order whose events are not folded any further.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetAside {
+    pub order_id: OrderId,
+    /// The event that did not read.
+    pub position: Position,
+    pub reason: String,
 }
 
 /// Why the views of a partition stand still.
@@ -230,7 +58,7 @@ pub struct Stopped(pub Undecodable);
 /// An event that readers of the live feed may see.
 #[derive(Clone, Debug)]
 pub struct Visible {
-    pub order_id: domain::OrderId,
+    pub order_id: OrderId,
     pub customer_id: String,
     pub store_id: Option<String>,
     pub entry: orders::Entry,
@@ -247,6 +75,10 @@ pub struct Projection {
     /// A commit that is being written while more is folded.
     writing: Option<Writing>,
     stopped: BTreeMap<u16, Stopped>,
+    set_aside: BTreeMap<OrderId, SetAside>,
+    /// Orders that are set aside no more, and that the store does not know of.
+    mended: Vec<OrderId>,
+    unreadable: Unreadable,
     pace: Pace,
 }
 
@@ -269,7 +101,21 @@ impl Projection {
             checkpoints.push(store.checkpoint(partition)?.unwrap_or(fresh));
         }
         let (stored, stopped) = (checkpoints.clone(), BTreeMap::new());
-        Ok(Self { store, orders, views, checkpoints, stored, writing: None, stopped, pace })
+        let set_aside = store.set_aside()?.into_iter().map(|aside| (aside.order_id, aside)).collect();
+        let (unreadable, writing) = (Unreadable::Stop, None);
+        Ok(Self {
+            store,
+            orders,
+            views,
+            checkpoints,
+            stored,
+            writing,
+            stopped,
+            set_aside,
+            mended: Vec::new(),
+            unreadable,
+            pace,
+        })
     }
 
     pub const fn store(&self) -> &Store {
@@ -295,6 +141,39 @@ impl Projection {
         self.changed() >= self.pace.commit_rows
     }
 
+    /// From here on otherwise with events that do not read.
+    pub const fn set_unreadable(&mut self, unreadable: Unreadable) {
+        self.unreadable = unreadable;
+    }
+
+    pub const fn unreadable(&self) -> Unreadable {
+        self.unreadable
+    }
+
+    /// The orders that are not folded any further.
+    pub const fn set_aside(&self) -> &BTreeMap<OrderId, SetAside> {
+        &self.set_aside
+    }
+
+    /// Folds what an order that was set aside has had since then, now that all of it reads.
+    pub fn mend(&mut self, order_id: OrderId, story: &[Stored]) -> Result<(), StoreError> {
+        let Some(aside) = self.set_aside.remove(&order_id) else { return Ok(()) };
+        let reached = self.checkpoints.get(usize::from(aside.position.partition)).map_or(0, |at| at.sequence);
+        for event in story {
+            let sequence = event.recorded.position.sequence;
+            if (aside.position.sequence..=reached).contains(&sequence) {
+                self.note_everywhere(event)?;
+            }
+        }
+        self.mended.push(order_id);
+        self.commit()
+    }
+
+    fn note_everywhere(&mut self, event: &Stored) -> Result<(), StoreError> {
+        self.orders.note(&self.store, event)?;
+        self.views.iter_mut().try_for_each(|view| view.note(&self.store, event))
+    }
+
     pub const fn stopped(&self) -> &BTreeMap<u16, Stopped> {
         &self.stopped
     }
@@ -309,10 +188,24 @@ impl Projection {
             }
             match event {
                 Ok(stored) => visible.extend(self.note(&stored)?),
-                Err(undecodable) => drop(self.stopped.insert(batch.partition, Stopped(undecodable))),
+                Err(undecodable) => self.stop_at(undecodable),
             }
         }
         Ok(visible)
+    }
+
+    fn stop_at(&mut self, undecodable: Undecodable) {
+        let Undecodable { position, order_id, reason } = undecodable.clone();
+        match order_id.filter(|_| self.unreadable == Unreadable::SetAside) {
+            Some(order_id) => {
+                if let Some(checkpoint) = self.checkpoints.get_mut(usize::from(position.partition)) {
+                    checkpoint.sequence = checkpoint.sequence.max(position.sequence);
+                }
+                tracing::error!(%order_id, %position, reason, "an event does not read; its order is set aside, all others go on");
+                self.set_aside.entry(order_id).or_insert(SetAside { order_id, position, reason });
+            }
+            None => drop(self.stopped.insert(position.partition, Stopped(undecodable))),
+        }
     }
 
     fn note(&mut self, stored: &Stored) -> Result<Option<Visible>, StoreError> {
@@ -323,11 +216,11 @@ impl Projection {
         }
         let recorded = &stored.recorded;
         tracing::debug!(order_id = %recorded.order_id, position = %recorded.position, event = recorded.event.type_name(), "folded");
-        self.orders.note(&self.store, stored)?;
-        for view in &mut self.views {
-            view.note(&self.store, stored)?;
-        }
         checkpoint.sequence = sequence;
+        if self.set_aside.contains_key(&recorded.order_id) {
+            return Ok(None);
+        }
+        self.note_everywhere(stored)?;
         if self.pace.is_ahead {
             return Ok(None);
         }
@@ -365,6 +258,7 @@ impl Projection {
         for (partition, checkpoint) in (0..).zip(&self.checkpoints) {
             changes.put_checkpoint(partition, checkpoint)?;
         }
+        changes.put_set_aside(self.set_aside.values(), &std::mem::take(&mut self.mended))?;
         Ok(changes)
     }
 
@@ -390,5 +284,14 @@ impl Projection {
         writing.join().map_err(|_| StoreError::Writer)??;
         self.stored = checkpoints;
         Ok(())
+    }
+}
+
+impl Drop for Projection {
+    /// Nothing is written any more once it is gone.
+    fn drop(&mut self) {
+        if let Err(error) = self.finish() {
+            tracing::debug!(error = %nats::causes(&error), "the last commit of a store that is let go failed");
+        }
     }
 }

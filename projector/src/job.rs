@@ -212,10 +212,14 @@ pub struct Jobs {
     pub(crate) newest: Mutex<Option<Arc<Job>>>,
     /// Counts the changes of any job's state.
     changes: watch::Sender<u64>,
+    /// Between a job's being asked for and its being the newest.
+    is_beginning: AtomicBool,
 }
 
 impl Jobs {
-    pub(crate) fn open(&self, asked: mpsc::Sender<(Work, u64)>) {
+    /// From here on jobs may be asked for; not yet, if one begins by itself.
+    pub(crate) fn open(&self, asked: mpsc::Sender<(Work, u64)>, begins_by_itself: bool) {
+        self.is_beginning.store(begins_by_itself, Ordering::Release);
         // A node is started once.
         drop(self.asked.set(asked));
     }
@@ -240,7 +244,16 @@ impl Jobs {
             return Err(JobError::Busy);
         }
         let asked = self.asked.get().ok_or(JobError::Closed)?;
-        asked.try_send((work, events_per_second_max)).map_err(|_| JobError::Busy)
+        if self.is_beginning.swap(true, Ordering::AcqRel) {
+            return Err(JobError::Busy);
+        }
+        asked.try_send((work, events_per_second_max)).map_err(|_| JobError::Closed)
+    }
+
+    /// What was asked for is the newest job now, or could not be begun.
+    pub(crate) fn has_begun(&self) {
+        self.is_beginning.store(false, Ordering::Release);
+        self.changed();
     }
 
     /// Ends the running job; what serves is untouched.

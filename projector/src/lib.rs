@@ -1,22 +1,28 @@
 //! Folds the log into views.
 //!
-//! [`view`] says what a view is and lists them; [`store`] keeps rows and checkpoints together in sled,
-//! [`generations`] the directories; [`fold`] turns events into changed rows; [`node`] serves readers from one
-//! generation while a [`job`] builds another beside it; [`compare`] holds one against the other; [`as_of`] folds the
-//! views as they were; [`rebuild`] makes a generation offline.
+//! [`view`] says what a view is and lists them; [`store`] keeps rows and checkpoints together in sled, [`rows`]
+//! how they lie there, [`generations`] the directories; [`fold`] turns events into changed rows; [`node`] serves
+//! readers from one generation while a [`job`] builds another beside it; [`compare`] holds one against the other;
+//! [`as_of`] folds the views as they were; [`snapshot`] copies them for others to start from; [`rebuild`] makes a
+//! generation offline.
 
 pub mod view;
 pub mod store;
+pub mod rows;
+mod restoring;
 pub mod generations;
+mod folder;
 pub mod fold;
 pub mod node;
 mod generation;
 pub mod job;
 mod beside;
 pub mod as_of;
+pub mod snapshot;
 pub mod compare;
 pub mod rebuild;
 
-pub use node::{LiveEvent, Views};
+pub use fold::Unreadable;
+pub use node::{LiveEvent, NodeSettings, Views};
 pub use store::{Store, StoreError};
 pub use view::{List, Part, View};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use domain::{OrderId, Position};
-use nats::{EventLog, follow::PartitionInfo};
+use nats::{EventLog, LoadError, follow::PartitionInfo};
 use serde_json::Value;
 use tokio::{
     sync::{broadcast, mpsc, watch},
@@ -16,10 +16,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    fold::{self, Pace, Projection, Visible},
+    fold::{Pace, Projection, SetAside, Unreadable, Visible},
+    folder,
     generation::{self, Worker},
     generations,
     job::{Job, JobError, Jobs},
+    snapshot,
     store::{Store, StoreError},
     view::{self, List},
 };
@@ -34,11 +36,28 @@ const SCAN_PLACES_MAX: usize = 5_000;
 /// A visible event, with the position of its partition.
 pub type LiveEvent = Arc<Visible>;
 
+/// How a view node behaves.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NodeSettings {
+    /// How old the newest snapshot of the views may become before another is taken; `None`: none are taken.
+    pub snapshot_every: Option<Duration>,
+    pub unreadable: Unreadable,
+}
+
 /// What readers see of the folding.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     /// Why folding stopped, if it did.
     pub stopped: Option<String>,
+    /// The orders that are not folded any further.
+    pub set_aside: Vec<SetAside>,
+}
+
+impl Health {
+    /// Whether something of the log is not in the views and will not be by itself.
+    pub const fn is_wanting(&self) -> bool {
+        self.stopped.is_some() || !self.set_aside.is_empty()
+    }
 }
 
 /// The views, open for reading; clones share everything.
@@ -54,6 +73,7 @@ struct Shared {
     /// The last sequences of the partitions when this node started.
     at_start: Vec<u64>,
     health: Mutex<Health>,
+    unreadable: Unreadable,
     live: broadcast::Sender<LiveEvent>,
     /// Held while the serving generation moves: while it commits and says so, and while another takes its place.
     gate: Mutex<()>,
@@ -82,10 +102,18 @@ impl Views {
     pub async fn start(
         log: &EventLog,
         directory: &Path,
+        settings: NodeSettings,
         stop: &CancellationToken,
     ) -> anyhow::Result<(Self, JoinSet<anyhow::Result<()>>)> {
         let infos = partition_infos(log).await?;
-        let projection = open(directory, &infos)?;
+        if generations::current(directory)?.is_none()
+            && let Err(error) = snapshot::begin(log, directory, &infos).await
+        {
+            tracing::warn!(error = %nats::causes(&error), "no snapshot helps; the views begin with the first event");
+        }
+        let mut projection = open(directory, &infos)?;
+        projection.set_unreadable(settings.unreadable);
+        mend(log, &mut projection).await?;
         let is_outdated = projection.store().definition()? != Some(view::definition());
         let views = Self::over(&projection, directory, &infos);
         let mut tasks = JoinSet::new();
@@ -97,10 +125,14 @@ impl Views {
             let worker = Worker::serving(views.clone(), projection);
             generation::run(&mut tasks, log, worker, BATCHES_WAITING_MAX, stop);
         }
+        if let Some(every) = settings.snapshot_every {
+            tasks.spawn(snapshot::schedule(views.clone(), log.clone(), every, stop.clone()));
+        }
         let (asked, jobs) = mpsc::channel(1);
-        views.shared.jobs.open(asked);
+        let first = views.unasked(is_outdated);
+        views.shared.jobs.open(asked, first.is_some());
         let (running, log, stop) = (views.clone(), log.clone(), stop.clone());
-        tasks.spawn(async move { running.run_jobs(log, jobs, is_outdated, stop).await });
+        tasks.spawn(async move { running.run_jobs(log, jobs, first, stop).await });
         Ok((views, tasks))
     }
 
@@ -112,7 +144,11 @@ impl Views {
             serving: RwLock::new(projection.store().clone()),
             applied: sequences.map(|sequence| watch::channel(sequence).0).collect(),
             at_start: infos.iter().map(|info| info.last_sequence).collect(),
-            health: Mutex::default(),
+            health: Mutex::new(Health {
+                set_aside: projection.set_aside().values().cloned().collect(),
+                ..Health::default()
+            }),
+            unreadable: projection.unreadable(),
             live: broadcast::channel(LIVE_EVENTS_MAX).0,
             gate: Mutex::default(),
             jobs: Jobs::default(),
@@ -131,7 +167,7 @@ impl Views {
     }
 
     /// The generation that readers see.
-    pub(crate) fn serving(&self) -> Store {
+    pub fn serving(&self) -> Store {
         self.shared.serving.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -164,6 +200,12 @@ impl Views {
                 std::mem::replace(sequence, checkpoint.sequence) != checkpoint.sequence
             });
         }
+        let mut health = self.shared.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if health.set_aside.len() != projection.set_aside().len() {
+            health.set_aside = projection.set_aside().values().cloned().collect();
+            metrics::gauge!("twelve_view_orders_set_aside").set(precise(health.set_aside.len() as u64));
+        }
+        drop(health);
         for event in visible {
             // Nobody may be listening.
             drop(self.shared.live.send(Arc::new(event)));
@@ -173,6 +215,11 @@ impl Views {
     pub(crate) fn set_stopped(&self, why: String) {
         metrics::gauge!("twelve_view_stopped").set(1.0);
         self.shared.health.lock().unwrap_or_else(PoisonError::into_inner).stopped = Some(why);
+    }
+
+    /// What this node does at an event that does not read.
+    pub(crate) fn unreadable(&self) -> Unreadable {
+        self.shared.unreadable
     }
 
     /// Whether folding goes on.
@@ -248,7 +295,7 @@ impl Views {
                 return Ok(page);
             }
             page.next = Some(place);
-            if let Some((_, row)) = row.map(|row| fold::decode(&row)).transpose()?
+            if let Some((_, row)) = row.map(|row| folder::decode(&row)).transpose()?
                 && L::place(&row).is_some()
                 && wanted(&row)
             {
@@ -268,7 +315,7 @@ impl Views {
 
 fn row<L: List>(store: &Store, key: &[u8]) -> Result<Option<L::Row>, StoreError> {
     let bytes = store.row(L::ROWS, key)?;
-    Ok(bytes.map(|bytes| fold::decode(&bytes)).transpose()?.map(|(_, row)| row))
+    Ok(bytes.map(|bytes| folder::decode(&bytes)).transpose()?.map(|(_, row)| row))
 }
 
 pub(crate) async fn partition_infos(log: &EventLog) -> anyhow::Result<Vec<PartitionInfo>> {
@@ -279,19 +326,38 @@ pub(crate) async fn partition_infos(log: &EventLog) -> anyhow::Result<Vec<Partit
     Ok(infos)
 }
 
-/// Opens the serving generation, or begins a new one if it belongs to another log.
+/// Orders that an older program could not read to the end are folded from there on, if this one can.
+async fn mend(log: &EventLog, projection: &mut Projection) -> anyhow::Result<()> {
+    let waiting: Vec<OrderId> = projection.set_aside().keys().copied().collect();
+    for order_id in waiting {
+        match log.load(order_id, 0).await {
+            Ok(story) => {
+                projection.mend(order_id, &story)?;
+                tracing::info!(%order_id, "an order that was set aside reads now, and is folded");
+            }
+            Err(LoadError::Undecodable(error)) => {
+                tracing::warn!(%order_id, %error, "an order stays set aside");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    metrics::gauge!("twelve_view_orders_set_aside").set(precise(projection.set_aside().len() as u64));
+    Ok(())
+}
+
+/// Opens the serving generation, or begins a new one if it is of no use.
 fn open(directory: &Path, infos: &[PartitionInfo]) -> Result<Projection, StoreError> {
     let created: Vec<String> = infos.iter().map(|info| info.created.clone()).collect();
-    let projection = Projection::resume(Store::open(directory)?, &created, Pace::LIVE)?;
+    let opened = Store::open(directory).and_then(|store| Projection::resume(store, &created, Pace::LIVE));
     generations::remove_passing(directory)?;
-    if fits(&projection, infos) {
-        return Ok(projection);
-    }
+    let why = match opened {
+        Ok(projection) if fits(&projection, infos) => return Ok(projection),
+        Ok(_) => "they belong to another log, or to more than this one has",
+        Err(StoreError::Torn { .. } | StoreError::Row(_)) => "their files are torn",
+        Err(error) => return Err(error),
+    };
     let generation = generations::newest(directory) + 1;
-    tracing::warn!(
-        generation,
-        "the views belong to another log, or to more than this one has; building anew"
-    );
+    tracing::warn!(generation, why, "the views are set aside and built anew");
     let store = Store::open_generation(directory, generation)?;
     generations::make_current(directory, generation)?;
     Projection::resume(store, &created, Pace::LIVE)

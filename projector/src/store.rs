@@ -1,20 +1,19 @@
 //! Rows and checkpoints of one generation of the views, in one sled tree, so that both change in one atomic batch.
-//!
-//! Keys begin with the view's name: `<view> 0 'r' <row key>` holds a row ([`Rows`] says how they lie), `<view> 0 'k'
-//! <key>` where one that lies by age lies, `<list> 0 'p' <place>` the row key of the row at a place in a list, `0 'c'
-//! <partition>` a checkpoint, `0 'n' <list>` how many rows a list has, `0 'd'` the definition of the views, `0 'u'` is
-//! there while a commit is unfinished. One generation is one directory.
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use domain::OrderId;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    fold::Fold,
+    fold::SetAside,
+    folder::Fold,
     generations::{PASSING, current, make_current, path},
+    rows::{ASIDE, Found, Rows, aside_key, checkpoint_key, index_key, place_key, row_key, rows_key},
+    view,
 };
 
 /// Memory that sled may keep pages in.
@@ -23,8 +22,6 @@ const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
 /// How long sled may keep committed batches in memory. What a power cut takes is folded again.
 const FLUSH_EVERY_MS: u64 = 500;
-/// What the row keys of rows that lie by age begin with.
-pub(crate) const CLUSTER_BYTES: usize = size_of::<u64>();
 const DEFINITION_KEY: &[u8] = b"\0d";
 /// There while rows are written ahead of their checkpoint.
 const UNFINISHED_KEY: &[u8] = b"\0u";
@@ -34,6 +31,8 @@ const UNFINISHED_KEY: &[u8] = b"\0u";
 pub enum StoreError {
     #[error("the view store {path} cannot be opened; is another process using it?")]
     Open { path: PathBuf, source: sled::Error },
+    #[error("the files of the view store {path} are torn")]
+    Torn { path: PathBuf },
     #[error("the view store failed")]
     Sled(#[from] sled::Error),
     #[error("a stored row does not read; rebuild the views")]
@@ -68,44 +67,6 @@ impl Drop for Passing {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
             tracing::debug!(%error, "a passing view store stays on disk");
-        }
-    }
-}
-
-/// How a view's rows lie in the store, under the view's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rows {
-    /// By key. Events of several orders meet in one row.
-    Shared(&'static str),
-    /// Each is of one order. They lie by age, the newest first, so that those that change lie together; an index has
-    /// their keys.
-    ByAge(&'static str),
-    /// By key. Each is of one order.
-    ByKey(&'static str),
-}
-
-/// A row's key, and the number that [`Rows::ByAge`] goes by.
-#[derive(Clone, Copy)]
-pub(crate) struct Found<'a> {
-    pub(crate) key: &'a [u8],
-    pub(crate) cluster: u64,
-}
-
-impl Rows {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Shared(name) | Self::ByAge(name) | Self::ByKey(name) => name,
-        }
-    }
-
-    pub(crate) const fn are_shared(self) -> bool {
-        matches!(self, Self::Shared(_))
-    }
-
-    fn key(self, found: Found<'_>) -> Vec<u8> {
-        match self {
-            Self::Shared(name) | Self::ByKey(name) => row_key(name, found.key),
-            Self::ByAge(name) => [name.as_bytes(), b"\0r", &found.cluster.to_be_bytes(), found.key].concat(),
         }
     }
 }
@@ -169,6 +130,34 @@ impl Changes {
         Ok(())
     }
 
+    /// Whatever it is, with all the rest at the end.
+    pub(crate) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.rest.insert(key, value);
+    }
+
+    pub(crate) fn put_definition(&mut self, definition: &str) {
+        self.rest.insert(DEFINITION_KEY, definition.as_bytes());
+    }
+
+    /// Rows that may be written ahead.
+    pub(crate) const fn rows_of_orders(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(crate) fn put_set_aside<'a>(
+        &mut self,
+        set_aside: impl Iterator<Item = &'a SetAside>,
+        mended: &[OrderId],
+    ) -> Result<(), StoreError> {
+        for aside in set_aside {
+            self.rest.insert(aside_key(aside.order_id), postcard::to_stdvec(aside)?);
+        }
+        for order_id in mended {
+            self.rest.remove(aside_key(*order_id));
+        }
+        Ok(())
+    }
+
     /// Only the first entries of those that may be written ahead.
     pub(crate) fn keep(&mut self, entries: usize) {
         self.places.truncate(entries);
@@ -204,14 +193,20 @@ impl Store {
     fn open_at(path: PathBuf, generation: u32) -> Result<Self, StoreError> {
         std::fs::create_dir_all(&path)
             .map_err(|source| StoreError::Directory { path: path.clone(), source })?;
-        let db = sled::Config::new()
+        let config = sled::Config::new()
             .path(&path)
             .cache_capacity(CACHE_BYTES)
             .mode(sled::Mode::HighThroughput)
             .segment_size(SEGMENT_BYTES)
-            .flush_every_ms(Some(FLUSH_EVERY_MS))
-            .open()
-            .map_err(|source| StoreError::Open { path, source })?;
+            .flush_every_ms(Some(FLUSH_EVERY_MS));
+        // Of some torn files sled does not say so, it panics.
+        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
+        let db = match opened {
+            Ok(Ok(db)) => db,
+            Ok(Err(source)) if is_torn(&source) => return Err(StoreError::Torn { path }),
+            Ok(Err(source)) => return Err(StoreError::Open { path, source }),
+            Err(_) => return Err(StoreError::Torn { path }),
+        };
         Ok(Self { db, generation, _passing: None })
     }
 
@@ -246,6 +241,12 @@ impl Store {
     pub fn redefine(&self, definition: &str) -> Result<(), StoreError> {
         self.define(definition)?;
         self.flush()
+    }
+
+    /// The orders that are not folded any further.
+    pub fn set_aside(&self) -> Result<Vec<SetAside>, StoreError> {
+        let entries = self.db.scan_prefix(ASIDE);
+        entries.values().map(|aside| Ok(postcard::from_bytes(&aside?)?)).collect()
     }
 
     pub(crate) fn checkpoint(&self, partition: u16) -> Result<Option<Checkpoint>, StoreError> {
@@ -377,6 +378,34 @@ impl Store {
         self.flush()
     }
 
+    /// Everything in which orders meet: rows, places and counts.
+    pub(crate) fn shared(&self) -> Result<Vec<(sled::IVec, sled::IVec)>, StoreError> {
+        let mut entries = Vec::new();
+        for view in view::everything().iter().filter(|view| view.rows().are_shared()) {
+            for entry in self.db.scan_prefix(row_key(view.rows().name(), &[])) {
+                entries.push(entry?);
+            }
+            for (list, _) in view.lists() {
+                for entry in self.db.scan_prefix(place_key(list, &[])) {
+                    entries.push(entry?);
+                }
+                let count = rows_key(list);
+                if let Some(rows) = self.db.get(&count)? {
+                    entries.push((count.into(), rows));
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Every row that belongs to one order, with its whole key.
+    pub(crate) fn rows_of_orders(
+        &self,
+    ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> {
+        let views = view::everything().into_iter().map(|view| view.rows()).filter(|rows| !rows.are_shared());
+        views.flat_map(|rows| self.db.scan_prefix(row_key(rows.name(), &[]))).map(|entry| Ok(entry?))
+    }
+
     /// Puts everything committed on disk.
     pub fn flush(&self) -> Result<(), StoreError> {
         self.db.flush()?;
@@ -399,29 +428,11 @@ impl Store {
     }
 }
 
-/// The view and the row key that a key of [`Store::contents`] stands for; `None` if it stands for no row.
-pub(crate) fn row_of(key: &[u8]) -> Option<(&str, &[u8])> {
-    let end = key.iter().position(|byte| *byte == 0)?;
-    let view = std::str::from_utf8(&key[..end]).ok()?;
-    (key.get(end + 1) == Some(&b'r')).then(|| (view, &key[end + 2..]))
-}
-
-fn row_key(view: &str, key: &[u8]) -> Vec<u8> {
-    [view.as_bytes(), b"\0r", key].concat()
-}
-
-fn index_key(view: &str, key: &[u8]) -> Vec<u8> {
-    [view.as_bytes(), b"\0k", key].concat()
-}
-
-fn place_key(view: &str, place: &[u8]) -> Vec<u8> {
-    [view.as_bytes(), b"\0p", place].concat()
-}
-
-fn rows_key(list: &str) -> Vec<u8> {
-    [b"\0n", list.as_bytes()].concat()
-}
-
-fn checkpoint_key(partition: u16) -> Vec<u8> {
-    [b"\0c", &partition.to_be_bytes()[..]].concat()
+fn is_torn(error: &sled::Error) -> bool {
+    use std::io::ErrorKind;
+    match error {
+        sled::Error::Corruption { .. } | sled::Error::ReportableBug(_) | sled::Error::Unsupported(_) => true,
+        sled::Error::Io(error) => matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData),
+        sled::Error::CollectionNotFound(_) => false,
+    }
 }

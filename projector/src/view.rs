@@ -20,8 +20,8 @@ use nats::Stored;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    fold::{Fold, Folder},
-    store::Rows,
+    folder::{Fold, Folder},
+    rows::Rows,
 };
 
 /// Rows in an order, as readers find them.
@@ -145,31 +145,30 @@ const fn listed() -> Vec<u8> {
     Vec::new()
 }
 
+/// All of them.
+pub(crate) fn everything() -> Vec<Box<dyn Fold>> {
+    let orders: Box<dyn Fold> = Box::new(Folder::<orders::Orders>::default());
+    std::iter::once(orders).chain(all()).collect()
+}
+
 /// How rows are kept in the store; another number is another definition.
 const LAYOUT: u32 = 2;
 
 /// What the views are, in one word: another word is another way to fold, and asks for a rebuild.
 pub fn definition() -> String {
-    let orders: Box<dyn Fold> = Box::new(Folder::<orders::Orders>::default());
-    let said: Vec<String> = std::iter::once(orders).chain(all()).map(|view| view.definition()).collect();
+    let said: Vec<String> = everything().iter().map(|view| view.definition()).collect();
     domain::id::fingerprint(format!("{LAYOUT}:{}", said.join(",")).as_bytes())
 }
 
 /// How the rows of the named view are kept; `None` if there is no such view.
 pub(crate) fn rows(view: &str) -> Option<Rows> {
-    if view == orders::Orders::NAME {
-        return Some(orders::Orders::ROWS);
-    }
-    all().iter().map(|fold| fold.rows()).find(|rows| rows.name() == view)
+    everything().iter().map(|fold| fold.rows()).find(|rows| rows.name() == view)
 }
 
 /// A stored row of the named view, as the readers of its lists see it; `None` if there is no such view, or the row
 /// does not read.
 pub fn show(view: &str, row: &[u8]) -> Option<serde_json::Value> {
-    if view == orders::Orders::NAME {
-        return Folder::<orders::Orders>::default().show(row);
-    }
-    all().iter().find(|fold| fold.rows().name() == view)?.show(row)
+    everything().iter().find(|fold| fold.rows().name() == view)?.show(row)
 }
 
 /// The names of all views.

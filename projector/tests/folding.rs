@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use domain::{Flows, OrderId, Position, Recorded, Timestamp, history};
-use nats::{Stored, follow::Batch};
+use nats::{Stored, Undecodable, follow::Batch};
 use projector::{
-    Store, compare,
+    Store, Unreadable, compare,
     fold::{Pace, Projection},
 };
 
@@ -113,6 +113,37 @@ fn a_build_that_was_interrupted_in_the_middle_of_a_commit_ends_as_if_it_had_not_
             assert_eq!(rows(&resumed), rows(&whole), "{written} written: rows of {view}");
         }
     }
+}
+
+#[test]
+fn an_order_that_was_set_aside_is_folded_whole_once_a_program_reads_it() {
+    let (log, folder) = (log(60), tempfile::tempdir().expect("a folder"));
+    let whole = folded(&folder.path().join("whole"), &log, 50, Pace::LIVE);
+    let order_id = log[7].recorded.order_id;
+    let events: Vec<Stored> =
+        log.iter().filter(|event| event.recorded.order_id == order_id).cloned().collect();
+    let poison = events[events.len() / 2].recorded.position;
+    let created = vec!["then".to_owned(); usize::from(PARTITIONS)];
+    let store = Store::open(&folder.path().join("mended")).expect("a store");
+    let mut projection = Projection::resume(store.clone(), &created, Pace::LIVE).expect("it resumes");
+    projection.set_unreadable(Unreadable::SetAside);
+    for event in &log {
+        let position = event.recorded.position;
+        let undecodable = Undecodable { position, order_id: Some(order_id), reason: "not yet".into() };
+        let event = if position == poison { Err(undecodable) } else { Ok(event.clone()) };
+        let batch = Batch { partition: position.partition, events: vec![event], pending: 0 };
+        projection.fold(batch).expect("it folds");
+    }
+    projection.commit().expect("it commits");
+    assert!(projection.stopped().is_empty());
+    assert_ne!(compare::compare(&whole, &store).expect("both read").differences, 0, "it is not there");
+
+    let mut projection = Projection::resume(store.clone(), &created, Pace::LIVE).expect("it resumes");
+    assert_eq!(projection.set_aside()[&order_id].position, poison);
+    projection.mend(order_id, &events).expect("it folds");
+    assert!(store.set_aside().expect("it reads").is_empty());
+    let found = compare::compare(&whole, &store).expect("both read");
+    assert_eq!(found.differences, 0, "{:?}", found.first.first());
 }
 
 #[test]

@@ -24,7 +24,6 @@ use crate::{App, routes};
 
 /// Moments whose views are kept for the next query of the same moment.
 const KEPT_MAX: usize = 4;
-const POSITIONS_MAX: usize = 64;
 const RETRY_AFTER_S: u64 = 1;
 
 /// The views of some moments, folded when they are first asked for, one at a time.
@@ -45,7 +44,7 @@ impl AsOf {
         if let Some((_, views)) = kept.iter().find(|(moment, _)| moment == said) {
             return Ok(views.clone());
         }
-        let views = as_of::views(&app.log, app.views.directory(), moment, self.events_max).await?;
+        let views = as_of::views(&app.log, &app.views, moment, self.events_max).await?;
         if kept.len() == KEPT_MAX {
             kept.pop_front();
         }
@@ -80,21 +79,11 @@ fn split(query: &str) -> Option<(String, String)> {
 }
 
 fn moment(said: &str) -> Result<Moment, Problem> {
-    let wrong = || {
-        let detail = format!(
-            "as_of takes positions (2:1842, or 0:17,2:1842) or a time (2026-11-21T12:00:00Z); got {said:?}"
-        );
-        Problem::malformed(detail)
-    };
-    if let Ok(time) = said.replace("%2B", "+").parse() {
-        return if time <= nats::now() {
-            Ok(Moment::Time(time))
-        } else {
-            Err(Problem::malformed("as_of lies in the future"))
-        };
+    match said.replace("%2B", "+").parse() {
+        Ok(Moment::Time(time)) if time > nats::now() => Err(Problem::malformed("as_of lies in the future")),
+        Ok(moment) => Ok(moment),
+        Err(wrong) => Err(Problem::malformed(format!("as_of: {wrong}"))),
     }
-    let positions: Result<Vec<_>, _> = said.split(',').take(POSITIONS_MAX).map(str::parse).collect();
-    positions.map(Moment::At).map_err(|_| wrong())
 }
 
 async fn answer_as_of(app: &App, request: Request, said: &str, rest: &str) -> Result<Response, Problem> {

@@ -42,7 +42,7 @@ async fn main() -> anyhow::Result<()> {
     let log =
         settings.log.open(&settings.server.nats, "twelve-query-api", settings.server.durability).await?;
     process::metrics_handle()?;
-    let (views, mut tasks) = Views::start(&log, &settings.views, &stop).await?;
+    let (views, mut tasks) = Views::start(&log, &settings.views, settings.operator.node(), &stop).await?;
     let probes = process::probes(readiness(views.clone(), &log))?;
     let app = App {
         views,
@@ -52,8 +52,9 @@ async fn main() -> anyhow::Result<()> {
         stop: stop.clone(),
     };
     let listener = process::listen(settings.listen).await?;
-    let (views, folder, ending) = (app.views.clone(), settings.views.clone(), stop.clone());
-    tasks.spawn(async move { operator::serve(&settings.operator, views, &folder, ending).await });
+    let (views, followed, folder, ending) =
+        (app.views.clone(), log.clone(), settings.views.clone(), stop.clone());
+    tasks.spawn(async move { operator::serve(&settings.operator, views, followed, &folder, ending).await });
     tracing::info!(address = %listener.local_addr()?, "query-api is up");
     let result = process::serve(listener, router(app).merge(probes), stop.clone()).await;
     stop.cancel();

@@ -1,6 +1,6 @@
 //! The operator's own port: rebuilds beside the living, compared, swapped in, rolled back. Never behind the front door.
 
-use std::{convert::Infallible, net::SocketAddr, path::Path, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::{
@@ -15,12 +15,14 @@ use axum::{
 };
 use clap::Args;
 use futures::stream;
+use nats::EventLog;
 use projector::{
-    Views,
-    job::{JobError, Status, Work},
+    NodeSettings, Unreadable, Views,
+    job::{Job, JobError, Status, Work},
+    snapshot::{self, About, TakeError},
 };
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use service::{Problem, process};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -42,12 +44,28 @@ pub struct OperatorSettings {
     /// `operator` in the views' folder names
     #[arg(long, env = "TWELVE_OPERATOR_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
     pub operator_listen: SocketAddr,
+    /// Take a snapshot of the views when the newest is older than this many seconds, for new nodes to start from; 0:
+    /// take none
+    #[arg(long, env = "TWELVE_SNAPSHOT_EVERY_S", value_name = "S", default_value_t = 3_600)]
+    pub snapshot_every_s: u32,
+    /// What happens at an event that does not read: all views of its partition stop there, or its order's alone
+    #[arg(long, env = "TWELVE_UNREADABLE", value_name = "WHAT", value_enum, default_value_t = Unreadable::Stop)]
+    pub unreadable: Unreadable,
+}
+
+impl OperatorSettings {
+    /// How the view node behaves.
+    pub fn node(&self) -> NodeSettings {
+        let every = Duration::from_secs(self.snapshot_every_s.into());
+        NodeSettings { snapshot_every: (!every.is_zero()).then_some(every), unreadable: self.unreadable }
+    }
 }
 
 /// Serves operators until `stop`, and notes where in `folder`, for `twelve views` to find.
 pub async fn serve(
     settings: &OperatorSettings,
     views: Views,
+    log: EventLog,
     folder: &Path,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -55,12 +73,15 @@ pub async fn serve(
     let note = folder.join(ADDRESS_FILE);
     std::fs::write(&note, format!("http://{}", listener.local_addr()?))
         .with_context(|| format!("cannot write {}", note.display()))?;
-    let served = process::serve(listener, router(views), stop).await;
+    let served = process::serve(listener, router(views, log), stop).await;
     drop(std::fs::remove_file(note));
     served
 }
 
-fn router(views: Views) -> Router {
+fn router(views: Views, log: EventLog) -> Router {
+    let snapshots = Router::new()
+        .route("/admin/views/snapshots", get(snapshots).post(take_snapshot))
+        .with_state((views.clone(), log));
     Router::new()
         .route("/admin/views/rebuild", get(status).post(rebuild))
         .route("/admin/views/rebuild/live", get(live))
@@ -70,6 +91,26 @@ fn router(views: Views) -> Router {
         .route("/admin/views/swap", post(swap))
         .route("/admin/views/rollback", post(rollback))
         .with_state(views)
+        .merge(snapshots)
+}
+
+async fn snapshots(State((_, log)): State<(Views, EventLog)>) -> Result<Json<Value>, Problem> {
+    let kept = snapshot::fitting(&log).await.map_err(|error| not_taken(&error))?;
+    Ok(Json(json!({ "items": kept.iter().map(|(_, about)| told(about)).collect::<Vec<_>>() })))
+}
+
+async fn take_snapshot(State((views, log)): State<(Views, EventLog)>) -> Result<Json<Value>, Problem> {
+    let about = snapshot::take(&views, &log).await.map_err(|error| not_taken(&error))?;
+    Ok(Json(told(&about)))
+}
+
+fn told(about: &About) -> Value {
+    json!({ "taken_at": about.taken_at, "events": about.events(), "newest_event": about.newest })
+}
+
+fn not_taken(error: &TakeError) -> Problem {
+    tracing::warn!(error = %nats::causes(error), "no snapshot was taken or told");
+    Problem::unavailable("snapshot_unavailable", nats::causes(error), RETRY_AFTER_S)
 }
 
 #[derive(Default, Deserialize)]
@@ -107,10 +148,17 @@ async fn begin(views: &Views, work: Work, most: u64) -> Result<Response, Problem
     let mut changes = views.jobs().changes();
     changes.borrow_and_update();
     views.jobs().begin(work, most).map_err(|error| refused(&error))?;
-    let begun = timeout(BEGIN_MAX, changes.changed()).await;
-    let job =
-        views.jobs().newest().filter(|job| before.is_none_or(|before| !std::sync::Arc::ptr_eq(&before, job)));
-    match job.filter(|_| matches!(begun, Ok(Ok(())))) {
+    let is_new = |job: &Arc<Job>| before.as_ref().is_none_or(|before| !Arc::ptr_eq(before, job));
+    // What changes first may be the end of the job before.
+    let beginning = async {
+        loop {
+            if let Some(job) = views.jobs().newest().filter(is_new) {
+                return Some(job);
+            }
+            changes.changed().await.ok()?;
+        }
+    };
+    match timeout(BEGIN_MAX, beginning).await.ok().flatten() {
         Some(job) => Ok((StatusCode::ACCEPTED, Json(job.status())).into_response()),
         None => Err(Problem::new(
             StatusCode::CONFLICT,

@@ -7,6 +7,7 @@ mod cross;
 mod live;
 mod log;
 mod nats_cli;
+mod nodes;
 mod notifications;
 mod meals;
 mod rental;

@@ -172,13 +172,18 @@ impl Client {
 
     /// Waits until the process says that it is ready.
     pub async fn until_ready(&self) {
+        self.until_ready_or(String::new).await;
+    }
+
+    /// Waits until the process says that it is ready; `said` tells why it is not.
+    pub async fn until_ready_or(&self, said: impl Fn() -> String) {
         let started = Instant::now();
         loop {
             let ready = self.try_send(self.request(Method::GET, "/readyz")).await;
             if ready.as_ref().is_some_and(|ready| ready.status == 200) {
                 return;
             }
-            assert!(started.elapsed() < LIMIT, "{} is not ready: {ready:?}", self.url);
+            assert!(started.elapsed() < LIMIT, "{} is not ready: {ready:?} {}", self.url, said());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

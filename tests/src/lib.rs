@@ -2,7 +2,9 @@
 
 pub mod client;
 pub mod flows;
+pub mod history;
 pub mod mail;
+pub mod node;
 pub mod payments;
 pub mod processes;
 pub mod server;
@@ -11,6 +13,7 @@ pub mod tools;
 pub mod webhook;
 
 pub use client::Client;
+pub use node::Node;
 pub use processes::{Process, binary};
 pub use server::Server;
 pub use services::Services;

@@ -40,6 +40,10 @@ pub(super) struct RebuildSettings {
 pub(super) async fn load(settings: Settings) -> anyhow::Result<()> {
     let flows: Vec<Declared> = Flows::shipped()?.iter().cloned().collect();
     let Opened { log, server, .. } = settings.local.open("twelve-bench").await?;
+    for partition in 0..log.partitions() {
+        let last = log.partition_info(partition).await?.last_sequence;
+        anyhow::ensure!(last == 0, "partition {partition} has {last} events; a history wants an empty log");
+    }
     let bar = ProgressBar::new_spinner();
     bar.set_style(ProgressStyle::with_template("{spinner} {pos} events, {per_sec}, {elapsed}")?);
     let lives = (0..settings.orders)

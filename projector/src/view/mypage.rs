@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::store::Rows;
+use crate::rows::Rows;
 
 use super::{
     List, newest_first,

@@ -5,7 +5,7 @@ use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::store::Rows;
+use crate::rows::Rows;
 
 use super::{List, View, highest_first};
 

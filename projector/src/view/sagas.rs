@@ -3,7 +3,7 @@
 use domain::{Flow, saga};
 use serde_json::{Value, json};
 
-use crate::store::Rows;
+use crate::rows::Rows;
 
 use super::{
     List, listed,

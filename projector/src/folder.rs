@@ -1,0 +1,229 @@
+//! One view at work: its rows in memory, what changed of them, and what is to be written.
+
+use std::collections::HashMap;
+
+use nats::Stored;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    rows::{Found, Rows},
+    store::{Changes, Store, StoreError},
+    view::{self, Places, View},
+};
+
+/// Rows up to here are written in one piece.
+const ROW_BYTES: usize = 64 * 1024;
+
+/// A view at work, whatever its rows are.
+pub(crate) trait Fold: Send {
+    fn rows(&self) -> Rows;
+    /// The lists and their versions.
+    fn definition(&self) -> String;
+    /// A stored row as readers of its lists see it.
+    fn show(&self, row: &[u8]) -> Option<Value>;
+    /// The names of the lists of these rows, and whether they are the rows themselves.
+    fn lists(&self) -> Vec<(&'static str, bool)>;
+    /// The places of a stored row, by list.
+    fn places(&self, row: &[u8]) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
+    /// Puts a stored row and its places, as [`Self::drain`] would; answers with the lists that it is in.
+    fn restore(
+        &self,
+        key: &[u8],
+        row: Vec<u8>,
+        changes: &mut Changes,
+    ) -> Result<Vec<&'static str>, StoreError>;
+    fn note(&mut self, store: &Store, event: &Stored) -> Result<(), StoreError>;
+    fn changed(&self) -> usize;
+    fn drain(&mut self, store: &Store, changes: &mut Changes, rows_kept: usize) -> Result<(), StoreError>;
+}
+
+/// A row in memory.
+struct Held<R> {
+    row: R,
+    /// The newest event that it is folded from; 0 where events of several orders meet in one row.
+    sequence: u64,
+    change: Change,
+}
+
+/// What the store does not know yet of a row.
+enum Change {
+    Nothing,
+    /// That there is one.
+    New,
+    /// How it is now; it has it at these places, by list.
+    From(Vec<Option<Vec<u8>>>),
+}
+
+/// The rows of one view that are in memory.
+pub(crate) struct Folder<V: View> {
+    lists: Vec<Places<V::Row>>,
+    rows: HashMap<Vec<u8>, Held<V::Row>>,
+    changed: usize,
+    /// Rows in each list; empty: as many as the store says.
+    counts: Vec<u64>,
+    /// To encode rows in.
+    buffer: Vec<u8>,
+}
+
+impl<V: View> Default for Folder<V> {
+    fn default() -> Self {
+        Self { lists: V::lists(), rows: HashMap::new(), changed: 0, counts: Vec::new(), buffer: Vec::new() }
+    }
+}
+
+/// A row as the store keeps it, with the newest event that it is folded from.
+pub(crate) fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Result<(u64, R), StoreError> {
+    Ok(postcard::from_bytes(bytes)?)
+}
+
+/// Postcard grows a vector byte by byte, but fills a slice at a stroke.
+fn encode<T: Serialize>(row: &T, buffer: &mut Vec<u8>) -> Result<Vec<u8>, StoreError> {
+    buffer.resize(ROW_BYTES, 0);
+    match postcard::to_slice(row, buffer) {
+        Ok(written) => Ok(written.to_vec()),
+        Err(postcard::Error::SerializeBufferFull) => Ok(postcard::to_stdvec(row)?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl<V: View> Folder<V> {
+    pub(crate) fn row(&self, key: &[u8]) -> Option<&V::Row> {
+        self.rows.get(key).map(|held| &held.row)
+    }
+
+    fn note_one(&mut self, store: &Store, event: &Stored, key: Vec<u8>) -> Result<(), StoreError> {
+        let before = match self.rows.remove(&key) {
+            Some(held) => Some(held),
+            None => store
+                .row(V::ROWS, &key)?
+                .map(|bytes| decode(&bytes))
+                .transpose()?
+                .map(|(sequence, row)| Held { row, sequence, change: Change::Nothing }),
+        };
+        let sequence = if V::ROWS.are_shared() { 0 } else { event.recorded.position.sequence };
+        let (row, change) = match before {
+            // Written ahead of the checkpoint, before a crash.
+            Some(held) if !V::ROWS.are_shared() && held.sequence >= sequence => {
+                self.rows.insert(key, held);
+                return Ok(());
+            }
+            Some(Held { row, change: Change::Nothing, .. }) => {
+                let places = self.lists.iter().map(|list| (list.place)(&row)).collect();
+                (Some(row), Change::From(places))
+            }
+            Some(held) => {
+                self.changed -= 1;
+                (Some(held.row), held.change)
+            }
+            None => (None, Change::New),
+        };
+        if let Some(row) = V::apply(&key, row, event) {
+            self.changed += 1;
+            self.rows.insert(key, Held { row, sequence, change });
+        }
+        Ok(())
+    }
+}
+
+impl<V: View> Fold for Folder<V> {
+    fn rows(&self) -> Rows {
+        V::ROWS
+    }
+
+    fn definition(&self) -> String {
+        self.lists.iter().map(|list| format!("{}:{}", list.name, list.version)).collect::<Vec<_>>().join(",")
+    }
+
+    fn show(&self, row: &[u8]) -> Option<Value> {
+        let (_, row) = decode(row).ok()?;
+        let mut shown = V::show(&row);
+        for list in self.lists.iter().filter(|list| list.name != V::NAME) {
+            shown[list.name] = (list.show)(&row);
+        }
+        Some(shown)
+    }
+
+    fn lists(&self) -> Vec<(&'static str, bool)> {
+        self.lists.iter().map(|list| (list.name, list.is_rows)).collect()
+    }
+
+    fn places(&self, row: &[u8]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let (_, row) = decode(row)?;
+        Ok(self.lists.iter().map(|list| (list.place)(&row)).collect())
+    }
+
+    fn restore(
+        &self,
+        key: &[u8],
+        row: Vec<u8>,
+        changes: &mut Changes,
+    ) -> Result<Vec<&'static str>, StoreError> {
+        let (found, places) = (V::ROWS.found(key), self.places(&row)?);
+        changes.put_index(V::ROWS, found);
+        let mut lists = Vec::new();
+        for (list, place) in self.lists.iter().zip(places) {
+            let Some(place) = place else { continue };
+            lists.push(list.name);
+            if !list.is_rows {
+                changes.put_place(V::ROWS, list.name, &place, found);
+            }
+        }
+        changes.put_row(V::ROWS, found, row);
+        Ok(lists)
+    }
+
+    fn note(&mut self, store: &Store, event: &Stored) -> Result<(), StoreError> {
+        for key in V::keys(event) {
+            self.note_one(store, event, key)?;
+        }
+        Ok(())
+    }
+
+    fn changed(&self) -> usize {
+        self.changed
+    }
+
+    fn drain(&mut self, store: &Store, changes: &mut Changes, rows_kept: usize) -> Result<(), StoreError> {
+        if self.rows.len() > rows_kept {
+            // The store has these.
+            self.rows.retain(|_, held| !matches!(held.change, Change::Nothing));
+        }
+        if self.changed == 0 {
+            return Ok(());
+        }
+        if self.counts.is_empty() {
+            self.counts = self.lists.iter().map(|list| store.rows(list.name)).collect::<Result<_, _>>()?;
+        }
+        for (key, held) in &mut self.rows {
+            let found = Found { key, cluster: view::newest_least(V::began(&held.row)) };
+            let before = match std::mem::replace(&mut held.change, Change::Nothing) {
+                Change::Nothing => continue,
+                Change::From(places) => places,
+                Change::New => {
+                    changes.put_index(V::ROWS, found);
+                    vec![None; self.lists.len()]
+                }
+            };
+            for ((list, count), before) in self.lists.iter().zip(&mut self.counts).zip(before) {
+                let place = (list.place)(&held.row);
+                *count = (*count + u64::from(place.is_some())).saturating_sub(u64::from(before.is_some()));
+                if !list.is_rows && place != before {
+                    if let Some(before) = before {
+                        changes.remove_place(V::ROWS, list.name, &before);
+                    }
+                    if let Some(place) = place {
+                        changes.put_place(V::ROWS, list.name, &place, found);
+                    }
+                }
+            }
+            let stored = encode(&(held.sequence, &held.row), &mut self.buffer)?;
+            changes.put_row(V::ROWS, found, stored);
+        }
+        for (list, count) in self.lists.iter().zip(&self.counts) {
+            changes.put_rows(list.name, *count);
+        }
+        self.changed = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,32 @@
+//! Logs with a past: whole lives of orders of all flows, decided by the domain itself.
+
+use std::ops::Range;
+
+use domain::{Flows, Timestamp, history};
+use nats::{Connection, Durability, EventLog, bench, topology::Topology};
+
+use crate::Server;
+
+/// Orders under way at a time.
+const OPEN_ORDERS: usize = 100;
+/// The first order's moment: 2026-01-01.
+const BEGAN_S: i64 = 1_767_225_600;
+
+/// The log of a server.
+pub async fn log(server: &Server, partitions: u16) -> EventLog {
+    let connection = Connection::open(server.url(), "test-history").await.expect("a connection");
+    let topology = Topology { partitions, ..Topology::default() };
+    EventLog::open(connection, topology, Durability::Memory).await.expect("a log")
+}
+
+/// Appends the lives of the orders of these numbers; answers with how many events that were.
+pub async fn append(log: &EventLog, orders: Range<u64>) -> u64 {
+    let flows = Flows::shipped().expect("they read");
+    let flows: Vec<_> = flows.iter().cloned().collect();
+    let lives = orders.map(move |number| {
+        let began = BEGAN_S + i64::try_from(number).expect("small");
+        let declared = &flows[usize::try_from(number).expect("small") % flows.len()];
+        history::life(declared, number, Timestamp::from_second(began).expect("a moment"))
+    });
+    bench::load(log, lives, OPEN_ORDERS, |_| {}).await.expect("appended")
+}
