@@ -60,6 +60,7 @@ pub struct Stopped(pub Undecodable);
 pub struct Visible {
     pub order_id: OrderId,
     pub customer_id: String,
+    /// The store that has it before it.
     pub store_id: Option<String>,
     pub entry: orders::Entry,
 }
@@ -229,7 +230,7 @@ impl Projection {
             Some(Visible {
                 order_id: row.order_id,
                 customer_id: row.customer_id()?.to_owned(),
-                store_id: row.store_id().map(ToOwned::to_owned),
+                store_id: row.at_store().map(ToOwned::to_owned),
                 entry: row.timeline.last()?.clone(),
             })
         }))

@@ -2,9 +2,9 @@
 //!
 //! [`view`] says what a view is and lists them; [`store`] keeps rows and checkpoints together in sled, [`rows`]
 //! how they lie there, [`generations`] the directories; [`fold`] turns events into changed rows; [`node`] serves
-//! readers from one generation while a [`job`] builds another beside it; [`compare`] holds one against the other;
-//! [`as_of`] folds the views as they were; [`snapshot`] copies them for others to start from; [`rebuild`] makes a
-//! generation offline.
+//! readers from one generation, [`live`] ones too, while a [`job`] builds another beside it; [`compare`] holds one
+//! against the other; [`as_of`] folds the views as they were; [`snapshot`] copies them for others to start from;
+//! [`rebuild`] makes a generation offline.
 
 pub mod view;
 pub mod store;
@@ -14,6 +14,7 @@ pub mod generations;
 mod folder;
 pub mod fold;
 pub mod node;
+pub mod live;
 mod generation;
 pub mod job;
 mod beside;
@@ -23,6 +24,6 @@ pub mod compare;
 pub mod rebuild;
 
 pub use fold::Unreadable;
-pub use node::{LiveEvent, NodeSettings, Views};
+pub use node::{NodeSettings, Views};
 pub use store::{Store, StoreError};
 pub use view::{List, Part, View};

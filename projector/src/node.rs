@@ -10,7 +10,7 @@ use domain::{OrderId, Position};
 use nats::{EventLog, LoadError, follow::PartitionInfo};
 use serde_json::Value;
 use tokio::{
-    sync::{broadcast, mpsc, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use crate::{
     generation::{self, Worker},
     generations,
     job::{Job, JobError, Jobs},
+    live::{Followers, Following, Topic},
     snapshot,
     store::{Store, StoreError},
     view::{self, List},
@@ -28,13 +29,8 @@ use crate::{
 
 /// Batches that may wait to be folded; beyond it, the followers wait.
 const BATCHES_WAITING_MAX: usize = 16;
-/// Live events that a slow reader may be behind before it is told to resume.
-const LIVE_EVENTS_MAX: usize = 4_096;
 /// Places of a list that one call looks at, so that a rare filter cannot keep a reader waiting.
 const SCAN_PLACES_MAX: usize = 5_000;
-
-/// A visible event, with the position of its partition.
-pub type LiveEvent = Arc<Visible>;
 
 /// How a view node behaves.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,7 +70,7 @@ struct Shared {
     at_start: Vec<u64>,
     health: Mutex<Health>,
     unreadable: Unreadable,
-    live: broadcast::Sender<LiveEvent>,
+    followers: Followers,
     /// Held while the serving generation moves: while it commits and says so, and while another takes its place.
     gate: Mutex<()>,
     jobs: Jobs,
@@ -149,7 +145,7 @@ impl Views {
                 ..Health::default()
             }),
             unreadable: projection.unreadable(),
-            live: broadcast::channel(LIVE_EVENTS_MAX).0,
+            followers: Followers::default(),
             gate: Mutex::default(),
             jobs: Jobs::default(),
         };
@@ -206,10 +202,7 @@ impl Views {
             metrics::gauge!("twelve_view_orders_set_aside").set(precise(health.set_aside.len() as u64));
         }
         drop(health);
-        for event in visible {
-            // Nobody may be listening.
-            drop(self.shared.live.send(Arc::new(event)));
-        }
+        self.shared.followers.tell(visible);
     }
 
     pub(crate) fn set_stopped(&self, why: String) {
@@ -267,9 +260,9 @@ impl Views {
         matches!(tokio::time::timeout(limit, reached).await, Ok(Ok(_)))
     }
 
-    /// Everything visible from now on.
-    pub fn live(&self) -> broadcast::Receiver<LiveEvent> {
-        self.shared.live.subscribe()
+    /// Everything of this topic that becomes visible from now on.
+    pub fn follow(&self, topic: Topic) -> Following {
+        self.shared.followers.follow(topic)
     }
 
     /// One row.

@@ -9,10 +9,11 @@ use axum::{
         sse::{Event, KeepAlive},
     },
 };
-use domain::{OrderId, Position};
-use futures::{Stream, StreamExt, stream};
+use domain::{OrderId, Position, Timestamp};
+use futures::{StreamExt, stream};
 use projector::{
-    LiveEvent, Views,
+    Views,
+    live::{Following, Topic},
     view::{
         List,
         mypage::MyPage,
@@ -24,7 +25,7 @@ use projector::{
 };
 use serde_json::{Value, json};
 use service::Problem;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::{
     App,
@@ -33,25 +34,20 @@ use crate::{
 
 /// A line is sent this often, so that a proxy does not take silence for death.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Orders of one customer or store that a live page looks at.
+/// Orders of one customer or store that a live page begins with.
 const ORDERS_MAX: usize = 200;
-
-/// What a stream follows.
-#[derive(Clone, PartialEq)]
-enum Subject {
-    Order(OrderId),
-    Customer(String),
-    Store(String),
-}
+/// Events that are told after an interruption; who missed more begins anew with a snapshot.
+const MISSED_MAX: usize = 20_000;
 
 /// A stream on its way.
-struct Following {
-    subject: Subject,
+struct Stream {
     /// Sent before anything live.
     first: VecDeque<Event>,
-    live: Receiver<LiveEvent>,
+    live: Following,
     /// The last sequence sent of each partition.
     sent: Vec<Position>,
+    /// What is not later than this was told before anything live.
+    from: Vec<Position>,
     ended: bool,
 }
 
@@ -60,11 +56,12 @@ pub async fn order(State(app): State<App>, Path(id): Path<String>, read: Read) -
     read.finish()?;
     let order_id: OrderId = id.parse().map_err(|_| Problem::order_not_found())?;
     let resume = resume_from(&read)?;
-    let live = app.views.live();
+    let live = app.views.follow(Topic::Order(order_id));
     let row = app.views.row::<Orders>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
     let row = row.filter(Row::is_visible).ok_or_else(Problem::order_not_found)?;
-    let mut following = Following::new(Subject::Order(order_id), live, &app.views);
-    following.sent = row.position().into_iter().collect();
+    let mut following = Stream::new(live, &app.views);
+    following.from = row.position().into_iter().collect();
+    following.sent.clone_from(&following.from);
     match resume {
         None => following.first.push_back(snapshot(&following.sent, &Orders::show(&row))?),
         Some(seen) => {
@@ -85,7 +82,7 @@ pub async fn customer(
     read: Read,
 ) -> Result<Response, Problem> {
     let places = places_of(&customer_id);
-    list::<MyPage>(&app, &read, Subject::Customer(customer_id), &places)
+    list::<MyPage>(&app, &read, &Topic::Customer(customer_id), &places)
 }
 
 /// `GET /stores/{id}/orders/live`
@@ -95,37 +92,77 @@ pub async fn store(
     read: Read,
 ) -> Result<Response, Problem> {
     let places = places_of(&store_id);
-    list::<StoreOrders>(&app, &read, Subject::Store(store_id), &places)
+    list::<StoreOrders>(&app, &read, &Topic::Store(store_id), &places)
 }
 
 /// A live list: the rows at these places, then every change of their orders.
 fn list<L: List<Row = Row>>(
     app: &App,
     read: &Read,
-    subject: Subject,
+    topic: &Topic,
     places: &[u8],
 ) -> Result<Response, Problem> {
     read.finish()?;
     let resume = resume_from(read)?;
-    let mut following = Following::new(subject, app.views.live(), &app.views);
-    let page =
-        app.views.list::<L>(places, None, ORDERS_MAX, |_| true).map_err(|error| store_failed(&error))?;
-    let Some(seen) = resume else {
-        let items: Vec<Value> = page.shown();
-        following.first.push_back(snapshot(&following.sent, &json!({ "items": items }))?);
+    let mut following = Stream::new(app.views.follow(topic.clone()), &app.views);
+    if let Some(seen) = resume
+        && let Some(missed) = missed::<L>(&app.views, topic, places, &seen, &following.from)?
+    {
+        following.sent = seen;
+        for (order_id, entry) in &missed {
+            following.note(*order_id, entry)?;
+        }
         return Ok(respond(following, app));
-    };
-    let mut missed = Vec::new();
-    for row in page.rows {
-        missed.extend(row.timeline.into_iter().map(|entry| (row.order_id, entry)));
     }
-    missed.retain(|(_, entry)| is_news(&seen, entry.position));
-    missed.sort_by_key(|(_, entry)| (entry.time, entry.position));
-    following.sent = seen;
-    for (order_id, entry) in &missed {
-        following.note(*order_id, entry)?;
-    }
+    let page = app.views.list::<L>(places, None, ORDERS_MAX, |_| true);
+    let items = page.map_err(|error| store_failed(&error))?.shown();
+    following.first.push_back(snapshot(&following.sent, &json!({ "items": items }))?);
     Ok(respond(following, app))
+}
+
+/// What was visible after `seen` and up to `until`, each partition in its order; `None` if that is too much to be told.
+///
+/// What is later than `until` comes live: rows are not read at one moment, so they say nothing certain about it.
+fn missed<L: List<Row = Row>>(
+    views: &Views,
+    topic: &Topic,
+    places: &[u8],
+    seen: &[Position],
+    until: &[Position],
+) -> Result<Option<Vec<(OrderId, Entry)>>, Problem> {
+    let is_missed = |entry: &Entry| is_news(seen, entry.position) && !is_news(until, entry.position);
+    let (mut missed, mut after) = (Vec::new(), None);
+    loop {
+        let has_news = |row: &Row| row.seen_by(topic).iter().any(is_missed);
+        let page = views.list::<L>(places, after.as_deref(), ORDERS_MAX, has_news);
+        let page = page.map_err(|error| store_failed(&error))?;
+        for row in &page.rows {
+            let entries = row.seen_by(topic).iter().filter(|entry| is_missed(entry));
+            missed.extend(entries.map(|entry| (row.order_id, entry.clone())));
+        }
+        if missed.len() > MISSED_MAX {
+            return Ok(None);
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    // By time, but never before what stands earlier in the same partition, for that is how readers resume.
+    missed.sort_by_key(|(_, entry)| entry.position);
+    let mut reached: Option<(u16, Timestamp)> = None;
+    let mut timed: Vec<_> = missed
+        .into_iter()
+        .map(|(order_id, entry)| {
+            let partition = entry.position.partition;
+            let before = reached.filter(|(of, _)| *of == partition).map_or(entry.time, |(_, time)| time);
+            let time = before.max(entry.time);
+            reached = Some((partition, time));
+            (time, order_id, entry)
+        })
+        .collect();
+    timed.sort_by_key(|(time, _, entry)| (*time, entry.position));
+    Ok(Some(timed.into_iter().map(|(_, order_id, entry)| (order_id, entry)).collect()))
 }
 
 /// The positions in `Last-Event-ID`.
@@ -154,9 +191,10 @@ fn snapshot(sent: &[Position], data: &Value) -> Result<Event, Problem> {
     event("snapshot", sent, data)
 }
 
-impl Following {
-    fn new(subject: Subject, live: Receiver<LiveEvent>, views: &Views) -> Self {
-        Self { subject, first: VecDeque::new(), live, sent: views.positions(), ended: false }
+impl Stream {
+    fn new(live: Following, views: &Views) -> Self {
+        let from = views.positions();
+        Self { first: VecDeque::new(), live, sent: from.clone(), from, ended: false }
     }
 
     /// Notes that an entry is sent, and makes the event that sends it.
@@ -184,8 +222,8 @@ impl Following {
             return Some((event, self));
         }
         while !self.ended {
-            match self.live.recv().await {
-                Ok(change) if self.concerns(&change) => {
+            match self.live.next().await {
+                Ok(change) if is_news(&self.from, change.entry.position) => {
                     let event = self.change(change.order_id, &change.entry).ok()?;
                     return Some((event, self));
                 }
@@ -200,24 +238,15 @@ impl Following {
         }
         None
     }
-
-    fn concerns(&self, change: &LiveEvent) -> bool {
-        let is_ours = match &self.subject {
-            Subject::Order(order_id) => change.order_id == *order_id,
-            Subject::Customer(customer_id) => change.customer_id == *customer_id,
-            Subject::Store(store_id) => change.store_id.as_ref() == Some(store_id),
-        };
-        is_ours && is_news(&self.sent, change.entry.position)
-    }
 }
 
-fn respond(following: Following, app: &App) -> Response {
+fn respond(following: Stream, app: &App) -> Response {
     let stop = app.stop.clone();
-    let events = stream::unfold(following, Following::next).map(Ok).take_until(stop.cancelled_owned());
+    let events = stream::unfold(following, Stream::next).map(Ok).take_until(stop.cancelled_owned());
     sse(events)
 }
 
-fn sse(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
+fn sse(events: impl futures::Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
     let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response();
     response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
     response

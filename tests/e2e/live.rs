@@ -1,7 +1,14 @@
 //! Live streams: a snapshot, then every change once, and no gap after an interruption.
 
+use std::collections::BTreeSet;
+
+use futures::StreamExt;
 use serde_json::json;
-use twelve_tests::{Platform, client::order};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use twelve_tests::{LIMIT, Node, Platform, client::order, history};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_orders_live_stream_brings_a_snapshot_and_then_each_change() {
@@ -71,4 +78,101 @@ async fn a_customers_live_page_shows_all_of_their_orders_and_nobody_elses() {
         (&missed.data["type"], &missed.data["order_id"]),
         (&json!("DeliveryCompleted"), &json!(ids[2]))
     );
+}
+
+/// Followers of one node; fewer where a process may not open so many files.
+const FOLLOWERS: u32 = 5_000;
+/// Files that are open besides.
+const OTHER_FILES: u32 = 300;
+/// Bytes of the node's memory that one quiet follower may cost, in a build that is not optimised.
+const BYTES_A_FOLLOWER: u64 = 160 * 1024;
+
+/// How many files a process may open here.
+fn open_files_max() -> u32 {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find(|line| line.starts_with("Max open files"));
+    line.and_then(|line| line.split_whitespace().nth(3)?.parse().ok()).unwrap_or(FOLLOWERS)
+}
+
+/// A stream that is read up to its snapshot, and then no further.
+async fn quiet(address: &str, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
+    while !read.windows(8).any(|window| window == b"snapshot") {
+        let bytes = stream.read(&mut buffer).await.expect("an answer");
+        assert!(bytes > 0, "{}", String::from_utf8_lossy(&read));
+        read.extend_from_slice(&buffer[..bytes]);
+    }
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_thousand_follow_one_node_which_stays_small_and_tells_who_is_too_slow() {
+    let mut node = Node::new(4, &["--snapshot-every-s", "0"]).await;
+    history::append(&node.log, 0..2).await;
+    node.start().await;
+    let (before, address) = (node.memory(), node.client.url().trim_start_matches("http://").to_owned());
+    let count = FOLLOWERS.min(open_files_max().saturating_sub(OTHER_FILES));
+    let opened = futures::stream::iter(0..count).map(|number| {
+        let (address, path) = (&address, format!("/customers/quiet-{number}/orders/live"));
+        async move { quiet(address, &path).await }
+    });
+    let followers: Vec<TcpStream> = opened.buffer_unordered(100).collect().await;
+    let grown = node.memory().saturating_sub(before);
+    assert!(grown / u64::from(count) < BYTES_A_FOLLOWER, "{grown} bytes more");
+    assert_eq!(node.client.metric("twelve_live_followers").await, Some(f64::from(count)));
+
+    // Kitchen orders, all of one store.
+    let orders = (0..400).map(|number| 202 + 200 * number);
+    let mut slow = node.client.live("/stores/store-2/orders/live", None).await;
+    assert_eq!(slow.next().await.expect("a snapshot").name, "snapshot");
+    history::append(&node.log, orders).await;
+    let mut ends = Vec::new();
+    for partition in 0..4 {
+        let last = node.log.partition_info(partition).await.expect("described").last_sequence;
+        ends.push(format!("{partition}:{last}"));
+        assert_eq!(
+            node.client.get(&format!("/orders?limit=1&after={}", ends[usize::from(partition)])).await.status,
+            200
+        );
+    }
+    let (mut seen, mut last, mut drops) = (BTreeSet::new(), String::new(), 0);
+    let expected = told(&node).await;
+    while seen.len() < expected.len() {
+        let next = tokio::time::timeout(LIMIT, slow.next()).await;
+        let missing = || expected.difference(&seen).take(20).collect::<Vec<_>>();
+        let event = next.unwrap_or_else(|_| panic!("never told: {:?}", missing())).expect("more");
+        if event.name == "dropped" {
+            assert_eq!(event.data["reason"], "too slow");
+            slow = node.client.live("/stores/store-2/orders/live", Some(&last)).await;
+            drops += 1;
+            continue;
+        }
+        let position = event.data["position"].as_str().expect("a position").to_owned();
+        assert!(seen.insert(position), "said twice: {event:?}");
+        last = event.id;
+    }
+    assert_eq!(seen, expected);
+    assert!(drops > 0, "it was slow");
+    drop(followers);
+}
+
+/// The positions of everything that followers of the store are to hear.
+async fn told(node: &Node) -> BTreeSet<String> {
+    let (mut told, mut path) = (BTreeSet::new(), "/orders?limit=200".to_owned());
+    loop {
+        let page = node.client.get(&path).await.body;
+        for order in
+            page["items"].as_array().expect("rows").iter().filter(|order| order["store_id"] == "store-2")
+        {
+            let timeline = order["timeline"].as_array().expect("a timeline").iter();
+            // Before that it is none of the store's.
+            let visible = timeline.skip_while(|entry| entry["type"] != "StoreOrderReceived");
+            told.extend(visible.map(|entry| entry["position"].as_str().expect("a position").to_owned()));
+        }
+        let Some(next) = page["next_cursor"].as_str() else { return told };
+        path = format!("/orders?limit=200&cursor={next}");
+    }
 }

@@ -15,6 +15,10 @@ use twelve_tests::{Node, Server, history, node::files};
 /// Times that a node is killed; `TWELVE_KILLS` says otherwise, for longer runs.
 const KILLS: u64 = 12;
 
+fn kills() -> u64 {
+    std::env::var("TWELVE_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"))
+}
+
 /// The next of a row of numbers that look drawn.
 fn draw(seed: &mut u64, from: RangeInclusive<u64>) -> u64 {
     *seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
@@ -22,11 +26,10 @@ fn draw(seed: &mut u64, from: RangeInclusive<u64>) -> u64 {
 }
 
 async fn is_killed_again_and_again(partitions: u16) {
-    let kills = std::env::var("TWELVE_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));
     let mut node = Node::new(partitions, &["--snapshot-every-s", "1"]).await;
     let (mut orders, mut seed) = (60, u64::from(partitions));
     history::append(&node.log, 0..orders).await;
-    for kill in 0..kills {
+    for kill in 0..kills() {
         node.spawn();
         if kill % 4 > 0 {
             node.client.until_ready().await;
@@ -170,7 +173,7 @@ async fn torn_files_of_a_store_are_noticed_or_healed_and_never_served_as_the_tru
     let mut node = Node::new(4, &["--snapshot-every-s", "0"]).await;
     history::append(&node.log, 0..60).await;
     let mut seed = 7;
-    for round in 0..6 {
+    for round in 0..kills() / 2 {
         node.start().await;
         node.kill();
         let files = files(&node.views().join("generation-000001"));

@@ -1,7 +1,5 @@
 //! Logs with a past: whole lives of orders of all flows, decided by the domain itself.
 
-use std::ops::Range;
-
 use domain::{Flows, Timestamp, history};
 use nats::{Connection, Durability, EventLog, bench, topology::Topology};
 
@@ -20,10 +18,10 @@ pub async fn log(server: &Server, partitions: u16) -> EventLog {
 }
 
 /// Appends the lives of the orders of these numbers; answers with how many events that were.
-pub async fn append(log: &EventLog, orders: Range<u64>) -> u64 {
+pub async fn append(log: &EventLog, orders: impl IntoIterator<Item = u64>) -> u64 {
     let flows = Flows::shipped().expect("they read");
     let flows: Vec<_> = flows.iter().cloned().collect();
-    let lives = orders.map(move |number| {
+    let lives = orders.into_iter().map(move |number| {
         let began = BEGAN_S + i64::try_from(number).expect("small");
         let declared = &flows[usize::try_from(number).expect("small") % flows.len()];
         history::life(declared, number, Timestamp::from_second(began).expect("a moment"))

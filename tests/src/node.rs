@@ -57,6 +57,15 @@ impl Node {
         }
     }
 
+    /// Bytes of memory that the process has.
+    pub fn memory(&self) -> u64 {
+        let pid = self.process.as_ref().expect("it runs").id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kilobytes * 1024
+    }
+
     /// What the process said since it was started.
     pub fn said(&self) -> String {
         let read = |name| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();

@@ -12,7 +12,7 @@ use nats::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::rows::Rows;
+use crate::{live::Topic, rows::Rows};
 
 use super::{
     List, Part, Places, View,
@@ -76,6 +76,20 @@ impl Row {
 
     pub fn store_id(&self) -> Option<&str> {
         self.state.brief.as_ref().and_then(|brief| brief.store_id.as_deref())
+    }
+
+    /// The events that followers of a topic hear of: from the one on by which the order came before them.
+    pub fn seen_by(&self, topic: &Topic) -> &[Entry] {
+        let first = match topic {
+            Topic::Order(_) | Topic::Customer(_) => self.placed.as_ref().map(|placed| placed.entry),
+            Topic::Store(_) => self.timeline.iter().position(|entry| entry.context == Context::Store),
+        };
+        first.and_then(|first| self.timeline.get(first..)).unwrap_or_default()
+    }
+
+    /// The store that has the order before it.
+    pub fn at_store(&self) -> Option<&str> {
+        self.parts.store_orders.as_ref().and_then(|_| self.store_id())
     }
 
     pub fn flow(&self) -> Option<&str> {
