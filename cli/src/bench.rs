@@ -17,6 +17,8 @@ enum Work {
     Orders(orders::Settings),
     /// Fill an empty log with whole lives of orders of all flows
     History(Box<history::Settings>),
+    /// Append events at a steady rate to a log whose views are followed, and measure how far the views are behind
+    Lag(Box<history::LagSettings>),
     /// Read the log bare, then rebuild all views from it, and compare the two
     Rebuild(Box<history::RebuildSettings>),
 }
@@ -25,6 +27,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     match settings.work {
         Work::Orders(settings) => orders::run(settings).await,
         Work::History(settings) => history::load(*settings).await,
+        Work::Lag(settings) => history::lag(*settings).await,
         Work::Rebuild(settings) => history::rebuild(*settings).await,
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_nats::jetstream::{self, message::PublishMessage, stream};
-use domain::Recorded;
+use domain::{Position, Recorded};
 use futures::{StreamExt, stream as futures_stream};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -139,6 +139,47 @@ pub async fn load(
     }
     progress(loaded);
     Ok(loaded)
+}
+
+/// Appends whole lives at a steady rate, `open` of them under way at a time, until they end; `acknowledged` is told
+/// where each event is, and when it was sent. What is due and not sent yet is sent as soon as possible.
+pub async fn feed(
+    log: &EventLog,
+    lives: impl Iterator<Item = Vec<Recorded>>,
+    open: usize,
+    per_second: u32,
+    acknowledged: impl Fn(Position, Instant) + Send + 'static,
+) -> Result<u64, Failure> {
+    let (sink, mut sent) =
+        mpsc::channel::<(u16, Instant, jetstream::context::PublishAckFuture)>(UNACKNOWLEDGED_MAX);
+    let telling = tokio::spawn(async move {
+        while let Some((partition, at, acknowledgement)) = sent.recv().await {
+            let sequence = acknowledgement.await?.sequence;
+            acknowledged(Position { partition, sequence }, at);
+        }
+        Ok::<(), jetstream::context::PublishError>(())
+    });
+    let mut lives = lives.map(Vec::into_iter);
+    let mut under_way: VecDeque<_> = lives.by_ref().take(open).collect();
+    let (started, mut count) = (Instant::now(), 0_u64);
+    while let Some(mut life) = under_way.pop_front() {
+        let Some(event) = life.next() else {
+            under_way.extend(lives.next());
+            continue;
+        };
+        under_way.push_back(life);
+        let due = started + Duration::from_micros(count * 1_000_000 / u64::from(per_second.max(1)));
+        if due > Instant::now() {
+            tokio::time::sleep_until(due.into()).await;
+        }
+        let (partition, at) = (event.order_id.partition(log.partitions()), Instant::now());
+        let acknowledgement = send(log, event).await?;
+        sink.send((partition, at, acknowledgement)).await.map_err(|_| "an acknowledgement did not come")?;
+        count += 1;
+    }
+    drop(sink);
+    telling.await??;
+    Ok(count)
 }
 
 async fn send(log: &EventLog, event: Recorded) -> Result<jetstream::context::PublishAckFuture, Failure> {

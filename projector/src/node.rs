@@ -240,6 +240,11 @@ impl Views {
         self.shared.applied.get(usize::from(partition)).map_or(0, |applied| *applied.borrow())
     }
 
+    /// Tells how far one partition is folded, now and whenever that changes; `None` if there is no such partition.
+    pub fn follow_position(&self, partition: u16) -> Option<watch::Receiver<u64>> {
+        self.shared.applied.get(usize::from(partition)).map(watch::Sender::subscribe)
+    }
+
     /// How far each partition is folded.
     pub fn positions(&self) -> Vec<Position> {
         let sequences = self.shared.applied.iter().map(|applied| *applied.borrow());

@@ -1,18 +1,33 @@
 //! `twelve bench history` and `rebuild`: a long log of true lives, and how fast views come of it.
 
-use std::time::Duration;
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
-use domain::{Flows, Timestamp, flow::Declared, history};
+use domain::{Flows, Position, Recorded, Timestamp, flow::Declared, history};
 use indicatif::{ProgressBar, ProgressStyle};
 use nats::bench;
-use projector::{generations, rebuild};
+use projector::{NodeSettings, Views, generations, rebuild};
 use service::process;
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    task::JoinSet,
+};
+
+use super::orders;
 
 use crate::local::{LocalSettings, Opened};
 
 /// Seconds from one order's beginning to the next one's.
 const ORDER_EVERY_S: i64 = 2;
+/// Numbers beyond it begin anew in time.
+const ORDERS_A_CENTURY: u64 = 1_500_000_000;
+/// Orders under way at a time while the views are measured.
+const OPEN_ORDERS: usize = 2_000;
+/// How long the views may take to come to where the log is.
+const CATCH_UP_MAX: Duration = Duration::from_mins(10);
 /// The first order's moment: 2026-01-01.
 const BEGAN_S: i64 = 1_767_225_600;
 
@@ -37,8 +52,19 @@ pub(super) struct RebuildSettings {
     times: u32,
 }
 
+#[derive(Args, Clone, Debug)]
+pub(super) struct LagSettings {
+    #[command(flatten)]
+    local: LocalSettings,
+    /// Orders whose whole lives are appended
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    orders: u32,
+    /// Events to append each second
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: u32,
+}
+
 pub(super) async fn load(settings: Settings) -> anyhow::Result<()> {
-    let flows: Vec<Declared> = Flows::shipped()?.iter().cloned().collect();
     let Opened { log, server, .. } = settings.local.open("twelve-bench").await?;
     for partition in 0..log.partitions() {
         let last = log.partition_info(partition).await?.last_sequence;
@@ -46,13 +72,7 @@ pub(super) async fn load(settings: Settings) -> anyhow::Result<()> {
     }
     let bar = ProgressBar::new_spinner();
     bar.set_style(ProgressStyle::with_template("{spinner} {pos} events, {per_sec}, {elapsed}")?);
-    let lives = (0..settings.orders)
-        .zip((0_i64..).step_by(usize::try_from(ORDER_EVERY_S)?))
-        .zip(flows.iter().cycle());
-    let lives = lives.map(|((number, after_s), declared)| {
-        let began = Timestamp::from_second(BEGAN_S + after_s).unwrap_or_default();
-        history::life(declared, number, began)
-    });
+    let lives = lives(0..settings.orders)?;
     let loaded = bench::load(&log, lives, settings.open_orders, |events| bar.set_position(events)).await;
     bar.finish_and_clear();
     log.connection().close().await;
@@ -61,6 +81,71 @@ pub(super) async fn load(settings: Settings) -> anyhow::Result<()> {
     }
     let events = loaded.map_err(|error| anyhow::anyhow!(error))?;
     println!("{} orders with {events} events are in the log", settings.orders);
+    Ok(())
+}
+
+/// The lives of the orders of these numbers, of all shipped flows in turn.
+fn lives(orders: Range<u64>) -> anyhow::Result<impl Iterator<Item = Vec<Recorded>>> {
+    let flows: Vec<Declared> = Flows::shipped()?.iter().cloned().collect();
+    Ok(orders.map(move |number| {
+        let after_s = ORDER_EVERY_S * i64::try_from(number % ORDERS_A_CENTURY).unwrap_or_default();
+        let began = Timestamp::from_second(BEGAN_S + after_s).unwrap_or_default();
+        let flow = usize::try_from(number).unwrap_or_default() % flows.len();
+        history::life(&flows[flow], number, began)
+    }))
+}
+
+/// Waits until the views have folded each event that is told, and notes how long after its sending that was.
+async fn measure(views: Views, partition: u16, mut told: UnboundedReceiver<(u64, Instant)>) -> Vec<Duration> {
+    let mut lags = Vec::new();
+    let Some(mut applied) = views.follow_position(partition) else { return lags };
+    while let Some((sequence, sent)) = told.recv().await {
+        if applied.wait_for(|applied| *applied >= sequence).await.is_err() {
+            break;
+        }
+        lags.push(sent.elapsed());
+    }
+    lags
+}
+
+pub(super) async fn lag(settings: LagSettings) -> anyhow::Result<()> {
+    let stop = process::stop_on_signal()?;
+    let Opened { log, server, .. } = settings.local.open("twelve-bench").await?;
+    let (views, mut tasks) =
+        Views::start(&log, &settings.local.views(), NodeSettings::default(), &stop).await?;
+    for position in views.positions() {
+        let sequence = log.partition_info(position.partition).await?.last_sequence;
+        let reached = views.wait_for(Position { sequence, ..position }, CATCH_UP_MAX).await;
+        anyhow::ensure!(reached, "the views do not catch up");
+    }
+    let (mut sinks, mut measured) = (Vec::new(), JoinSet::new());
+    for partition in 0..log.partitions() {
+        // No longer than the feed.
+        let (sink, told) = unbounded_channel();
+        sinks.push(sink);
+        measured.spawn(measure(views.clone(), partition, told));
+    }
+    let first = u64::from(std::process::id()) << 32;
+    let lives = lives(first..first + u64::from(settings.orders))?;
+    let started = Instant::now();
+    let fed = bench::feed(&log, lives, OPEN_ORDERS, settings.rate, move |position, sent| {
+        if let Some(sink) = sinks.get(usize::from(position.partition)) {
+            sink.send((position.sequence, sent)).unwrap_or_default();
+        }
+    });
+    let events = fed.await.map_err(|error| anyhow::anyhow!(error))?;
+    let rate = per_second(events, started.elapsed());
+    let lags: Vec<Duration> = measured.join_all().await.into_iter().flatten().collect();
+    let histogram = orders::histogram(lags.iter())?;
+    println!("{events} events at {rate:.0}/s, from sending to visible: {}", orders::line(&histogram));
+    stop.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    log.connection().close().await;
+    if let Some(server) = server {
+        server.leave_as_found().await;
+    }
     Ok(())
 }
 

@@ -152,7 +152,7 @@ fn text<'a>(body: &'a Value, name: &str) -> anyhow::Result<&'a str> {
     body[name].as_str().with_context(|| format!("the answer has no {name}: {body}"))
 }
 
-fn histogram<'a>(latencies: impl Iterator<Item = &'a Duration>) -> anyhow::Result<Histogram<u64>> {
+pub(super) fn histogram<'a>(latencies: impl Iterator<Item = &'a Duration>) -> anyhow::Result<Histogram<u64>> {
     let mut histogram = Histogram::new_with_bounds(1, LATENCY_MAX_US, 3)?;
     for latency in latencies {
         histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(LATENCY_MAX_US));
@@ -160,7 +160,7 @@ fn histogram<'a>(latencies: impl Iterator<Item = &'a Duration>) -> anyhow::Resul
     Ok(histogram)
 }
 
-fn line(histogram: &Histogram<u64>) -> String {
+pub(super) fn line(histogram: &Histogram<u64>) -> String {
     let at = |quantile| Duration::from_micros(histogram.value_at_quantile(quantile));
     format!("p50 {:>9.2?}  p99 {:>9.2?}  p99.9 {:>9.2?}  max {:>9.2?}", at(0.5), at(0.99), at(0.999), at(1.0))
 }
