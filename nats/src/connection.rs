@@ -32,6 +32,7 @@ pub struct Connection {
     /// Counts how often the connection was made; a follower starts anew when it changes.
     pub(crate) connects: watch::Receiver<u64>,
     _keep: Arc<watch::Sender<u64>>,
+    url: Arc<str>,
 }
 
 impl Connection {
@@ -60,7 +61,12 @@ impl Connection {
             .timeout(SERVER_TIMEOUT)
             .ack_timeout(SERVER_TIMEOUT)
             .build(client.clone());
-        Ok(Self { client, jetstream, connects, _keep: sender })
+        Ok(Self { client, jetstream, connects, _keep: sender, url: url.into() })
+    }
+
+    /// Another connection to the same server, for work that is to have its own.
+    pub async fn another(&self, name: &str) -> Result<Self, ConnectError> {
+        Self::open(&self.url, name).await
     }
 
     /// Whether the server is reachable at this moment.

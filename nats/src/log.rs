@@ -11,7 +11,7 @@ use tokio::time::timeout;
 pub use crate::codec::NewEvent;
 use crate::{
     codec::{self, Stored, Undecodable},
-    connection::{Connection, SERVER_TIMEOUT},
+    connection::{ConnectError, Connection, SERVER_TIMEOUT},
     subject,
     topology::{Durability, Topology, TopologyError},
 };
@@ -89,6 +89,11 @@ impl EventLog {
         topology.ensure(&connection).await?;
         let durability = if topology.replicas > 1 { Durability::Replicated } else { durability };
         Ok(Self { connection, partitions: topology.partitions, replicas: topology.replicas, durability })
+    }
+
+    /// The same log over a connection of its own.
+    pub async fn another(&self, name: &str) -> Result<Self, ConnectError> {
+        Ok(Self { connection: self.connection.another(name).await?, ..self.clone() })
     }
 
     pub const fn partitions(&self) -> u16 {

@@ -19,7 +19,7 @@ use crate::{
     generation::{self, Worker},
     generations,
     job::{Job, JobError, State, Work, lock},
-    node::{Views, fits, partition_infos},
+    node::{self, Views, fits, partition_infos},
     store::{self, Store},
     view,
 };
@@ -133,7 +133,8 @@ impl Views {
         self.jobs().has_begun();
         let worker = Worker::building(self.clone(), projection, Arc::clone(&job));
         let (building, mut own) = (stop.child_token(), JoinSet::new());
-        generation::run(&mut own, log, worker, BATCHES_WAITING_MAX, &building);
+        let waiting = (BATCHES_WAITING_MAX, node::BATCHES_WAITING_MAX);
+        generation::run_quietly(&mut own, log, worker, waiting, &building);
         let done = self.see_through(log, &job, stop).await;
         if let Err(error) = &done {
             job.fail(format!("{error:#}"));

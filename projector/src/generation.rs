@@ -11,7 +11,10 @@ use std::{
 };
 
 use nats::{EventLog, Stored, Undecodable, follow::Batch};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -25,6 +28,8 @@ use crate::{
 const COMMIT_DISTANCE: Duration = Duration::from_millis(2);
 /// Events that a generation which is built may hold back because the serving one is not there yet.
 const HELD_MAX: usize = 50_000;
+/// How much a rebuild gives way, from 0, not at all, to 19, altogether.
+const PRIORITY: i32 = 15;
 const IDLE_PAUSE: Duration = Duration::from_millis(1);
 
 type Event = Result<Stored, Undecodable>;
@@ -63,6 +68,78 @@ pub(crate) fn run(
     });
 }
 
+/// Follows and folds on threads of a low priority and over a connection of its own until the generation serves or is
+/// not wanted any more. When it serves, it goes on like any other.
+pub(crate) fn run_quietly(
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    log: &EventLog,
+    worker: Worker,
+    (building_max, serving_max): (usize, usize),
+    stop: &CancellationToken,
+) {
+    let (log, stop, job) = (log.clone(), stop.clone(), worker.job.clone());
+    tasks.spawn(async move {
+        let (done, built) = oneshot::channel();
+        let (reading, over) = (log.clone(), stop.child_token());
+        std::thread::Builder::new().name("rebuild".into()).spawn(move || {
+            // Nobody may have waited.
+            drop(done.send(build_quietly(&reading, worker, building_max, &over)));
+        })?;
+        let worker = match built.await? {
+            Ok(Some(worker)) => worker,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                if let Some(job) = job {
+                    job.fail(format!("{error:#}"));
+                }
+                return Err(error);
+            }
+        };
+        let mut serving = JoinSet::new();
+        run(&mut serving, &log, worker, serving_max, &stop);
+        while let Some(ended) = serving.join_next().await {
+            ended??;
+        }
+        Ok(())
+    });
+}
+
+/// The worker, once its generation serves.
+fn build_quietly(
+    log: &EventLog,
+    worker: Worker,
+    waiting_max: usize,
+    over: &CancellationToken,
+) -> anyhow::Result<Option<Worker>> {
+    // Threads that this one starts are as modest.
+    if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
+        tracing::debug!(%error, "the rebuild runs at the priority of everything else");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (sink, batches) = mpsc::channel(waiting_max);
+    let checkpoints = worker.projection.checkpoints().to_vec();
+    let folding = std::thread::Builder::new().name("rebuild-fold".into());
+    let (ended, ends) = (over.clone(), over.clone());
+    let folded = folding.spawn(move || {
+        let built = worker.build_to_its_end(batches);
+        ends.cancel();
+        built
+    });
+    runtime.block_on(async {
+        let log = log.another("twelve-rebuild").await?;
+        let mut followers = JoinSet::new();
+        for (partition, checkpoint) in (0..).zip(&checkpoints) {
+            let (log, sink, over, after) = (log.clone(), sink.clone(), ended.clone(), checkpoint.sequence);
+            followers.spawn(async move { log.follow(partition, after, sink, over).await });
+        }
+        drop(sink);
+        followers.join_all().await;
+        log.connection().close().await;
+        anyhow::Ok(())
+    })?;
+    folded?.join().map_err(|_| anyhow::anyhow!("the thread that folds the rebuild panicked"))
+}
+
 impl Worker {
     pub(crate) const fn serving(views: Views, projection: Projection) -> Self {
         Self { views, projection, job: None, held: BTreeMap::new() }
@@ -75,16 +152,6 @@ impl Worker {
     /// Folds until the followers end, or until it is not wanted any more. A failing store stops the folding, says so,
     /// and lets the process live.
     fn work(mut self, mut batches: mpsc::Receiver<Batch>) {
-        if let Some(job) = self.job.clone() {
-            match self.build(&job, &mut batches) {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => {
-                    tracing::warn!(%error, generation = job.generation(), "the rebuild failed; what serves is untouched");
-                    return job.fail(format!("{error:#}"));
-                }
-            }
-        }
         if let Err(error) = self.serve(&mut batches) {
             let why = nats::causes(&error);
             tracing::error!(why, "the views stand still; commands go on. Correct the cause, then restart");
@@ -97,6 +164,24 @@ impl Worker {
         }
     }
 
+    /// Builds until the generation serves, and answers with the worker then.
+    fn build_to_its_end(mut self, mut batches: mpsc::Receiver<Batch>) -> Option<Self> {
+        let job = self.job.clone()?;
+        match self.build(&job, &mut batches) {
+            Ok(true) => {
+                // What is held back is read again by those who follow from now on.
+                self.held.clear();
+                Some(self)
+            }
+            Ok(false) => None,
+            Err(error) => {
+                tracing::warn!(%error, generation = job.generation(), "the rebuild failed; what serves is untouched");
+                job.fail(format!("{error:#}"));
+                None
+            }
+        }
+    }
+
     fn is_serving(&self) -> bool {
         self.views.generation() == self.projection.store().generation()
     }
@@ -104,7 +189,7 @@ impl Worker {
     fn serve(&mut self, batches: &mut mpsc::Receiver<Batch>) -> Result<(), StoreError> {
         metrics::gauge!("twelve_view_stopped").set(0.0);
         let mut committed: Option<Instant> = None;
-        let mut first = self.release();
+        let mut first = Vec::new();
         loop {
             if first.is_empty() {
                 let Some(batch) = batches.blocking_recv() else { return Ok(()) };
@@ -145,12 +230,6 @@ impl Worker {
             tracing::error!(why = %stopped, "a partition's views stand still; nothing is skipped. Correct the event's reader, then restart");
             self.views.set_stopped(stopped.to_string());
         }
-    }
-
-    /// What was held back, as batches.
-    fn release(&mut self) -> Vec<Batch> {
-        let held = std::mem::take(&mut self.held).into_iter();
-        held.map(|(partition, events)| Batch { partition, events: events.into(), pending: 0 }).collect()
     }
 
     /// Builds until this generation serves (true), or is not wanted any more.

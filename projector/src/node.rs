@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Batches that may wait to be folded; beyond it, the followers wait.
-const BATCHES_WAITING_MAX: usize = 16;
+pub(crate) const BATCHES_WAITING_MAX: usize = 16;
 /// Places of a list that one call looks at, so that a rare filter cannot keep a reader waiting.
 const SCAN_PLACES_MAX: usize = 5_000;
 
