@@ -59,7 +59,8 @@ enum Change {
 pub(crate) struct Folder<V: View> {
     lists: Vec<Places<V::Row>>,
     rows: HashMap<Vec<u8>, Held<V::Row>>,
-    changed: usize,
+    /// The keys of those that the store does not know as they are now, each once.
+    changed: Vec<Vec<u8>>,
     /// Rows in each list; empty: as many as the store says.
     counts: Vec<u64>,
     /// To encode rows in.
@@ -68,7 +69,8 @@ pub(crate) struct Folder<V: View> {
 
 impl<V: View> Default for Folder<V> {
     fn default() -> Self {
-        Self { lists: V::lists(), rows: HashMap::new(), changed: 0, counts: Vec::new(), buffer: Vec::new() }
+        let (rows, changed, counts, buffer) = (HashMap::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { lists: V::lists(), rows, changed, counts, buffer }
     }
 }
 
@@ -110,16 +112,16 @@ impl<V: View> Folder<V> {
             }
             Some(Held { row, change: Change::Nothing, .. }) => {
                 let places = self.lists.iter().map(|list| (list.place)(&row)).collect();
+                self.changed.push(key.clone());
                 (Some(row), Change::From(places))
             }
-            Some(held) => {
-                self.changed -= 1;
-                (Some(held.row), held.change)
+            Some(held) => (Some(held.row), held.change),
+            None => {
+                self.changed.push(key.clone());
+                (None, Change::New)
             }
-            None => (None, Change::New),
         };
         if let Some(row) = V::apply(&key, row, event) {
-            self.changed += 1;
             self.rows.insert(key, Held { row, sequence, change });
         }
         Ok(())
@@ -181,7 +183,7 @@ impl<V: View> Fold for Folder<V> {
     }
 
     fn changed(&self) -> usize {
-        self.changed
+        self.changed.len()
     }
 
     fn drain(&mut self, store: &Store, changes: &mut Changes, rows_kept: usize) -> Result<(), StoreError> {
@@ -189,14 +191,16 @@ impl<V: View> Fold for Folder<V> {
             // The store has these.
             self.rows.retain(|_, held| !matches!(held.change, Change::Nothing));
         }
-        if self.changed == 0 {
+        if self.changed.is_empty() {
             return Ok(());
         }
         if self.counts.is_empty() {
             self.counts = self.lists.iter().map(|list| store.rows(list.name)).collect::<Result<_, _>>()?;
         }
-        for (key, held) in &mut self.rows {
-            let found = Found { key, cluster: view::newest_least(V::began(&held.row)) };
+        for key in self.changed.drain(..) {
+            // Where no row came of the event, there is none.
+            let Some(held) = self.rows.get_mut(&key) else { continue };
+            let found = Found { key: &key, cluster: view::newest_least(V::began(&held.row)) };
             let before = match std::mem::replace(&mut held.change, Change::Nothing) {
                 Change::Nothing => continue,
                 Change::From(places) => places,
@@ -223,7 +227,6 @@ impl<V: View> Fold for Folder<V> {
         for (list, count) in self.lists.iter().zip(&self.counts) {
             changes.put_rows(list.name, *count);
         }
-        self.changed = 0;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use domain::OrderId;
@@ -22,6 +23,9 @@ const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
 /// How long sled may keep committed batches in memory. What a power cut takes is folded again.
 const FLUSH_EVERY_MS: u64 = 500;
+/// How long a store that is in use is waited for.
+const LOCKED_MAX: Duration = Duration::from_secs(2);
+const LOCKED_PAUSE: Duration = Duration::from_millis(20);
 const DEFINITION_KEY: &[u8] = b"\0d";
 /// There while rows are written ahead of their checkpoint.
 const UNFINISHED_KEY: &[u8] = b"\0u";
@@ -199,13 +203,20 @@ impl Store {
             .mode(sled::Mode::HighThroughput)
             .segment_size(SEGMENT_BYTES)
             .flush_every_ms(Some(FLUSH_EVERY_MS));
-        // Of some torn files sled does not say so, it panics.
-        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
-        let db = match opened {
-            Ok(Ok(db)) => db,
-            Ok(Err(source)) if is_torn(&source) => return Err(StoreError::Torn { path }),
-            Ok(Err(source)) => return Err(StoreError::Open { path, source }),
-            Err(_) => return Err(StoreError::Torn { path }),
+        let asked = Instant::now();
+        let db = loop {
+            // Of some torn files sled does not say so, it panics.
+            let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
+            match opened {
+                Ok(Ok(db)) => break db,
+                // A store that was just closed is let go by the store's own threads, a moment later.
+                Ok(Err(source)) if is_locked(&source) && asked.elapsed() < LOCKED_MAX => {
+                    std::thread::sleep(LOCKED_PAUSE);
+                }
+                Ok(Err(source)) if is_torn(&source) => return Err(StoreError::Torn { path }),
+                Ok(Err(source)) => return Err(StoreError::Open { path, source }),
+                Err(_) => return Err(StoreError::Torn { path }),
+            }
         };
         Ok(Self { db, generation, _passing: None })
     }
@@ -426,6 +437,10 @@ impl Store {
     pub fn contents(&self) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> {
         self.db.range([1]..).map(|entry| entry.map_err(StoreError::from))
     }
+}
+
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
 }
 
 fn is_torn(error: &sled::Error) -> bool {
