@@ -92,7 +92,7 @@ pub(crate) fn run_quietly(
                 if let Some(job) = job {
                     job.fail(format!("{error:#}"));
                 }
-                return Err(error);
+                return Ok(());
             }
         };
         let mut serving = JoinSet::new();

@@ -5,8 +5,32 @@ use std::path::{Path, PathBuf};
 use crate::store::StoreError;
 
 const CURRENT: &str = "current";
-/// What the names of stores begin with that nobody comes back to.
-pub(crate) const PASSING: &str = "passing-";
+/// What the names of directories begin with that nobody comes back to.
+const PASSING: &str = "passing-";
+
+/// A directory that goes when it is dropped; what a crash leaves of it, the next start removes.
+pub(crate) struct Passing(PathBuf);
+
+impl Passing {
+    pub(crate) fn new(directory: &Path) -> Result<Self, StoreError> {
+        let path = directory.join(format!("{PASSING}{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&path)
+            .map_err(|source| StoreError::Directory { path: path.clone(), source })?;
+        Ok(Self(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::debug!(%error, "a passing directory stays on disk");
+        }
+    }
+}
 
 /// Where a generation is kept.
 pub(crate) fn path(directory: &Path, generation: u32) -> PathBuf {
@@ -31,7 +55,7 @@ pub fn make_current(directory: &Path, generation: u32) -> Result<(), StoreError>
     written.map_err(|source| StoreError::Directory { path, source })
 }
 
-/// Removes the passing stores that a crash left.
+/// Removes the passing directories that a crash left.
 pub(crate) fn remove_passing(directory: &Path) -> Result<(), StoreError> {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(PASSING) {

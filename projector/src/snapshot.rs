@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    generations,
+    generations::{self, Passing},
     node::{Views, partition_infos},
     restoring::Restoring,
     store::{Checkpoint, Store, StoreError},
@@ -89,7 +89,7 @@ impl About {
 }
 
 /// The snapshots of this log that fit this program, newest first.
-pub async fn list(log: &EventLog, infos: &[PartitionInfo]) -> Result<Vec<(String, About)>, TakeError> {
+pub(crate) async fn list(log: &EventLog, infos: &[PartitionInfo]) -> Result<Vec<(String, About)>, TakeError> {
     let Some(snapshots) = log.find_snapshots().await? else { return Ok(Vec::new()) };
     let mut fitting = Vec::new();
     for kept in snapshots.list().await? {
@@ -112,7 +112,8 @@ pub async fn fitting(log: &EventLog) -> Result<Vec<(String, About)>, TakeError> 
 /// Takes a snapshot of what `views` serves, keeps it beside the log, and lets the oldest go.
 pub async fn take(views: &Views, log: &EventLog) -> Result<About, TakeError> {
     let started = Instant::now();
-    let file = views.directory().join(format!("{FILE}.{}", views.generation()));
+    let passing = Passing::new(views.directory())?;
+    let file = passing.path().join(FILE);
     let (copying, into) = (views.clone(), file.clone());
     let mut about = tokio::task::spawn_blocking(move || copy(&copying, &into)).await??;
     for (partition, to) in (0..).zip(&about.to).filter(|(_, to)| **to > 0) {
@@ -121,9 +122,7 @@ pub async fn take(views: &Views, log: &EventLog) -> Result<About, TakeError> {
     }
     let name = format!("{:020}-{}", about.events(), uuid::Uuid::new_v4());
     let snapshots = log.snapshots().await?;
-    let kept = snapshots.put(&name, serde_json::to_string(&about)?, &file).await;
-    std::fs::remove_file(&file)?;
-    kept?;
+    snapshots.put(&name, serde_json::to_string(&about)?, &file).await?;
     for (name, _) in fitting(log).await?.iter().skip(KEPT_MAX) {
         snapshots.remove(name).await?;
     }
@@ -201,19 +200,11 @@ pub(crate) async fn restore(
     directory: &Path,
     store: &Store,
 ) -> Result<(), TakeError> {
-    let file = directory.join(format!("{FILE}.{name}"));
-    let fetched = match log.find_snapshots().await? {
-        Some(snapshots) => snapshots.fetch(name, &file).await,
-        None => return Err(TakeError::NotNow),
-    };
-    if let Err(error) = fetched {
-        drop(std::fs::remove_file(&file));
-        return Err(error.into());
-    }
-    let (store, about, from) = (store.clone(), about.clone(), file.clone());
-    let filled = tokio::task::spawn_blocking(move || fill(&store, &about, &from)).await?;
-    std::fs::remove_file(&file)?;
-    filled
+    let passing = Passing::new(directory)?;
+    let file = passing.path().join(FILE);
+    log.snapshots().await?.fetch(name, &file).await?;
+    let (store, about) = (store.clone(), about.clone());
+    tokio::task::spawn_blocking(move || fill(&store, &about, &file)).await?
 }
 
 fn fill(store: &Store, about: &About, from: &Path) -> Result<(), TakeError> {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     fold::SetAside,
     folder::Fold,
-    generations::{PASSING, current, make_current, path},
+    generations::{Passing, current, make_current, path},
     rows::{ASIDE, Found, Rows, aside_key, checkpoint_key, index_key, place_key, row_key, rows_key},
     view,
 };
@@ -62,17 +62,6 @@ pub struct Store {
     generation: u32,
     /// Removed with the last clone, after the tree is closed.
     _passing: Option<Arc<Passing>>,
-}
-
-/// A directory that goes with its store.
-struct Passing(PathBuf);
-
-impl Drop for Passing {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::debug!(%error, "a passing view store stays on disk");
-        }
-    }
 }
 
 /// A key, and what is to be under it from now on.
@@ -184,9 +173,9 @@ impl Store {
 
     /// Opens a store beside the generations that nobody comes back to.
     pub fn passing(directory: &Path) -> Result<Self, StoreError> {
-        let path = directory.join(format!("{PASSING}{}", uuid::Uuid::new_v4()));
-        let store = Self::open_at(path.clone(), 0)?;
-        Ok(Self { _passing: Some(Arc::new(Passing(path))), ..store })
+        let passing = Passing::new(directory)?;
+        let store = Self::open_at(passing.path().to_owned(), 0)?;
+        Ok(Self { _passing: Some(Arc::new(passing)), ..store })
     }
 
     /// Opens one generation, serving or not.

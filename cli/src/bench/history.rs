@@ -16,7 +16,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::orders;
+use super::orders::{self, per_second};
 
 use crate::local::{LocalSettings, Opened};
 
@@ -179,9 +179,4 @@ fn peak_memory() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     peak.map_or_else(|| "unknown".to_owned(), |peak| peak.trim().to_owned())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a count of events as a rate")]
-fn per_second(events: u64, took: Duration) -> f64 {
-    events as f64 / took.as_secs_f64()
 }

@@ -56,14 +56,14 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
             .await
             .map_err(|error| anyhow::anyhow!(error))?;
         let histogram = histogram(latencies.iter())?;
-        let rate = per_second(count, took);
+        let rate = per_second(count as u64, took);
         println!("  {clients:>4} in flight  {rate:>8.0}/s  {}", line(&histogram));
         raw.push(json!({ "in_flight": clients, "per_second": rate, "us": figures(&histogram) }));
     }
     let (samples, failures, took) = place(&settings).await?;
     let placed = histogram(samples.iter().map(|sample| &sample.placed))?;
     let visible = histogram(samples.iter().map(|sample| &sample.visible))?;
-    let rate = per_second(samples.len(), took);
+    let rate = per_second(samples.len() as u64, took);
     println!(
         "\nPOST /orders at {}/s for {} s (marketplace: three guarded events an order, then its saga):",
         settings.rate, settings.seconds
@@ -170,8 +170,8 @@ fn figures(histogram: &Histogram<u64>) -> Value {
     json!({ "p50": at(0.5), "p99": at(0.99), "p99.9": at(0.999), "max": at(1.0) })
 }
 
-fn per_second(count: usize, took: Duration) -> f64 {
-    to_float(count as u64) / took.as_secs_f64()
+pub(super) fn per_second(count: u64, took: Duration) -> f64 {
+    to_float(count) / took.as_secs_f64()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark are far below 2^53")]
