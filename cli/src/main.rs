@@ -1,8 +1,10 @@
 //! `twelve`: everything in one process, and the tools around it.
 
+mod accounts;
 mod bench;
 mod flow;
 mod local;
+mod token;
 mod up;
 mod views;
 
@@ -31,6 +33,10 @@ enum Command {
     Flow(flow::Settings),
     /// Rebuild the views from the log, or compare two generations of them
     Views(views::Settings),
+    /// Issue a token for development, and the key set that it is checked with
+    Token(token::Settings),
+    /// Make a key for each kind of process, and the permissions that a nats-server gives them
+    NatsAccounts(accounts::Settings),
     /// Measure: place orders at a steady rate, next to raw JetStream publishing on the same server
     Bench(bench::Settings),
 }
@@ -43,6 +49,8 @@ async fn main() -> anyhow::Result<()> {
         Command::Up(settings) => up::run(*settings).await,
         Command::Flow(settings) => flow::run(settings),
         Command::Views(settings) => views::run(settings).await,
+        Command::Token(settings) => token::run(&settings),
+        Command::NatsAccounts(settings) => accounts::run(&settings),
         Command::Bench(settings) => bench::run(settings).await,
     }
 }

@@ -7,7 +7,7 @@ use command_svc::{CommandService, CommandSettings};
 use nats::FlowBook;
 use projector::Views;
 use query_api::{App, AsOf, OperatorSettings, operator, readiness};
-use service::{FlowSettings, process};
+use service::{FlowSettings, Guard, GuardSettings, guarded, process};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -26,15 +26,18 @@ pub(crate) struct Settings {
     operator: OperatorSettings,
     #[command(flatten)]
     commands: CommandSettings,
+    #[command(flatten)]
+    guard: GuardSettings,
 }
 
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let stop = process::stop_on_signal()?;
+    let guard = settings.guard.guard(settings.listen)?;
     let flows = settings.flows.load()?;
     process::metrics_handle()?;
     let listener = process::listen(settings.listen).await?;
     let Opened { log, url, server } = settings.local.open("twelve-up").await?;
-    let started = serve(&settings, flows, listener, &log, &url, &stop).await;
+    let started = serve(&settings, flows, (listener, guard), &log, &url, &stop).await;
     log.connection().close().await;
     match (started, server) {
         (Ok(()), Some(server)) => server.stop().await?,
@@ -50,7 +53,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
 async fn serve(
     settings: &Settings,
     flows: domain::Flows,
-    listener: tokio::net::TcpListener,
+    (listener, guard): (tokio::net::TcpListener, Option<Guard>),
     log: &nats::EventLog,
     url: &str,
     stop: &CancellationToken,
@@ -71,7 +74,7 @@ async fn serve(
         as_of: AsOf::new(settings.operator.as_of_events_max),
         stop: stop.clone(),
     };
-    let router = service.router().merge(query_api::router(app)).merge(probes);
+    let router = guarded(service.router().merge(query_api::router(app)), guard).merge(probes);
     greet(settings, listener.local_addr()?, url);
     let serving = process::serve(listener, router, stop.clone());
     tokio::pin!(serving);

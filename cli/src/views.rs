@@ -35,7 +35,7 @@ enum Work {
         /// Take it into service by itself if it agrees with the serving one
         #[arg(long)]
         swap: bool,
-        /// Events a second at most; 0: as fast as it goes
+        /// Events a second at most; 0: as fast as it goes, and 6,000 while readers ask
         #[arg(long, value_name = "N", default_value_t = 0)]
         events_per_second: u64,
         /// Up to this moment only, positions (0:17,2:1842) or a time, into a store that nobody serves

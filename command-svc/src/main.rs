@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use clap::Parser;
 use command_svc::{CommandService, CommandSettings};
 use service::{
-    FlowSettings,
+    FlowSettings, GuardSettings, guarded,
     process::{self, Check, ProcessSettings},
     settings::{self, LogSettings, ServerSettings},
 };
@@ -26,6 +26,8 @@ struct Settings {
     #[command(flatten)]
     commands: CommandSettings,
     #[command(flatten)]
+    guard: GuardSettings,
+    #[command(flatten)]
     process: ProcessSettings,
 }
 
@@ -33,6 +35,7 @@ struct Settings {
 async fn main() -> anyhow::Result<()> {
     let settings: Settings = settings::parse()?;
     settings.process.start_tracing()?;
+    let guard = settings.guard.guard(settings.listen)?;
     let stop = process::stop_on_signal()?;
     let log =
         settings.log.open(&settings.server.nats, "twelve-command-svc", settings.server.durability).await?;
@@ -47,7 +50,7 @@ async fn main() -> anyhow::Result<()> {
     let listener = process::listen(settings.listen).await?;
     let mut tasks = service.start(&stop).await?;
     tracing::info!(address = %listener.local_addr()?, "command-svc is up");
-    let served = process::serve(listener, service.router().merge(probes), stop.clone());
+    let served = process::serve(listener, guarded(service.router(), guard).merge(probes), stop.clone());
     tokio::pin!(served);
     let result = loop {
         tokio::select! {

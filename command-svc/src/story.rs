@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::{
     Event, OrderId, OrderState, Recorded,
+    access::Parties,
     event::{OrderEvent, OrderPlaced},
 };
 use nats::Stored;
@@ -35,6 +36,11 @@ impl Story {
     /// The sequence of the newest event; 0 if there is none.
     pub fn sequence(&self) -> u64 {
         self.state.sequence()
+    }
+
+    /// Whose the order is.
+    pub fn parties(&self) -> Parties {
+        Parties::of(self.events.iter().map(|stored| &stored.recorded.event))
     }
 
     /// What was ordered; `None` if the order does not stand.

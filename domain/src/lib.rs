@@ -19,6 +19,7 @@ pub mod coupon;
 pub mod delivery;
 pub mod review;
 pub mod notification;
+pub mod access;
 pub mod status;
 pub mod state;
 pub mod command;

@@ -1,9 +1,12 @@
 //! A connection that names itself, notices a dead peer, and tells when it is back.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_nats::{Client, ConnectOptions, Event, jetstream};
+use nkeys::KeyPair;
 use tokio::sync::watch;
+
+use crate::accounts;
 
 /// How long one question to the server may take, publish acknowledgements included.
 pub const SERVER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -18,10 +21,39 @@ pub const SERVER_VERSION_MIN: (u64, u64) = (2, 15);
 pub enum ConnectError {
     #[error("no nats-server answers at {url}")]
     Unreachable { url: String, source: async_nats::ConnectError },
+    #[error("the key in {path} cannot be used: {why}")]
+    Key { path: PathBuf, why: String },
     #[error(
         "the nats-server at {url} is version {found}; Twelve needs 2.15 or newer, because older ones lose speed or data on durable writes"
     )]
     TooOld { url: String, found: String },
+}
+
+/// How a process proves to the nats-server who it is, and knows the server.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Identity {
+    /// The file with this process's own key (the seed of a NATS key), as `twelve nats-accounts` makes them
+    #[arg(long, env = "TWELVE_NATS_NKEY", value_name = "FILE")]
+    pub nats_nkey: Option<PathBuf>,
+    /// The file with the certificates (PEM) of whoever vouches for the nats-server; with it, only TLS is spoken
+    #[arg(long, env = "TWELVE_NATS_CA", value_name = "FILE")]
+    pub nats_ca: Option<PathBuf>,
+}
+
+impl Identity {
+    fn apply(&self, mut options: ConnectOptions) -> Result<ConnectOptions, ConnectError> {
+        if let Some(path) = &self.nats_nkey {
+            let unusable = |why: String| ConnectError::Key { path: path.clone(), why };
+            let seed = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+            let pair = KeyPair::from_seed(seed.trim()).map_err(|error| unusable(error.to_string()))?;
+            options =
+                options.nkey(seed.trim().to_owned()).custom_inbox_prefix(accounts::inbox(&pair.public_key()));
+        }
+        if let Some(path) = &self.nats_ca {
+            options = options.add_root_certificates(path.clone()).require_tls(true);
+        }
+        Ok(options)
+    }
 }
 
 /// A connected client; clones share the connection.
@@ -33,15 +65,21 @@ pub struct Connection {
     pub(crate) connects: watch::Receiver<u64>,
     _keep: Arc<watch::Sender<u64>>,
     url: Arc<str>,
+    identity: Arc<Identity>,
 }
 
 impl Connection {
-    /// Connects as `name` and refuses a server older than [`SERVER_VERSION_MIN`].
+    /// Connects as `name`, proving nothing, and refuses a server older than [`SERVER_VERSION_MIN`].
     pub async fn open(url: &str, name: &str) -> Result<Self, ConnectError> {
+        Self::open_as(url, name, &Identity::default()).await
+    }
+
+    /// Connects as `name` and refuses a server older than [`SERVER_VERSION_MIN`].
+    pub async fn open_as(url: &str, name: &str, identity: &Identity) -> Result<Self, ConnectError> {
         let (sender, connects) = watch::channel(0_u64);
         let sender = Arc::new(sender);
         let counter = Arc::clone(&sender);
-        let client = ConnectOptions::new()
+        let options = ConnectOptions::new()
             .name(name)
             .connection_timeout(CONNECT_TIMEOUT)
             .request_timeout(Some(SERVER_TIMEOUT))
@@ -49,10 +87,10 @@ impl Connection {
             .event_callback(move |event| {
                 note(&event, &counter);
                 std::future::ready(())
-            })
-            .connect(url)
-            .await
-            .map_err(|source| ConnectError::Unreachable { url: url.to_owned(), source })?;
+            });
+        let connecting = identity.apply(options)?.connect(url).await;
+        let client =
+            connecting.map_err(|source| ConnectError::Unreachable { url: url.to_owned(), source })?;
         let found = client.server_info().version.clone();
         if version(&found).is_none_or(|version| version < SERVER_VERSION_MIN) {
             return Err(ConnectError::TooOld { url: url.to_owned(), found });
@@ -61,12 +99,19 @@ impl Connection {
             .timeout(SERVER_TIMEOUT)
             .ack_timeout(SERVER_TIMEOUT)
             .build(client.clone());
-        Ok(Self { client, jetstream, connects, _keep: sender, url: url.into() })
+        Ok(Self {
+            client,
+            jetstream,
+            connects,
+            _keep: sender,
+            url: url.into(),
+            identity: identity.clone().into(),
+        })
     }
 
     /// Another connection to the same server, for work that is to have its own.
     pub async fn another(&self, name: &str) -> Result<Self, ConnectError> {
-        Self::open(&self.url, name).await
+        Self::open_as(&self.url, name, &self.identity).await
     }
 
     /// Whether the server is reachable at this moment.

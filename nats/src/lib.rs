@@ -7,6 +7,7 @@
 //! order follows, [`snapshots`] what views were; [`ask`] carries commands to the context that decides about them.
 
 pub mod subject;
+pub mod accounts;
 pub mod codec;
 pub mod server;
 pub mod connection;
@@ -22,7 +23,7 @@ pub mod ask;
 pub mod bench;
 
 pub use codec::{Stored, Undecodable};
-pub use connection::{ConnectError, Connection};
+pub use connection::{ConnectError, Connection, Identity};
 pub use flows::{FlowBook, FlowBookError};
 pub use log::{AppendError, EventLog, LoadError, NewEvent};
 pub use topology::{Durability, TopologyError};

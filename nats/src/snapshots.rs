@@ -13,7 +13,7 @@ use tokio::{fs::File, io, time::timeout};
 
 use crate::log::EventLog;
 
-const BUCKET: &str = "TWELVE-VIEWS";
+pub(crate) const BUCKET: &str = "TWELVE-VIEWS";
 /// The description of an object, as JSON, under this name.
 const ABOUT: &str = "about";
 /// After so long a snapshot is no help any more, whoever made it.

@@ -9,7 +9,6 @@ use nats::{
     EventLog, LoadError, Stored, Undecodable,
     follow::{Batch, PartitionInfo},
 };
-use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +18,7 @@ use crate::{
     snapshot,
     store::{Store, StoreError},
     view::{
-        List, View, order_key,
+        View, order_key,
         orders::{self, Orders},
     },
 };
@@ -222,7 +221,7 @@ pub async fn order(
     log: &EventLog,
     order_id: OrderId,
     moment: &Moment,
-) -> Result<Option<(Value, Position)>, AsOfError> {
+) -> Result<Option<orders::Row>, AsOfError> {
     let cuts = cuts(log, moment).await?;
     let partition = order_id.partition(log.partitions());
     let cut = cuts.get(usize::from(partition)).copied().unwrap_or(Cut::Sequence(0));
@@ -232,6 +231,5 @@ pub async fn order(
     for event in story.iter().take_while(|event| cut.takes(event)) {
         row = Orders::apply(&key, row, event);
     }
-    let seen = row.filter(orders::Row::is_visible);
-    Ok(seen.and_then(|row| Some((Orders::show(&row), row.position()?))))
+    Ok(row.filter(orders::Row::is_visible))
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     folder::{Fold, Folder},
-    store::{Changes, Checkpoint, Store, StoreError},
+    store::{Changes, Checkpoint, Haste, Store, StoreError},
     view::{self, orders},
 };
 
@@ -81,6 +81,7 @@ pub struct Projection {
     mended: Vec<OrderId>,
     unreadable: Unreadable,
     pace: Pace,
+    haste: Haste,
 }
 
 type Writing = (JoinHandle<Result<(), StoreError>>, Vec<Checkpoint>);
@@ -116,6 +117,7 @@ impl Projection {
             mended: Vec::new(),
             unreadable,
             pace,
+            haste: Haste::Full,
         })
     }
 
@@ -135,6 +137,11 @@ impl Projection {
     /// From here on at another pace.
     pub const fn set_pace(&mut self, pace: Pace) {
         self.pace = pace;
+    }
+
+    /// How commits ahead of their checkpoint are written from here on.
+    pub const fn set_haste(&mut self, haste: Haste) {
+        self.haste = haste;
     }
 
     /// Whether a commit is due although more events are waiting.
@@ -247,7 +254,7 @@ impl Projection {
         self.finish()?;
         let mut changes = self.drain()?;
         changes.keep(entries);
-        self.store.write_ahead(changes).map(drop)
+        self.store.write_ahead(changes, self.haste).map(drop)
     }
 
     fn drain(&mut self) -> Result<Changes, StoreError> {
@@ -269,8 +276,8 @@ impl Projection {
         self.finish()?;
         let changes = self.drain()?;
         if self.pace.is_ahead {
-            let store = self.store.clone();
-            let writing = std::thread::spawn(move || store.commit_ahead(changes));
+            let (store, haste) = (self.store.clone(), self.haste);
+            let writing = std::thread::spawn(move || store.commit_ahead(changes, haste));
             self.writing = Some((writing, self.checkpoints.clone()));
         } else {
             self.store.commit(changes)?;

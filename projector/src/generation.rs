@@ -248,6 +248,7 @@ impl Worker {
                 self.projection.set_pace(Pace::LIVE);
                 return Ok(true);
             }
+            self.projection.set_haste(job.haste(self.views.are_read()));
             let ended = self.take(batches);
             let events = self.fold_held(job)?;
             if let Some(stopped) = self.projection.stopped().values().next() {
@@ -267,7 +268,7 @@ impl Worker {
                 }
                 sleep(IDLE_PAUSE);
             }
-            sleep(job.pause_for(events));
+            sleep(job.pause_for(events, self.views.are_read()));
         }
     }
 
@@ -285,7 +286,7 @@ impl Worker {
 
     /// Folds what the serving generation has folded, too; answers with how many events that were.
     fn fold_held(&mut self, job: &Job) -> Result<u64, StoreError> {
-        let (mut events, mut left) = (0, job.chunk());
+        let (mut events, mut left) = (0, job.chunk(self.views.are_read()));
         for (partition, held) in &mut self.held {
             let limit = if job.serving_is_frozen { u64::MAX } else { self.views.applied(*partition) };
             let is_due = |event: &Event| sequence(event) <= limit;

@@ -16,11 +16,13 @@ use crate::{
     beside::MEETING_MAX,
     compare::Comparison,
     fold::Projection,
-    store::{self, Store},
+    store::{self, Haste, Store},
 };
 
 /// Rests of a rebuild that is slowed down.
-const RESTS_PER_SECOND: u64 = 10;
+const RESTS_PER_SECOND: u64 = 50;
+/// Events a second that a rebuild folds while readers ask, unless it is told how many.
+const BESIDE_READERS_PER_SECOND: u64 = 6_000;
 
 /// What is asked of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,10 @@ pub enum JobError {
     Outdated,
     #[error("the generations did not come to the same position within {MEETING_MAX:?}")]
     NoMeeting,
+    #[error(
+        "the views have not caught up with the log as it was at the start; verify them once the node is ready"
+    )]
+    CatchingUp,
     #[error("this node is not following a log")]
     Closed,
     #[error(transparent)]
@@ -90,7 +96,7 @@ pub struct Status {
     pub events_per_second: u64,
     /// At this speed; `null` before there is one, and after the end.
     pub seconds_left: Option<u64>,
-    /// Events a second at most; 0: as fast as it goes.
+    /// Events a second at most; 0: as fast as it goes, and 6,000 while readers ask.
     pub events_per_second_max: u64,
     pub comparison: Option<Comparison>,
     pub failure: Option<String>,
@@ -165,22 +171,30 @@ impl Job {
     }
 
     /// Events to fold before the next rest: few enough to be told soon to end, or to go at another speed.
-    pub(crate) fn chunk(&self) -> usize {
+    pub(crate) fn chunk(&self, are_readers_there: bool) -> usize {
+        let at_most = |most: u64| usize::try_from(most / RESTS_PER_SECOND).unwrap_or(usize::MAX).max(1);
+        self.limit(are_readers_there).map_or(usize::MAX, at_most)
+    }
+
+    /// How long to rest after so many events, so as not to exceed the speed that was asked for, or that readers bear.
+    pub(crate) fn pause_for(&self, events: u64, are_readers_there: bool) -> Duration {
+        let at_most = |most: u64| Duration::from_micros(events.saturating_mul(1_000_000) / most);
+        self.limit(are_readers_there).map_or(Duration::ZERO, at_most)
+    }
+
+    /// How commits are to be written.
+    pub(crate) fn haste(&self, are_readers_there: bool) -> Haste {
+        if self.limit(are_readers_there).is_some() { Haste::Gentle } else { Haste::Full }
+    }
+
+    fn limit(&self, are_readers_there: bool) -> Option<u64> {
         match self.events_per_second_max.load(Ordering::Relaxed) {
-            0 => usize::MAX,
-            most => usize::try_from(most / RESTS_PER_SECOND).unwrap_or(usize::MAX).max(1),
+            0 => are_readers_there.then_some(BESIDE_READERS_PER_SECOND),
+            most => Some(most),
         }
     }
 
-    /// How long to rest after so many events, so as not to exceed the speed that was asked for.
-    pub(crate) fn pause_for(&self, events: u64) -> Duration {
-        match self.events_per_second_max.load(Ordering::Relaxed) {
-            0 => Duration::ZERO,
-            most => Duration::from_micros(events.saturating_mul(1_000_000) / most),
-        }
-    }
-
-    /// Events a second at most from now on; 0: as fast as it goes.
+    /// Events a second at most from now on; 0: as fast as it goes, and 6,000 while readers ask.
     pub fn slow_down(&self, events_per_second_max: u64) {
         self.events_per_second_max.store(events_per_second_max, Ordering::Relaxed);
     }
@@ -238,7 +252,7 @@ impl Jobs {
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// Begins a job, at `events_per_second_max` (0: as fast as it goes).
+    /// Begins a job, at `events_per_second_max` (0: as fast as it goes, and 6,000 while readers ask).
     pub fn begin(&self, work: Work, events_per_second_max: u64) -> Result<(), JobError> {
         if self.newest().is_some_and(|job| !job.state().is_over()) {
             return Err(JobError::Busy);

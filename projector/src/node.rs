@@ -2,8 +2,11 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
-    time::Duration,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use domain::{OrderId, Position};
@@ -23,7 +26,7 @@ use crate::{
     job::{Job, JobError, Jobs},
     live::{Followers, Following, Topic},
     snapshot,
-    store::{Store, StoreError},
+    store::{self, CACHE_MB, Store, StoreError},
     view::{self, List},
 };
 
@@ -31,13 +34,23 @@ use crate::{
 pub(crate) const BATCHES_WAITING_MAX: usize = 16;
 /// Places of a list that one call looks at, so that a rare filter cannot keep a reader waiting.
 const SCAN_PLACES_MAX: usize = 5_000;
+/// How long after a query readers count as being there.
+const READERS_STAY: Duration = Duration::from_secs(2);
 
 /// How a view node behaves.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct NodeSettings {
     /// How old the newest snapshot of the views may become before another is taken; `None`: none are taken.
     pub snapshot_every: Option<Duration>,
     pub unreadable: Unreadable,
+    /// Megabytes of memory in which a store keeps pages.
+    pub cache_mb: u32,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        Self { snapshot_every: None, unreadable: Unreadable::default(), cache_mb: CACHE_MB }
+    }
 }
 
 /// What readers see of the folding.
@@ -68,6 +81,9 @@ struct Shared {
     applied: Vec<watch::Sender<u64>>,
     /// The last sequences of the partitions when this node started.
     at_start: Vec<u64>,
+    started: Instant,
+    /// When readers asked last: milliseconds from the start on; 0: never.
+    read_at_ms: AtomicU64,
     health: Mutex<Health>,
     unreadable: Unreadable,
     followers: Followers,
@@ -101,6 +117,7 @@ impl Views {
         settings: NodeSettings,
         stop: &CancellationToken,
     ) -> anyhow::Result<(Self, JoinSet<anyhow::Result<()>>)> {
+        store::keep_in_memory(settings.cache_mb);
         let infos = partition_infos(log).await?;
         if generations::current(directory)?.is_none()
             && let Err(error) = snapshot::begin(log, directory, &infos).await
@@ -140,6 +157,8 @@ impl Views {
             serving: RwLock::new(projection.store().clone()),
             applied: sequences.map(|sequence| watch::channel(sequence).0).collect(),
             at_start: infos.iter().map(|info| info.last_sequence).collect(),
+            started: Instant::now(),
+            read_at_ms: AtomicU64::new(0),
             health: Mutex::new(Health {
                 set_aside: projection.set_aside().values().cloned().collect(),
                 ..Health::default()
@@ -220,6 +239,22 @@ impl Views {
         self.shared.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The serving generation, for a query.
+    fn read(&self) -> Store {
+        self.shared.read_at_ms.store(self.milliseconds().max(1), Ordering::Relaxed);
+        self.serving()
+    }
+
+    fn milliseconds(&self) -> u64 {
+        u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether there are readers, whom a rebuild gives way to.
+    pub(crate) fn are_read(&self) -> bool {
+        let read_at = Duration::from_millis(self.shared.read_at_ms.load(Ordering::Relaxed));
+        !read_at.is_zero() && self.shared.started.elapsed() < read_at + READERS_STAY
+    }
+
     /// The serving generation.
     pub fn generation(&self) -> u32 {
         self.serving().generation()
@@ -260,6 +295,7 @@ impl Views {
     /// Waits until the views have reached `position`; false if they have not within `limit`, or never can.
     pub async fn wait_for(&self, position: Position, limit: Duration) -> bool {
         let Some(applied) = self.shared.applied.get(usize::from(position.partition)) else { return false };
+        let _waiter = Waiter::new();
         let mut applied = applied.subscribe();
         let reached = applied.wait_for(|sequence| *sequence >= position.sequence);
         matches!(tokio::time::timeout(limit, reached).await, Ok(Ok(_)))
@@ -272,7 +308,7 @@ impl Views {
 
     /// One row.
     pub fn row<L: List>(&self, key: &[u8]) -> Result<Option<L::Row>, StoreError> {
-        row::<L>(&self.serving(), key)
+        row::<L>(&self.read(), key)
     }
 
     /// The rows whose places begin with `prefix`, in order, after the place `after`, that `wanted` holds for.
@@ -283,7 +319,7 @@ impl Views {
         limit: usize,
         wanted: impl Fn(&L::Row) -> bool,
     ) -> Result<Page<L>, StoreError> {
-        let store = self.serving();
+        let store = self.read();
         let mut page = Page { rows: Vec::new(), next: None };
         for (looked_at, entry) in
             store.places(L::ROWS, (!L::IS_ROWS).then_some(L::NAME), prefix, after).enumerate()
@@ -308,6 +344,22 @@ impl Views {
     pub fn show<L: List>(&self, order_id: OrderId) -> Result<Option<Value>, StoreError> {
         let shown = self.row::<L>(&view::order_key(order_id))?.map(|row| L::show(&row));
         Ok(shown.filter(|shown| !shown.is_null()))
+    }
+}
+
+/// A reader who waits for a position, as the metric counts them.
+struct Waiter;
+
+impl Waiter {
+    fn new() -> Self {
+        metrics::gauge!("twelve_view_waiters").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        metrics::gauge!("twelve_view_waiters").decrement(1.0);
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     folder::Fold,
     rows::row_of,
-    store::{Changes, Checkpoint, Store, StoreError},
+    store::{Changes, Checkpoint, Haste, Store, StoreError},
     view,
 };
 
@@ -46,7 +46,7 @@ impl<'a> Restoring<'a> {
     }
 
     pub(crate) fn write(&mut self) -> Result<(), StoreError> {
-        self.store.write_ahead(std::mem::take(&mut self.changes)).map(drop)
+        self.store.write_ahead(std::mem::take(&mut self.changes), Haste::Full).map(drop)
     }
 
     /// Writes the rest at once; from here on the store is what the snapshot was of.
@@ -59,6 +59,6 @@ impl<'a> Restoring<'a> {
             self.last.put_checkpoint(partition, checkpoint)?;
         }
         self.last.put_definition(definition);
-        self.store.commit_ahead(self.last)
+        self.store.commit_ahead(self.last, Haste::Full)
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -17,8 +20,10 @@ use crate::{
     view,
 };
 
-/// Memory that sled may keep pages in.
-const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// Megabytes of memory that one store may keep pages in, unless told otherwise.
+pub const CACHE_MB: u32 = 128;
+/// What [`keep_in_memory`] was told.
+static CACHE_MB_TOLD: AtomicU32 = AtomicU32::new(CACHE_MB);
 /// Bytes that sled writes together.
 const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
 /// How long sled may keep committed batches in memory. What a power cut takes is folded again.
@@ -26,6 +31,9 @@ const FLUSH_EVERY_MS: u64 = 500;
 /// How long a store that is in use is waited for.
 const LOCKED_MAX: Duration = Duration::from_secs(2);
 const LOCKED_PAUSE: Duration = Duration::from_millis(20);
+/// Entries between two pauses of a gentle write, and how long a pause is: up to 50,000 entries a second.
+const GENTLE_ENTRIES: usize = 64;
+const GENTLE_PAUSE: Duration = Duration::from_micros(2_500);
 const DEFINITION_KEY: &[u8] = b"\0d";
 /// There while rows are written ahead of their checkpoint.
 const UNFINISHED_KEY: &[u8] = b"\0u";
@@ -62,6 +70,16 @@ pub struct Store {
     generation: u32,
     /// Removed with the last clone, after the tree is closed.
     _passing: Option<Arc<Passing>>,
+}
+
+/// How a generation that nobody reads is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Haste {
+    /// As fast as it goes.
+    #[default]
+    Full,
+    /// With a pause every few entries, so that those who read another generation hardly wait.
+    Gentle,
 }
 
 /// A key, and what is to be under it from now on.
@@ -162,6 +180,12 @@ impl Changes {
     }
 }
 
+/// How many megabytes of memory each store that is opened from now on may keep pages in. What does not fit is read
+/// from the disk when it is needed.
+pub(crate) fn keep_in_memory(megabytes: u32) {
+    CACHE_MB_TOLD.store(megabytes, Ordering::Relaxed);
+}
+
 impl Store {
     /// Opens the serving generation of `directory`, or makes the first.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
@@ -188,7 +212,7 @@ impl Store {
             .map_err(|source| StoreError::Directory { path: path.clone(), source })?;
         let config = sled::Config::new()
             .path(&path)
-            .cache_capacity(CACHE_BYTES)
+            .cache_capacity(u64::from(CACHE_MB_TOLD.load(Ordering::Relaxed)) << 20)
             .mode(sled::Mode::HighThroughput)
             .segment_size(SEGMENT_BYTES)
             .flush_every_ms(Some(FLUSH_EVERY_MS));
@@ -313,31 +337,34 @@ impl Store {
 
     /// What belongs to one order first, in the order of the keys, which costs the store a fraction of a large batch;
     /// then all the rest at once. A crash in between leaves rows ahead of their checkpoint, and a note of that.
-    pub(crate) fn commit_ahead(&self, changes: Changes) -> Result<(), StoreError> {
-        let mut rest = self.write_ahead(changes)?;
+    pub(crate) fn commit_ahead(&self, changes: Changes, haste: Haste) -> Result<(), StoreError> {
+        let mut rest = self.write_ahead(changes, haste)?;
         rest.remove(UNFINISHED_KEY);
         Ok(self.db.apply_batch(rest)?)
     }
 
     /// Writes what belongs to one order; answers with the rest.
-    pub(crate) fn write_ahead(&self, changes: Changes) -> Result<sled::Batch, StoreError> {
+    pub(crate) fn write_ahead(&self, changes: Changes, haste: Haste) -> Result<sled::Batch, StoreError> {
         self.db.insert(UNFINISHED_KEY, &[])?;
-        self.write(changes.places)?;
+        self.write(changes.places, haste)?;
         // After their places: a row that is there is in all its lists.
-        self.write(changes.rows)?;
+        self.write(changes.rows, haste)?;
         Ok(changes.rest)
     }
 
     /// Writes entries one by one, in the order of their keys, in two threads.
-    fn write(&self, mut entries: Vec<Entry>) -> Result<(), StoreError> {
+    fn write(&self, mut entries: Vec<Entry>, haste: Haste) -> Result<(), StoreError> {
         entries.sort_unstable();
         let second = entries.split_off(entries.len() / 2);
         let write = |entries: Vec<Entry>| -> Result<(), StoreError> {
-            for (key, value) in entries {
+            for (written, (key, value)) in entries.into_iter().enumerate() {
                 match value {
                     Some(value) => self.db.insert(key, value)?,
                     None => self.db.remove(key)?,
                 };
+                if haste == Haste::Gentle && written % GENTLE_ENTRIES == GENTLE_ENTRIES - 1 {
+                    std::thread::sleep(GENTLE_PAUSE);
+                }
             }
             Ok(())
         };

@@ -15,8 +15,9 @@ use nats::EventLog;
 use projector::{
     Views,
     as_of::{self, AsOfError, Moment},
+    view::{List, orders::Orders},
 };
-use service::Problem;
+use service::{Caller, Problem};
 use tokio::sync::Mutex;
 use tower::ServiceExt;
 
@@ -88,13 +89,14 @@ fn moment(said: &str) -> Result<Moment, Problem> {
 
 async fn answer_as_of(app: &App, request: Request, said: &str, rest: &str) -> Result<Response, Problem> {
     let moment = moment(said)?;
+    let caller = request.extensions().get::<Caller>().cloned();
     let path = request.uri().path().to_owned();
     if ["/live", "/events"].iter().any(|end| path.ends_with(end)) || path.starts_with("/flows") {
         return Err(Problem::malformed("this is no query of a view; leave as_of out"));
     }
     let one_order = path.strip_prefix("/orders/").and_then(|id| id.parse::<OrderId>().ok());
     if let Some(order_id) = one_order.filter(|_| rest.is_empty()) {
-        return one(&app.log, order_id, &moment).await;
+        return one(&app.log, order_id, &moment, caller.as_ref()).await;
     }
     let views = app.as_of.views(app, said, &moment).await.map_err(|error| refused(&error))?;
     let query = if rest.is_empty() { path } else { format!("{path}?{rest}") };
@@ -105,15 +107,25 @@ async fn answer_as_of(app: &App, request: Request, said: &str, rest: &str) -> Re
     *again.method_mut() = request.method().clone();
     *again.uri_mut() = Uri::from(query);
     *again.headers_mut() = request.headers().clone();
+    if let Some(caller) = caller {
+        again.extensions_mut().insert(caller);
+    }
     let table = routes::table(App { views, ..app.clone() });
     let Ok(answered) = table.oneshot(again).await;
     Ok(answered)
 }
 
-async fn one(log: &EventLog, order_id: OrderId, moment: &Moment) -> Result<Response, Problem> {
+async fn one(
+    log: &EventLog,
+    order_id: OrderId,
+    moment: &Moment,
+    caller: Option<&Caller>,
+) -> Result<Response, Problem> {
     let seen = as_of::order(log, order_id, moment).await.map_err(|error| refused(&error))?;
-    let (row, position) = seen.ok_or_else(Problem::order_not_found)?;
-    let mut response = Json(row).into_response();
+    let row = seen.ok_or_else(Problem::order_not_found)?;
+    caller.map_or(Ok(()), |caller| caller.permit_seeing(&row.parties()))?;
+    let position = row.position().ok_or_else(Problem::order_not_found)?;
+    let mut response = Json(Orders::show(&row)).into_response();
     if let Ok(position) = HeaderValue::from_str(&position.to_string()) {
         response.headers_mut().insert("view-position", position);
     }

@@ -59,6 +59,7 @@ pub async fn order(State(app): State<App>, Path(id): Path<String>, read: Read) -
     let live = app.views.follow(Topic::Order(order_id));
     let row = app.views.row::<Orders>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
     let row = row.filter(Row::is_visible).ok_or_else(Problem::order_not_found)?;
+    read.caller.permit_seeing(&row.parties())?;
     let mut following = Stream::new(live, &app.views);
     following.from = row.position().into_iter().collect();
     following.sent.clone_from(&following.from);

@@ -7,7 +7,7 @@ use nats::FlowBook;
 use projector::Views;
 use query_api::{App, AsOf, OperatorSettings, operator, readiness, router};
 use service::{
-    FlowSettings,
+    FlowSettings, GuardSettings, guarded,
     process::{self, ProcessSettings},
     settings::{self, LogSettings, ServerSettings},
 };
@@ -31,6 +31,8 @@ struct Settings {
     #[command(flatten)]
     operator: OperatorSettings,
     #[command(flatten)]
+    guard: GuardSettings,
+    #[command(flatten)]
     process: ProcessSettings,
 }
 
@@ -38,6 +40,7 @@ struct Settings {
 async fn main() -> anyhow::Result<()> {
     let settings: Settings = settings::parse()?;
     settings.process.start_tracing()?;
+    let guard = settings.guard.guard(settings.listen)?;
     let stop = process::stop_on_signal()?;
     let log =
         settings.log.open(&settings.server.nats, "twelve-query-api", settings.server.durability).await?;
@@ -56,7 +59,7 @@ async fn main() -> anyhow::Result<()> {
         (app.views.clone(), log.clone(), settings.views.clone(), stop.clone());
     tasks.spawn(async move { operator::serve(&settings.operator, views, followed, &folder, ending).await });
     tracing::info!(address = %listener.local_addr()?, "query-api is up");
-    let result = process::serve(listener, router(app).merge(probes), stop.clone()).await;
+    let result = process::serve(listener, guarded(router(app), guard).merge(probes), stop.clone()).await;
     stop.cancel();
     while let Some(ended) = tasks.join_next().await {
         ended??;

@@ -20,6 +20,7 @@ use projector::{
     NodeSettings, Unreadable, Views,
     job::{Job, JobError, Status, Work},
     snapshot::{self, About, TakeError},
+    store::CACHE_MB,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -48,6 +49,9 @@ pub struct OperatorSettings {
     /// take none
     #[arg(long, env = "TWELVE_SNAPSHOT_EVERY_S", value_name = "S", default_value_t = 3_600)]
     pub snapshot_every_s: u32,
+    /// Megabytes of memory in which the views' store keeps pages; a store that is being rebuilt takes as much again
+    #[arg(long, env = "TWELVE_VIEW_CACHE_MB", value_name = "MB", default_value_t = CACHE_MB)]
+    pub view_cache_mb: u32,
     /// What happens at an event that does not read: all views of its partition stop there, or its order's alone
     #[arg(long, env = "TWELVE_UNREADABLE", value_name = "WHAT", value_enum, default_value_t = Unreadable::Stop)]
     pub unreadable: Unreadable,
@@ -57,7 +61,11 @@ impl OperatorSettings {
     /// How the view node behaves.
     pub fn node(&self) -> NodeSettings {
         let every = Duration::from_secs(self.snapshot_every_s.into());
-        NodeSettings { snapshot_every: (!every.is_zero()).then_some(every), unreadable: self.unreadable }
+        NodeSettings {
+            snapshot_every: (!every.is_zero()).then_some(every),
+            unreadable: self.unreadable,
+            cache_mb: self.view_cache_mb,
+        }
     }
 }
 
@@ -118,7 +126,7 @@ fn not_taken(error: &TakeError) -> Problem {
 struct Asked {
     /// Whether the generation takes over by itself if it agrees with the serving one.
     swap: bool,
-    /// 0: as fast as it goes.
+    /// 0: as fast as it goes, and 6,000 while readers ask.
     events_per_second_max: u64,
     although_it_differs: bool,
 }
@@ -136,6 +144,10 @@ async fn rebuild(State(views): State<Views>, body: String) -> Result<Response, P
 }
 
 async fn verify(State(views): State<Views>, body: String) -> Result<Response, Problem> {
+    // Until then, rows may be ahead of the positions that they are compared at.
+    if !views.has_caught_up() && views.health().stopped.is_none() {
+        return Err(refused(&JobError::CatchingUp));
+    }
     begin(&views, Work::Verify, asked(&body)?.events_per_second_max).await
 }
 
@@ -223,6 +235,7 @@ fn refused(error: &JobError) -> Problem {
         JobError::None => return Problem::new(StatusCode::NOT_FOUND, "no_rebuild", error.to_string()),
         JobError::NotReady(_) => "rebuild_not_ready",
         JobError::Differs(_) => "generations_differ",
+        JobError::CatchingUp => "views_catching_up",
         JobError::NoPrevious => "no_previous_generation",
         JobError::Outdated => "generation_outdated",
         JobError::NoMeeting | JobError::Closed | JobError::Store(_) => {

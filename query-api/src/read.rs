@@ -11,7 +11,7 @@ use axum::{
 use domain::Position;
 use projector::StoreError;
 use serde_json::Value;
-use service::Problem;
+use service::{Caller, Problem};
 
 use crate::App;
 
@@ -25,6 +25,7 @@ const RETRY_AFTER_S: u64 = 1;
 /// A query whose views have reached the positions that it asked for.
 pub struct Read {
     parameters: BTreeMap<String, String>,
+    pub caller: Caller,
     if_none_match: Option<String>,
     pub last_event_id: Option<String>,
     /// How far the views were when the query began; its answer sees at least that.
@@ -48,9 +49,11 @@ impl FromRequestParts<App> for Read {
         let after = parameters.remove("after");
         let positions = wanted(&parts.headers, after.as_deref())?;
         wait_for(app, &positions, Duration::from_millis(wait)).await?;
+        let caller = Caller::from_request_parts(parts, app).await?;
         let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         Ok(Self {
             parameters,
+            caller,
             if_none_match: text(header::IF_NONE_MATCH).map(ToOwned::to_owned),
             last_event_id: text(HeaderName::from_static("last-event-id")).map(ToOwned::to_owned),
             seen: app.views.positions(),

@@ -23,7 +23,7 @@ use service::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{AsOf, as_of, live};
+use crate::{AsOf, access, as_of, live};
 
 /// What handlers read from.
 #[derive(Clone)]
@@ -38,7 +38,9 @@ pub struct App {
 
 /// All queries, now and as of a moment that has passed.
 pub fn router(app: App) -> Router {
-    table(app.clone()).layer(middleware::from_fn_with_state(app, as_of::answer))
+    table(app.clone())
+        .layer(middleware::from_fn_with_state(app, as_of::answer))
+        .route_layer(middleware::from_fn(access::check))
 }
 
 /// All queries of these views.

@@ -110,7 +110,7 @@ async fn quiet(address: &str, path: &str) -> TcpStream {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_thousand_follow_one_node_which_stays_small_and_tells_who_is_too_slow() {
-    let mut node = Node::new(4, &["--snapshot-every-s", "0"]).await;
+    let mut node = Node::new(twelve_tests::partitions(), &["--snapshot-every-s", "0"]).await;
     history::append(&node.log, 0..2).await;
     node.start().await;
     let (before, address) = (node.memory(), node.client.url().trim_start_matches("http://").to_owned());
@@ -127,10 +127,11 @@ async fn five_thousand_follow_one_node_which_stays_small_and_tells_who_is_too_sl
     // Kitchen orders, all of one store.
     let orders = (0..400).map(|number| 202 + 200 * number);
     let mut slow = node.client.live("/stores/store-2/orders/live", None).await;
-    assert_eq!(slow.next().await.expect("a snapshot").name, "snapshot");
+    let snapshot = slow.next().await.expect("a snapshot");
+    assert_eq!(snapshot.name, "snapshot");
     history::append(&node.log, orders).await;
     let mut ends = Vec::new();
-    for partition in 0..4 {
+    for partition in 0..twelve_tests::partitions() {
         let last = node.log.partition_info(partition).await.expect("described").last_sequence;
         ends.push(format!("{partition}:{last}"));
         assert_eq!(
@@ -138,7 +139,7 @@ async fn five_thousand_follow_one_node_which_stays_small_and_tells_who_is_too_sl
             200
         );
     }
-    let (mut seen, mut last, mut drops) = (BTreeSet::new(), String::new(), 0);
+    let (mut seen, mut last, mut drops) = (BTreeSet::new(), snapshot.id, 0);
     let expected = told(&node).await;
     while seen.len() < expected.len() {
         let next = tokio::time::timeout(LIMIT, slow.next()).await;

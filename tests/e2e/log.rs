@@ -149,7 +149,8 @@ async fn an_order_that_was_left_unpaid_by_a_crash_is_given_up_and_the_money_goes
     let platform = Platform::up().await;
     // What a crash right after the intent leaves behind, an hour ago.
     let connection = Connection::open(platform.server.url(), "test").await.expect("the server answers");
-    let log = EventLog::open(connection, Topology::default(), Durability::Fsync).await.expect("the log");
+    let topology = Topology { partitions: twelve_tests::partitions(), ..Topology::default() };
+    let log = EventLog::open(connection, topology, Durability::Fsync).await.expect("the log");
     let id = OrderId::from_key("test", "left");
     let flow = platform.client.get("/flows/marketplace").await.body["version"].clone();
     let mut event = requested(id, "left");

@@ -1,5 +1,7 @@
 //! The platform as its users meet it. Every test starts its own nats-server and processes.
 
+mod access;
+mod accounts;
 mod as_of;
 mod bad_input;
 mod cancel;

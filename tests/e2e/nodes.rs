@@ -86,7 +86,7 @@ async fn look(node: &Node) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_node_begins_with_a_snapshot_and_a_torn_one_is_left_alone() {
-    let mut node = Node::new(4, &["--snapshot-every-s", "0"]).await;
+    let mut node = Node::new(twelve_tests::partitions(), &["--snapshot-every-s", "0"]).await;
     history::append(&node.log, 0..40).await;
     node.start().await;
     let before = look(&node).await;
@@ -170,7 +170,7 @@ async fn the_views_as_of_a_moment_are_what_a_rebuild_until_it_makes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn torn_files_of_a_store_are_noticed_or_healed_and_never_served_as_the_truth() {
-    let mut node = Node::new(4, &["--snapshot-every-s", "0"]).await;
+    let mut node = Node::new(twelve_tests::partitions(), &["--snapshot-every-s", "0"]).await;
     history::append(&node.log, 0..60).await;
     let mut seed = 7;
     for round in 0..kills() / 2 {
@@ -206,16 +206,19 @@ async fn torn_files_of_a_store_are_noticed_or_healed_and_never_served_as_the_tru
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_does_not_read_sets_its_order_aside_where_that_is_wanted_and_all_others_go_on() {
-    let mut node = Node::new(4, &["--snapshot-every-s", "0", "--unreadable", "set-aside"]).await;
+    let mut node =
+        Node::new(twelve_tests::partitions(), &["--snapshot-every-s", "0", "--unreadable", "set-aside"])
+            .await;
     history::append(&node.log, 0..20).await;
     node.start().await;
     let stranger = OrderId::from_key("history", "3");
-    let subject = format!("orders.{}.{stranger}", stranger.partition(4));
+    let subject = format!("orders.{}.{stranger}", stranger.partition(twelve_tests::partitions()));
     let row = node.client.get(&format!("/orders/{stranger}")).await.body;
     let jetstream = jetstream(&node.server).await;
     let stored =
         jetstream.publish(subject, "no event at all".into()).await.expect("sent").await.expect("stored");
-    let poison = Position { partition: stranger.partition(4), sequence: stored.sequence };
+    let poison =
+        Position { partition: stranger.partition(twelve_tests::partitions()), sequence: stored.sequence };
     history::append(&node.log, 20..30).await;
     let later = node.log.partition_info(poison.partition).await.expect("described").last_sequence;
     let later = Position { sequence: later, ..poison };

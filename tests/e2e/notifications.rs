@@ -138,7 +138,7 @@ async fn what_was_told_is_not_told_again_when_every_event_is_handed_out_anew() {
     platform.kill();
     let nats = async_nats::connect(platform.server.url()).await.expect("connected");
     let jetstream = async_nats::jetstream::new(nats);
-    for partition in 0..4 {
+    for partition in 0..twelve_tests::partitions() {
         let stream = jetstream.get_stream(format!("ORDERS-{partition}")).await.expect("a partition");
         stream.delete_consumer("saga").await.expect("forgotten");
     }

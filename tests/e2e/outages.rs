@@ -1,12 +1,14 @@
 //! When something under the platform goes away.
 
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
 use domain::{Context, Refusal};
 use nats::{Connection, ask::Answer};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use twelve_tests::{Client, LIMIT, Platform, Process, Server, client::order, free_port};
+use twelve_tests::{
+    Client, LIMIT, Node, Platform, Process, Server, SmallDisk, client::order, free_port, history, node,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_nats_server_means_503_and_after_its_return_everything_goes_on() {
@@ -66,41 +68,19 @@ async fn retry(client: &Client, key: &str) -> String {
     tokio::time::timeout(LIMIT, trying).await.expect("it stands in the end")
 }
 
-/// A small file system of its own for the views, where the machine lets us make one.
-struct SmallDisk {
-    folder: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(folder.path()).output();
-        mounted.is_ok_and(|output| output.status.success()).then_some(Self { folder })
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg("-l").arg(self.folder.path()).status());
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_stops_the_views_which_say_so_and_commands_go_on() {
-    let Some(disk) = SmallDisk::mount() else {
-        eprintln!("SKIPPED: this machine does not let a test mount a small file system");
-        return;
-    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(disk) = SmallDisk::mount(folder.path(), 2) else { return };
     let server = Server::start().await;
     let listen = format!("127.0.0.1:{}", free_port());
-    let views = disk.folder.path().join("views").display().to_string();
-    let query =
-        Process::start("query-api", &["--nats", server.url(), "--listen", &listen, "--views", &views]);
+    let views = folder.path().join("views").display().to_string();
+    let start = ["--nats", server.url(), "--listen", &listen, "--views", &views];
+    let query = Process::start("query-api", &start);
     let queries = Client::new(&format!("http://{listen}"));
-    let listen = format!("127.0.0.1:{}", free_port());
-    let _commands = Process::start("command-svc", &["--nats", server.url(), "--listen", &listen]);
-    let commands = Client::new(&format!("http://{listen}"));
+    let commands_listen = format!("127.0.0.1:{}", free_port());
+    let _commands = Process::start("command-svc", &["--nats", server.url(), "--listen", &commands_listen]);
+    let commands = Client::new(&format!("http://{commands_listen}"));
     queries.until_ready().await;
     commands.until_ready().await;
     let mut big = order("gentleman");
@@ -121,6 +101,39 @@ async fn a_full_disk_stops_the_views_which_say_so_and_commands_go_on() {
     assert!(ready.body.to_string().contains("view store failed"), "{ready:?}");
     assert_eq!(commands.post("/orders", &order("gentleman")).await.status, 201, "commands go on");
     drop(query);
+    disk.resize(64);
+    let _query = Process::start("query-api", &start);
+    queries.until_ready().await;
+    let placed = commands.post("/orders", &order("gentleman")).await;
+    queries.order_after(&placed.order_id(), placed.header("log-position")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_that_finds_no_room_leaves_what_serves_as_it_is_and_succeeds_once_there_is_room() {
+    let mut node = Node::new(twelve_tests::partitions(), &["--snapshot-every-s", "0"]).await;
+    std::fs::create_dir_all(node.views()).expect("made");
+    let Some(disk) = SmallDisk::mount(&node.views(), 128) else { return };
+    history::append(&node.log, 0..1_500).await;
+    node.start().await;
+    // Room for what serves, and for a little more.
+    let used: u64 =
+        node::files(&node.views()).iter().map(|file| file.metadata().map_or(0, |file| file.len())).sum();
+    disk.resize(used.div_ceil(1 << 20) + 3);
+    let before = node.client.get("/orders?limit=200").await;
+    node.operator.post("/admin/views/rebuild", &json!({ "swap": true })).await;
+    let failed =
+        node.job(|job| ["failed", "serving"].contains(&job["state"].as_str().unwrap_or("none"))).await;
+    assert_eq!(failed["state"], "failed", "{failed}");
+    assert!(failed["failure"].as_str().is_some_and(|why| why.contains("view store failed")), "{failed}");
+    let after = node.client.get("/orders?limit=200").await;
+    assert_eq!((after.status.as_u16(), &after.body), (200, &before.body));
+    disk.resize(128);
+    history::append(&node.log, 1_500..1_520).await;
+    assert_eq!(node.verify().await["differences"], 0);
+    node.operator.post("/admin/views/rebuild", &json!({ "swap": true })).await;
+    node.job(|job| job["state"] == "serving").await;
+    assert_eq!(node.verify().await["differences"], 0);
+    node.kill();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -64,10 +64,12 @@ async fn another_number_of_partitions_than_the_log_has_is_refused_with_the_right
     let server = Server::start().await;
     let platform = twelve_tests::Platform::up().await;
     let listen = format!("127.0.0.1:{}", free_port());
-    let arguments = ["--nats", platform.server.url(), "--partitions", "8", "--listen", &listen];
+    let has = twelve_tests::partitions();
+    let other = (2 * has).to_string();
+    let arguments = ["--nats", platform.server.url(), "--partitions", &other, "--listen", &listen];
     let output = run("command-svc", &arguments);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("--partitions 4"), "{said}");
+    assert!(!output.status.success() && said.contains(&format!("--partitions {has}")), "{said}");
     let nobody = format!("nats://127.0.0.1:{}", free_port());
     let output = run("command-svc", &["--nats", &nobody, "--listen", &listen]);
     assert!(String::from_utf8_lossy(&output.stderr).contains(&nobody), "an unreachable server is named");

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use projector::{Store, compare, generations};
 use serde_json::{Value, json};
-use twelve_tests::{Platform, binary, client::order};
+use twelve_tests::{Node, Platform, binary, client::order, history};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_brings_the_position_of_a_command_sees_its_effect() {
@@ -144,7 +144,7 @@ async fn an_event_that_does_not_read_stops_the_views_there_and_is_never_skipped(
     let jetstream =
         async_nats::jetstream::new(async_nats::connect(platform.server.url()).await.expect("a server"));
     let stranger = domain::OrderId::from_key("test", "stranger");
-    let subject = format!("orders.{}.{stranger}", stranger.partition(4));
+    let subject = format!("orders.{}.{stranger}", stranger.partition(twelve_tests::partitions()));
     jetstream.publish(subject, "no event at all".into()).await.expect("sent").await.expect("stored");
     let looking = async {
         loop {
@@ -168,26 +168,17 @@ async fn a_thousand_readers_who_wait_for_positions_of_every_partition_all_get_th
     let client = &platform.client;
     client.place(&order("gentleman")).await;
     let now = client.get("/orders").await;
-    let ahead: Vec<(u64, u64)> = now
-        .header("view-position")
-        .split(',')
-        .filter_map(|position| position.split_once(':'))
-        .map(|(partition, sequence)| {
-            (partition.parse().expect("a number"), sequence.parse::<u64>().expect("a number") + 6)
-        })
+    let ahead: Vec<(u64, u64)> = positions(now.header("view-position"))
+        .map(|(partition, sequence)| (partition, sequence + 6))
         .collect();
-    assert_eq!(ahead.len(), 4);
+    assert_eq!(ahead.len(), usize::from(twelve_tests::partitions()));
     let waiting = futures::future::join_all((0..1_000).map(|reader| {
         let (partition, sequence) = ahead[reader % ahead.len()];
         async move {
             let answer =
                 client.get(&format!("/orders?limit=1&after={partition}:{sequence}&wait=10000")).await;
-            let seen = answer.header("view-position").to_owned();
-            let reached = seen.split(',').filter_map(|position| position.split_once(':'));
-            let reached = reached.map(|(at, sequence)| (at.parse::<u64>(), sequence.parse::<u64>()));
-            let is_there = reached
-                .into_iter()
-                .any(|pair| matches!(pair, (Ok(at), Ok(is)) if at == partition && is >= sequence));
+            let mut seen = positions(answer.header("view-position"));
+            let is_there = seen.any(|(at, is)| at == partition && is >= sequence);
             (answer.status.as_u16(), is_there)
         }
     }));
@@ -202,4 +193,54 @@ async fn a_thousand_readers_who_wait_for_positions_of_every_partition_all_get_th
         "{:?}",
         answers.iter().find(|answer| **answer != (200, true))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_readers_who_wait_while_the_node_is_killed_get_their_answer_from_its_successor() {
+    let mut node = Node::new(twelve_tests::partitions(), &["--snapshot-every-s", "0"]).await;
+    history::append(&node.log, 0..20).await;
+    node.start().await;
+    let now = node.client.get("/orders").await;
+    let ahead: Vec<(u64, u64)> = positions(now.header("view-position"))
+        .map(|(partition, sequence)| (partition, sequence + 1))
+        .collect();
+    let waiting: Vec<_> = (0..1_000)
+        .map(|reader| {
+            let (client, (partition, sequence)) = (node.client.clone(), ahead[reader % ahead.len()]);
+            tokio::spawn(async move {
+                let path = format!("/orders?limit=1&after={partition}:{sequence}&wait=10000");
+                // As any caller would: again, where the connection broke or the node says that it is behind.
+                loop {
+                    let asked = client.try_send(client.request(reqwest::Method::GET, &path)).await;
+                    let Some(answer) = asked.filter(|answer| answer.status != 503) else {
+                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                        continue;
+                    };
+                    let mut seen = positions(answer.header("view-position"));
+                    let is_there = seen.any(|(at, is)| at == partition && is >= sequence);
+                    return (answer.status.as_u16(), is_there);
+                }
+            })
+        })
+        .collect();
+    let all_wait = async {
+        while node.client.metric("twelve_view_waiters").await != Some(1_000.0) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(twelve_tests::LIMIT, all_wait).await.expect("all of them wait");
+    node.kill();
+    node.start().await;
+    history::append(&node.log, 20..120).await;
+    for answer in waiting {
+        let answered = tokio::time::timeout(twelve_tests::LIMIT, answer).await.expect("in time");
+        assert_eq!(answered.expect("no panic"), (200, true));
+    }
+}
+
+/// Partitions and sequences of a `View-Position`.
+fn positions(header: &str) -> impl Iterator<Item = (u64, u64)> {
+    let number = |text: &str| text.parse().expect("a number");
+    let pairs = header.split(',').filter_map(|position| position.split_once(':'));
+    pairs.map(move |(partition, sequence)| (number(partition), number(sequence)))
 }

@@ -65,20 +65,31 @@ pub fn order(customer: &str) -> Value {
 pub struct Client {
     http: reqwest::Client,
     url: String,
+    token: Option<String>,
 }
 
 impl Client {
     pub fn new(url: &str) -> Self {
         let http = reqwest::Client::builder().timeout(LIMIT).build().expect("a client");
-        Self { http, url: url.to_owned() }
+        Self { http, url: url.to_owned(), token: None }
     }
 
     pub fn url(&self) -> &str {
         &self.url
     }
 
+    /// The same, as the bearer of this token.
+    #[must_use]
+    pub fn bearing(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.url))
+        let request = self.http.request(method, format!("{}{path}", self.url));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     pub async fn send(&self, request: RequestBuilder) -> Answer {

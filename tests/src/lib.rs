@@ -1,20 +1,25 @@
 //! What tests stand on: a nats-server and processes of ours, all real, and a client that waits for facts, not for time.
 
 pub mod client;
+pub mod disk;
 pub mod flows;
 pub mod history;
+pub mod issuer;
 pub mod mail;
 pub mod node;
 pub mod payments;
 pub mod processes;
+pub mod secured;
 pub mod server;
 pub mod services;
 pub mod tools;
 pub mod webhook;
 
 pub use client::Client;
+pub use disk::SmallDisk;
 pub use node::Node;
 pub use processes::{Process, binary};
+pub use secured::Secured;
 pub use server::Server;
 pub use services::Services;
 
@@ -22,6 +27,12 @@ use std::time::Duration;
 
 /// The longest that any single fact may take to come about.
 pub const LIMIT: Duration = Duration::from_secs(40);
+
+/// How many partitions the logs of the tests have: `TWELVE_PARTITIONS`, which the processes read as well.
+pub fn partitions() -> u16 {
+    let told = std::env::var("TWELVE_PARTITIONS").ok();
+    told.map_or(nats::topology::PARTITIONS_DEFAULT, |told| told.parse().expect("a number of partitions"))
+}
 
 /// A free port of this machine.
 pub fn free_port() -> u16 {

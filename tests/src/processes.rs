@@ -51,6 +51,12 @@ impl Process {
         Self::spawn(name, &mut command)
     }
 
+    /// Starts a program that is not ours.
+    pub fn foreign(command: &mut Command) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        Self::spawn(&name, command.stdin(Stdio::null()))
+    }
+
     fn spawn(name: &str, command: &mut Command) -> Self {
         let child = command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         Self { child, name: name.to_owned() }

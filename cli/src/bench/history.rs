@@ -9,7 +9,7 @@ use clap::Args;
 use domain::{Flows, Position, Recorded, Timestamp, flow::Declared, history};
 use indicatif::{ProgressBar, ProgressStyle};
 use nats::bench;
-use projector::{NodeSettings, Views, generations, rebuild};
+use projector::{NodeSettings, Views, generations, rebuild, store::CACHE_MB};
 use service::process;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
@@ -62,6 +62,9 @@ pub(super) struct LagSettings {
     /// Events to append each second
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: u32,
+    /// Megabytes of memory in which the views' store keeps pages
+    #[arg(long, value_name = "MB", default_value_t = CACHE_MB)]
+    view_cache_mb: u32,
 }
 
 pub(super) async fn load(settings: Settings) -> anyhow::Result<()> {
@@ -95,15 +98,23 @@ fn lives(orders: Range<u64>) -> anyhow::Result<impl Iterator<Item = Vec<Recorded
     }))
 }
 
-/// Waits until the views have folded each event that is told, and notes how long after its sending that was.
-async fn measure(views: Views, partition: u16, mut told: UnboundedReceiver<(u64, Instant)>) -> Vec<Duration> {
+/// An acknowledged event's sequence, when it was sent, and when it was acknowledged.
+type Told = (u64, Instant, Instant);
+
+/// Waits until the views have folded each event that is told, and notes how long after its sending that was, and
+/// after its acknowledgement.
+async fn measure(
+    views: Views,
+    partition: u16,
+    mut told: UnboundedReceiver<Told>,
+) -> Vec<(Duration, Duration)> {
     let mut lags = Vec::new();
     let Some(mut applied) = views.follow_position(partition) else { return lags };
-    while let Some((sequence, sent)) = told.recv().await {
+    while let Some((sequence, sent, acknowledged)) = told.recv().await {
         if applied.wait_for(|applied| *applied >= sequence).await.is_err() {
             break;
         }
-        lags.push(sent.elapsed());
+        lags.push((sent.elapsed(), acknowledged.elapsed()));
     }
     lags
 }
@@ -111,8 +122,8 @@ async fn measure(views: Views, partition: u16, mut told: UnboundedReceiver<(u64,
 pub(super) async fn lag(settings: LagSettings) -> anyhow::Result<()> {
     let stop = process::stop_on_signal()?;
     let Opened { log, server, .. } = settings.local.open("twelve-bench").await?;
-    let (views, mut tasks) =
-        Views::start(&log, &settings.local.views(), NodeSettings::default(), &stop).await?;
+    let node = NodeSettings { cache_mb: settings.view_cache_mb, ..NodeSettings::default() };
+    let (views, mut tasks) = Views::start(&log, &settings.local.views(), node, &stop).await?;
     for position in views.positions() {
         let sequence = log.partition_info(position.partition).await?.last_sequence;
         let reached = views.wait_for(Position { sequence, ..position }, CATCH_UP_MAX).await;
@@ -130,14 +141,16 @@ pub(super) async fn lag(settings: LagSettings) -> anyhow::Result<()> {
     let started = Instant::now();
     let fed = bench::feed(&log, lives, OPEN_ORDERS, settings.rate, move |position, sent| {
         if let Some(sink) = sinks.get(usize::from(position.partition)) {
-            sink.send((position.sequence, sent)).unwrap_or_default();
+            sink.send((position.sequence, sent, Instant::now())).unwrap_or_default();
         }
     });
     let events = fed.await.map_err(|error| anyhow::anyhow!(error))?;
     let rate = per_second(events, started.elapsed());
-    let lags: Vec<Duration> = measured.join_all().await.into_iter().flatten().collect();
-    let histogram = orders::histogram(lags.iter())?;
-    println!("{events} events at {rate:.0}/s, from sending to visible: {}", orders::line(&histogram));
+    let lags: Vec<_> = measured.join_all().await.into_iter().flatten().collect();
+    let (whole, behind) = (lags.iter().map(|lag| &lag.0), lags.iter().map(|lag| &lag.1));
+    println!("{events} events at {rate:.0}/s");
+    println!("from sending to visible         {}", orders::line(&orders::histogram(whole)?));
+    println!("from acknowledgement to visible {}", orders::line(&orders::histogram(behind)?));
     stop.cancel();
     while let Some(ended) = tasks.join_next().await {
         ended??;

@@ -6,8 +6,11 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
-use domain::{Command, CommandId, OrderId, Position, Refusal, Status};
-use nats::{EventLog, FlowBookError};
+use domain::{
+    Command, CommandId, OrderId, Position, Refusal, Status,
+    access::{Parties, Person},
+};
+use nats::{EventLog, FlowBookError, LoadError};
 use serde::Serialize;
 use service::{Caller, Problem};
 
@@ -18,15 +21,13 @@ use crate::execute::{ExecuteError, Executed, Intent};
 /// Seconds after which a caller may try again when the log or a context is away.
 pub(super) const RETRY_AFTER_S: u64 = 1;
 const KEY_CHARS_MAX: usize = 128;
-/// Whose key it is, until callers prove who they are.
-const ANYONE: &str = "anonymous";
 const WAIT_S_MAX: u64 = 30;
 
 /// What a command's headers say.
 #[derive(Clone, Debug)]
 pub(super) struct Given {
     pub(super) key: Option<String>,
-    pub(super) trace_parent: String,
+    pub(super) caller: Caller,
     /// `Prefer: wait=N`, in seconds.
     pub(super) wait_s: Option<u64>,
     if_match: Option<Position>,
@@ -39,7 +40,7 @@ impl<S: Sync> FromRequestParts<S> for Given {
         let caller = Caller::from_request_parts(parts, state).await?;
         Ok(Self {
             key: parts.headers.get("idempotency-key").map(idempotency_key).transpose()?,
-            trace_parent: caller.trace_parent,
+            caller,
             wait_s: wait(&parts.headers),
             if_match: parts.headers.get("if-match").map(if_match).transpose()?,
         })
@@ -77,7 +78,7 @@ impl Given {
     /// The order that a placement makes: the same for every repeat under a key.
     pub(super) fn new_order(&self) -> OrderId {
         match &self.key {
-            Some(key) => OrderId::from_key(ANYONE, key),
+            Some(key) => OrderId::from_key(self.caller.key_owner(), key),
             None => OrderId(uuid::Uuid::now_v7()),
         }
     }
@@ -87,7 +88,10 @@ impl Given {
         let (command_id, fingerprint) = match &self.key {
             Some(key) => {
                 let told_apart = [command.name().as_bytes(), b"\n", body].concat();
-                (CommandId::from_key(ANYONE, order_id, key), Some(domain::id::fingerprint(&told_apart)))
+                (
+                    CommandId::from_key(self.caller.key_owner(), order_id, key),
+                    Some(domain::id::fingerprint(&told_apart)),
+                )
             }
             None => (CommandId(uuid::Uuid::now_v7()), None),
         };
@@ -98,7 +102,7 @@ impl Given {
             causation_id: None,
             expected: self.if_match.map(|position| position.sequence),
             fingerprint,
-            trace_parent: Some(self.trace_parent.clone()),
+            trace_parent: Some(self.caller.trace_parent.clone()),
         }
     }
 }
@@ -172,9 +176,16 @@ impl Call {
         self.id.parse().map_err(|_| Problem::order_not_found())
     }
 
-    /// The command as this caller gave it.
-    pub(super) fn intent(&self, command: Command) -> Result<Intent, Problem> {
+    /// Refuses callers who may not do this to the order.
+    pub(super) async fn permit(&self, may: impl Fn(&Person, &Parties) -> bool) -> Result<(), Problem> {
         let order_id = self.order_id()?;
+        permit(&self.app, &self.given.caller, order_id, may).await
+    }
+
+    /// The command as this caller gave it, if they may give it.
+    pub(super) async fn intent(&self, command: Command) -> Result<Intent, Problem> {
+        let order_id = self.order_id()?;
+        self.permit(|person, order| person.may(&command, order)).await?;
         let partition = order_id.partition(self.app.executor.log().partitions());
         if self.given.if_match.is_some_and(|position| position.partition != partition) {
             return Err(failed(order_id, &ExecuteError::Moved));
@@ -184,7 +195,7 @@ impl Call {
 
     /// Executes a command.
     pub(super) async fn execute(&self, command: Command) -> Result<Executed, Problem> {
-        let intent = self.intent(command)?;
+        let intent = self.intent(command).await?;
         let order_id = intent.order_id;
         self.app.executor.execute(intent).await.map_err(|error| failed(order_id, &error))
     }
@@ -198,6 +209,29 @@ impl Call {
     pub(super) async fn perform(&self, command: Command) -> Result<Response, Problem> {
         self.answer(&self.execute(command).await?, StatusCode::OK)
     }
+}
+
+/// Refuses callers who may not do something to an order. Whose it is never changes but by facts that are added, so a
+/// remembered story is good enough to let them; it is not to refuse them.
+async fn permit(
+    app: &App,
+    caller: &Caller,
+    order_id: OrderId,
+    may: impl Fn(&Person, &Parties) -> bool,
+) -> Result<(), Problem> {
+    let Some(person) = &caller.person else { return Ok(()) };
+    let unread = |error: LoadError| failed(order_id, &error.into());
+    let remembered = app.executor.story(order_id, 0).await.map_err(unread)?;
+    if may(person, &remembered.parties()) {
+        return Ok(());
+    }
+    let story = app.executor.read(order_id, 0).await.map_err(unread)?;
+    let parties = story.parties();
+    if may(person, &parties) {
+        return Ok(());
+    }
+    // Where there is no order, there is nobody whose it could be.
+    if parties.customer_id.is_none() { Err(Problem::order_not_found()) } else { Err(Problem::forbidden()) }
 }
 
 /// A refusal, as its caller is to understand it.

@@ -31,6 +31,7 @@ pub(super) async fn complete(call: Call) -> Result<Response, Problem> {
 /// The goods stay, where the flow lets the delivery decide that; the order is canceled with it.
 pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
     nothing(&call.body.value)?;
+    call.permit(|person, order| person.may(&Command::Delivery(DeliveryCommand::Cancel), order)).await?;
     let order_id = call.order_id()?;
     if !is_canceled_by_consent(&call.app, order_id).await? {
         return Err(refused(Refusal::NotInFlow));

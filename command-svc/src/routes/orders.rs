@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::{extract::State, http::StatusCode, response::Response};
 use domain::{
     Command, Event, OrderId, OrderState, Recorded, Refusal,
+    access::{Person, Role},
     delivery::DeliveryCommand,
     event::{OrderPlaced, PaymentEvent, PaymentRequested},
     flow::CancelMode,
@@ -33,6 +34,7 @@ const OUTCOME_POLL_MAX: Duration = Duration::from_millis(50);
 /// Places an order: paid first where its flow says so, and visible once it stands.
 pub(super) async fn place(State(app): State<App>, given: Given, body: Body) -> Result<Response, Problem> {
     let Placement { mut placed, payment, defers } = placement(&body.value, app.executor.flows().offered())?;
+    given.caller.permit(|person| person.is(Role::Operator) || person.is_customer(&placed.customer.id))?;
     let order_id = given.new_order();
     let place = |placed: &OrderPlaced| Command::Ordering(OrderCommand::Place(Box::new(placed.clone())));
     let intent = Intent { expected: None, ..given.intent(order_id, place(&placed), &body.bytes) };
@@ -137,6 +139,7 @@ pub(super) async fn confirm(call: Call) -> Result<Response, Problem> {
 /// Pays an order that waits for it.
 pub(super) async fn pay(call: Call) -> Result<Response, Problem> {
     let PaymentMeans { method, token } = payment_means(&call.body.value)?;
+    call.permit(Person::owns).await?;
     let (app, order_id) = (&call.app, call.order_id()?);
     let story = app.executor.read(order_id, 0).await.map_err(|error| failed(order_id, &error.into()))?;
     let placed = story.placed().ok_or_else(Problem::order_not_found)?;
@@ -150,7 +153,7 @@ pub(super) async fn pay(call: Call) -> Result<Response, Problem> {
         method,
     };
     let command = Command::Payment(PaymentCommand::Request(Box::new(request.clone())));
-    let intent = Intent { expected: None, ..call.intent(command)? };
+    let intent = Intent { expected: None, ..call.intent(command).await? };
     let paid = charge(app, &intent, request, token).await?;
     let story = app.executor.read(order_id, paid.position.sequence).await;
     let state = story.map_err(|error| failed(order_id, &error.into()))?.state.clone();
@@ -160,6 +163,7 @@ pub(super) async fn pay(call: Call) -> Result<Response, Problem> {
 /// Asks for an order to be undone, in the way that its flow says.
 pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
     let reason = reason(&call.body.value)?;
+    call.permit(Person::owns).await?;
     let (app, order_id) = (&call.app, call.order_id()?);
     if is_canceled_by_consent(app, order_id).await? {
         return cancel_with_consent(&call, order_id).await;
@@ -183,7 +187,7 @@ pub(super) async fn is_canceled_by_consent(app: &App, order_id: OrderId) -> Resu
 ///
 /// Should the answer be lost after the delivery canceled, the saga cancels the order.
 async fn cancel_with_consent(call: &Call, order_id: OrderId) -> Result<Response, Problem> {
-    let intent = call.intent(Command::Ordering(OrderCommand::Cancel))?;
+    let intent = call.intent(Command::Ordering(OrderCommand::Cancel)).await?;
     let ask = Ask {
         order_id,
         command: Command::Delivery(DeliveryCommand::Cancel),

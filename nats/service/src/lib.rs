@@ -1,16 +1,19 @@
 //! What every process of Twelve needs.
 //!
 //! [`settings`] reads flags, environment and a file; [`flows`] reads the flows and checks them; [`process`] sets up
-//! tracing, signals and the HTTP server; [`request`] gives every call an id, a trace and a metric; [`problem`] is the
+//! tracing, signals and the HTTP server; [`request`] gives every call an id, a trace and a metric;
+//! [`guard`] tells who calls; [`problem`] is the
 //! one shape of an error answer.
 
 pub mod settings;
 pub mod flows;
 pub mod process;
 pub mod request;
+pub mod guard;
 pub mod problem;
 
 pub use flows::FlowSettings;
+pub use guard::{Guard, GuardSettings, guarded};
 pub use problem::Problem;
 pub use request::Caller;
 

@@ -55,6 +55,15 @@ impl Problem {
         Self { faults, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail) }
     }
 
+    /// 403: not this person. Nothing is said of what it is that they may not do or see.
+    pub fn forbidden() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            "this is not for you: it takes another role, or is somebody else's",
+        )
+    }
+
     /// 404: there is no such order.
     pub fn order_not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "order_not_found", "there is no such order")

@@ -1,6 +1,9 @@
 //! Every call gets an id, a trace context, a span, a metric, and a problem document for what the framework refuses.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -9,6 +12,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use domain::access::{Parties, Person};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -17,6 +21,8 @@ use crate::problem::Problem;
 
 /// The longest a caller's own request id may be.
 const REQUEST_ID_CHARS_MAX: usize = 128;
+/// Whose idempotency keys they are where nobody proves who they are.
+const ANYONE: &str = "anonymous";
 const REQUEST_ID: &str = "x-request-id";
 const TRACE_PARENT: &str = "traceparent";
 
@@ -26,6 +32,8 @@ pub struct Caller {
     pub request_id: String,
     /// A W3C trace context.
     pub trace_parent: String,
+    /// Who they proved to be; `None` where nobody is asked, and anybody may do anything.
+    pub person: Option<Arc<Person>>,
 }
 
 impl Caller {
@@ -37,7 +45,27 @@ impl Caller {
         let trace_parent = given(TRACE_PARENT)
             .filter(|text| is_trace_parent(text))
             .map_or_else(new_trace_parent, ToOwned::to_owned);
-        Self { request_id, trace_parent }
+        Self { request_id, trace_parent, person: None }
+    }
+}
+
+impl Caller {
+    /// Refuses those who may not, by what `may` says of the person who calls.
+    pub fn permit(&self, may: impl FnOnce(&Person) -> bool) -> Result<(), Problem> {
+        match &self.person {
+            Some(person) if !may(person) => Err(Problem::forbidden()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Refuses those who may not see an order of these parties.
+    pub fn permit_seeing(&self, order: &Parties) -> Result<(), Problem> {
+        self.permit(|person| person.may_see(order))
+    }
+
+    /// Whose idempotency keys these are: two persons' same keys are different ones.
+    pub fn key_owner(&self) -> &str {
+        self.person.as_ref().map_or(ANYONE, |person| &person.id)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{ffi::OsString, path::PathBuf};
 use anyhow::Context as _;
 use clap::{Args, Command, Parser};
 use nats::{
-    Connection, Durability, EventLog,
+    Connection, Durability, EventLog, Identity,
     topology::{PARTITION_BYTES_DEFAULT, PARTITIONS_DEFAULT, PARTITIONS_MAX, Topology},
 };
 
@@ -31,6 +31,8 @@ pub struct LogSettings {
     #[arg(long, env = "TWELVE_PARTITION_BYTES_MAX", value_name = "BYTES", default_value_t = PARTITION_BYTES_DEFAULT,
           value_parser = clap::value_parser!(i64).range(1_048_576..))]
     pub partition_bytes_max: i64,
+    #[command(flatten)]
+    pub identity: Identity,
 }
 
 /// Where the log is, for a service that does not bring its own server.
@@ -47,7 +49,7 @@ pub struct ServerSettings {
 impl LogSettings {
     /// Connects to `url` as `name` and opens the log there.
     pub async fn open(&self, url: &str, name: &str, durability: Durability) -> anyhow::Result<EventLog> {
-        let connection = Connection::open(url, name).await?;
+        let connection = Connection::open_as(url, name, &self.identity).await?;
         let topology = Topology {
             partitions: self.partitions,
             replicas: usize::from(self.replicas),

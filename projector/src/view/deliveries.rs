@@ -14,7 +14,7 @@ pub struct Row {
     order_id: OrderId,
     address: Address,
     delivery_type: Option<String>,
-    rider_id: Option<String>,
+    pub(super) rider_id: Option<String>,
     requested_at: Timestamp,
     started_at: Option<Timestamp>,
     completed_at: Option<Timestamp>,

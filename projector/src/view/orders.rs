@@ -2,6 +2,7 @@
 
 use domain::{
     Context, Event, OrderId, OrderState, Position, Status, Timestamp,
+    access::Parties,
     coupon::Coupon,
     delivery::Delivery,
     event::{OrderEvent, OrderPlaced},
@@ -90,6 +91,16 @@ impl Row {
     /// The store that has the order before it.
     pub fn at_store(&self) -> Option<&str> {
         self.parts.store_orders.as_ref().and_then(|_| self.store_id())
+    }
+
+    /// Whose the order is: a store's only once it has it before it.
+    pub fn parties(&self) -> Parties {
+        Parties {
+            customer_id: self.customer_id().map(ToOwned::to_owned),
+            store_id: self.at_store().map(ToOwned::to_owned),
+            rider_id: self.parts.deliveries.as_ref().and_then(|delivery| delivery.rider_id.clone()),
+            is_open: <OpenDeliveries as List>::place(self).is_some(),
+        }
     }
 
     pub fn flow(&self) -> Option<&str> {

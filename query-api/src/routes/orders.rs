@@ -26,6 +26,7 @@ pub(super) async fn one(
     read.finish()?;
     let row = app.views.row::<Orders>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
     let row = row.filter(Row::is_visible).ok_or_else(Problem::order_not_found)?;
+    read.caller.permit_seeing(&row.parties())?;
     let etag = row.position().map(|position| position.to_string());
     Ok(read.answer(&app, &Orders::show(&row), etag))
 }
@@ -67,6 +68,10 @@ pub(super) async fn events(
 ) -> Result<Response, Problem> {
     let order_id = order_id(&id)?;
     read.finish()?;
+    if read.caller.person.is_some() {
+        let row = app.views.row::<Orders>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
+        read.caller.permit_seeing(&row.ok_or_else(Problem::order_not_found)?.parties())?;
+    }
     let story = app.log.load(order_id, 0).await.map_err(|error| {
         tracing::warn!(%order_id, error = %nats::causes(&error), "an order's events could not be read");
         Problem::unavailable("log_unavailable", "the log did not answer; try again", 1)

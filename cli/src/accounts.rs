@@ -1,0 +1,60 @@
+//! `twelve nats-accounts`: a key for each kind of process, and what the nats-server lets each of them do.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use nats::{
+    accounts::{self, User},
+    topology::{PARTITIONS_DEFAULT, PARTITIONS_MAX},
+};
+use nkeys::KeyPair;
+
+const CONFIGURATION: &str = "accounts.conf";
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Then, in the server's configuration:  include ./accounts.conf\n\
+    and each process with its own key:         command-svc --nats-nkey nats-keys/command.nk …")]
+pub(crate) struct Settings {
+    /// Where the keys are kept; those that are there stay as they are
+    #[arg(long, value_name = "DIR", default_value = "nats-keys")]
+    out: PathBuf,
+    /// Partitions of the log
+    #[arg(long, env = "TWELVE_PARTITIONS", value_name = "N", default_value_t = PARTITIONS_DEFAULT,
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(PARTITIONS_MAX)))]
+    partitions: u16,
+}
+
+/// Makes the keys that are missing, and writes the server's part anew.
+pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
+    let folder = &settings.out;
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut users = Vec::new();
+    for user in User::ALL {
+        let path = folder.join(format!("{}.nk", user.name()));
+        let public = key(&path).with_context(|| format!("the key {}", path.display()))?;
+        println!("{:<10} {public}  {}", user.name(), path.display());
+        users.push((user, public));
+    }
+    let path = folder.join(CONFIGURATION);
+    fs::write(&path, accounts::configuration(&users, settings.partitions))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!("server     include {}", path.display());
+    Ok(())
+}
+
+/// The public part of the key in this file, made if there is none.
+fn key(path: &Path) -> anyhow::Result<String> {
+    if path.exists() {
+        return Ok(KeyPair::from_seed(fs::read_to_string(path)?.trim())?.public_key());
+    }
+    let pair = KeyPair::new_user();
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{}", pair.seed()?)?;
+    Ok(pair.public_key())
+}

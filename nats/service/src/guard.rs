@@ -1,0 +1,272 @@
+//! Who calls: tokens of an issuer (JWT, RFC 7519), checked against its keys (JWKS, RFC 7517).
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use clap::Args;
+use domain::access::{Person, Role};
+use jsonwebtoken::{
+    Algorithm, DecodingKey, Validation, decode, decode_header,
+    errors::ErrorKind,
+    jwk::{Jwk, JwkSet},
+};
+use serde::Deserialize;
+use tokio::sync::RwLock;
+
+use crate::{problem::Problem, request::Caller};
+
+/// How callers may sign: nothing that a public key could be mistaken for a secret in.
+const ALGORITHMS: [Algorithm; 2] = [Algorithm::RS256, Algorithm::EdDSA];
+/// Seconds by which clocks may differ.
+const LEEWAY_S: u64 = 5;
+/// How long the issuer may take to answer with its keys.
+const KEYS_TIMEOUT: Duration = Duration::from_secs(3);
+/// Bytes that a key set may have.
+const KEYS_BYTES_MAX: usize = 256 * 1024;
+/// The least time from one look at the issuer's keys to the next, however many unknown keys tokens name.
+const KEYS_PAUSE: Duration = Duration::from_secs(2);
+/// After this time the keys are looked at again, so that one that was withdrawn is not believed for ever.
+const KEYS_AGE_MAX: Duration = Duration::from_mins(5);
+/// Characters that an id in a token may have.
+const ID_CHARS_MAX: usize = 200;
+const RETRY_AFTER_S: u64 = 2;
+
+/// Who may call.
+#[derive(Args, Clone, Debug)]
+pub struct GuardSettings {
+    /// The key set (JWKS) of those who issue callers' tokens: an URL or a file. Without it anybody may do anything,
+    /// which is only allowed where nobody else can call: on a loopback address
+    #[arg(long, env = "TWELVE_AUTH_JWKS", value_name = "URL|FILE")]
+    pub auth_jwks: Option<String>,
+    /// Who must have issued a token (`iss`); without it, anybody whose key is in the set
+    #[arg(long, env = "TWELVE_AUTH_ISSUER", value_name = "ISSUER")]
+    pub auth_issuer: Option<String>,
+    /// For whom a token must be issued (`aud`)
+    #[arg(long, env = "TWELVE_AUTH_AUDIENCE", value_name = "AUDIENCE", default_value = "twelve")]
+    pub auth_audience: String,
+    /// Let anybody who reaches this process do anything, on any address
+    #[arg(long, env = "TWELVE_UNPROTECTED")]
+    pub unprotected: bool,
+}
+
+/// What a token says of its bearer.
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+    /// Roles that we do not know are nobody's here.
+    #[serde(default)]
+    roles: Vec<String>,
+    #[serde(default)]
+    stores: Vec<String>,
+}
+
+enum Source {
+    Url(String, reqwest::Client),
+    File(PathBuf),
+}
+
+#[derive(Default)]
+struct Keys {
+    set: Option<Arc<JwkSet>>,
+    looked_at: Option<Instant>,
+}
+
+/// Checks callers' tokens.
+#[derive(Clone)]
+pub struct Guard {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    source: Source,
+    issuer: Option<String>,
+    audience: String,
+    keys: RwLock<Keys>,
+}
+
+impl GuardSettings {
+    /// The guard of a process that listens at `listen`; `None` where anybody may do anything.
+    pub fn guard(&self, listen: SocketAddr) -> anyhow::Result<Option<Guard>> {
+        let Some(jwks) = &self.auth_jwks else {
+            anyhow::ensure!(
+                self.unprotected || listen.ip().is_loopback(),
+                "{listen} can be reached by others, and nothing says who may call: give --auth-jwks URL|FILE, or --unprotected if something else protects it"
+            );
+            tracing::warn!(
+                "NOT PROTECTED: whoever reaches {listen} may do and see everything; --auth-jwks protects it"
+            );
+            return Ok(None);
+        };
+        let source = if jwks.starts_with("http://") || jwks.starts_with("https://") {
+            let client = reqwest::Client::builder().timeout(KEYS_TIMEOUT).build()?;
+            Source::Url(jwks.clone(), client)
+        } else {
+            Source::File(jwks.into())
+        };
+        let (issuer, audience) = (self.auth_issuer.clone(), self.auth_audience.clone());
+        let shared = Shared { source, issuer, audience, keys: RwLock::default() };
+        Ok(Some(Guard { shared: Arc::new(shared) }))
+    }
+}
+
+/// Lets only callers through to these routes who prove who they are; all, where there is no guard.
+pub fn guarded(router: Router, guard: Option<Guard>) -> Router {
+    match guard {
+        Some(guard) => router.layer(middleware::from_fn_with_state(guard, check)),
+        None => router,
+    }
+}
+
+async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+    match guard.person(request.headers()).await {
+        Ok(person) => {
+            metrics::counter!("twelve_auth_total", "outcome" => "known").increment(1);
+            if let Some(caller) = request.extensions_mut().get_mut::<Caller>() {
+                caller.person = Some(Arc::new(person));
+                return next.run(request).await;
+            }
+            // Unreachable while every router is layered; refusing is the safe way to be wrong.
+            Problem::forbidden().into_response()
+        }
+        Err(problem) => {
+            metrics::counter!("twelve_auth_total", "outcome" => problem.code()).increment(1);
+            problem.into_response()
+        }
+    }
+}
+
+fn unauthenticated(detail: &str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
+        .with_header("www-authenticate", "Bearer error=\"invalid_token\"")
+}
+
+impl Guard {
+    async fn person(&self, headers: &HeaderMap) -> Result<Person, Problem> {
+        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = bearer
+            .and_then(|value| value.split_once(' '))
+            .and_then(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer").then_some(token.trim()));
+        let Some(token) = token else {
+            let detail = "this call needs a token: Authorization: Bearer <token>";
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
+                .with_header("www-authenticate", "Bearer"));
+        };
+        let head = decode_header(token).map_err(|_| unauthenticated("the token does not read"))?;
+        if !ALGORITHMS.contains(&head.alg) {
+            return Err(unauthenticated("the token is not signed with RS256 or EdDSA"));
+        }
+        let key = self.key(head.kid.as_deref()).await?;
+        let mut validation = Validation::new(head.alg);
+        validation.leeway = LEEWAY_S;
+        validation.validate_nbf = true;
+        validation.set_audience(&[&self.shared.audience]);
+        validation.set_required_spec_claims(&["exp", "sub", "aud"]);
+        if let Some(issuer) = &self.shared.issuer {
+            validation.set_issuer(&[issuer]);
+            validation.required_spec_claims.insert("iss".into());
+        }
+        let claims = decode::<Claims>(token, &key, &validation).map_err(|error| why(error.kind()))?.claims;
+        person(claims)
+    }
+
+    /// The key of this id, from the issuer if it is new.
+    async fn key(&self, kid: Option<&str>) -> Result<DecodingKey, Problem> {
+        let is_fresh = |keys: &Keys| keys.looked_at.is_some_and(|at| at.elapsed() < KEYS_AGE_MAX);
+        {
+            let keys = self.shared.keys.read().await;
+            if is_fresh(&keys)
+                && let Some(jwk) = keys.set.as_ref().and_then(|set| find(set, kid))
+            {
+                return decoding_key(jwk);
+            }
+        }
+        let mut keys = self.shared.keys.write().await;
+        if keys.looked_at.is_none_or(|at| at.elapsed() >= KEYS_PAUSE) {
+            keys.looked_at = Some(Instant::now());
+            match self.shared.source.load().await {
+                Ok(set) => keys.set = Some(Arc::new(set)),
+                // Those that are known serve on: an issuer that is away locks nobody out who has a token.
+                Err(error) => {
+                    tracing::warn!(error = %format!("{error:#}"), "the issuer's keys cannot be had");
+                }
+            }
+        }
+        let Some(set) = &keys.set else {
+            let detail = "the keys that tokens are checked with cannot be had now; try again";
+            return Err(Problem::unavailable("keys_unavailable", detail, RETRY_AFTER_S));
+        };
+        decoding_key(find(set, kid).ok_or_else(|| unauthenticated("nobody we know signed the token"))?)
+    }
+}
+
+fn find<'a>(set: &'a JwkSet, kid: Option<&str>) -> Option<&'a Jwk> {
+    match kid {
+        Some(kid) => set.find(kid),
+        // One key needs no name.
+        None => set.keys.first().filter(|_| set.keys.len() == 1),
+    }
+}
+
+fn decoding_key(jwk: &Jwk) -> Result<DecodingKey, Problem> {
+    DecodingKey::from_jwk(jwk).map_err(|error| {
+        tracing::warn!(%error, kid = jwk.common.key_id, "a key of the issuer does not read");
+        unauthenticated("nobody we know signed the token")
+    })
+}
+
+/// Why a token is refused; of what is not the bearer's to mend, only that.
+fn why(error: &ErrorKind) -> Problem {
+    let told = [
+        (ErrorKind::ExpiredSignature, "the token has expired"),
+        (ErrorKind::ImmatureSignature, "the token does not hold yet"),
+        (ErrorKind::InvalidAudience, "the token is for somebody else"),
+        (ErrorKind::InvalidIssuer, "the token is from an issuer that we do not know"),
+    ];
+    if let ErrorKind::MissingRequiredClaim(claim) = error {
+        return unauthenticated(&format!("the token lacks the claim {claim}"));
+    }
+    let told = told.iter().find(|(kind, _)| kind == error);
+    unauthenticated(told.map_or("the token is not valid", |(_, detail)| detail))
+}
+
+fn person(claims: Claims) -> Result<Person, Problem> {
+    let is_id =
+        |id: &str| !id.is_empty() && id.chars().count() <= ID_CHARS_MAX && !id.chars().any(char::is_control);
+    if !is_id(&claims.sub) {
+        return Err(unauthenticated("the token's sub is no id"));
+    }
+    let roles = claims.roles.into_iter().filter_map(|role| serde_json::from_value::<Role>(role.into()).ok());
+    Ok(Person { id: claims.sub, roles: roles.collect(), stores: claims.stores.into_iter().collect() })
+}
+
+impl Source {
+    async fn load(&self) -> anyhow::Result<JwkSet> {
+        let bytes = match self {
+            Self::Url(url, client) => {
+                let mut response = client.get(url).send().await?.error_for_status()?;
+                let mut bytes = Vec::new();
+                while let Some(chunk) = response.chunk().await? {
+                    anyhow::ensure!(bytes.len() + chunk.len() <= KEYS_BYTES_MAX, "{url} is too long");
+                    bytes.extend_from_slice(&chunk);
+                }
+                bytes
+            }
+            Self::File(path) => {
+                tokio::fs::read(path).await.with_context(|| format!("cannot read {}", path.display()))?
+            }
+        };
+        serde_json::from_slice(&bytes).context("it is no key set (JWKS)")
+    }
+}

@@ -1,0 +1,184 @@
+//! Who may do what on the nats-server.
+
+use async_nats::{ConnectOptions, Event};
+use nats::accounts::User;
+use serde_json::json;
+use tokio::sync::mpsc;
+use twelve_tests::{Client, LIMIT, Process, Secured, client::order, free_port};
+
+/// One of our processes, and how it is called.
+async fn run(secured: &Secured, program: &str, user: User, more: &[&str]) -> (Process, Client) {
+    let listen = format!("127.0.0.1:{}", free_port());
+    let mut arguments = secured.arguments(user);
+    arguments.extend(["--listen", &listen].map(ToOwned::to_owned));
+    arguments.extend(more.iter().map(ToString::to_string));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (process, client) = (Process::start(program, &arguments), Client::new(&format!("http://{listen}")));
+    client.until_ready_or(|| secured.said()).await;
+    (process, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_travel_although_each_process_may_do_only_what_it_needs() {
+    let secured = Secured::start().await;
+    let (_commands, commands) = run(&secured, "command-svc", User::Command, &[]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let [views, others] = ["one", "two"].map(|name| folder.path().join(name).display().to_string());
+    let operator_listen = format!("127.0.0.1:{}", free_port());
+    let settings = ["--views", &views, "--operator-listen", &operator_listen, "--snapshot-every-s", "0"];
+    let (_views, queries) = run(&secured, "query-api", User::Views, &settings).await;
+    let operator = Client::new(&format!("http://{operator_listen}"));
+    let place = async |body| {
+        let placed = commands.post("/orders", &body).await;
+        assert_eq!(placed.status, 201, "{placed:?} {}", secured.said());
+        let path = format!("/orders/{}?after={}", placed.order_id(), placed.header("log-position"));
+        let seen = queries.get(&path).await;
+        assert_eq!(seen.status, 200, "{seen:?} {}", secured.said());
+        placed.order_id()
+    };
+    let id = place(order("gentleman")).await;
+    queries.until_status(&id, "out_for_delivery").await;
+    let canceled = commands.post(&format!("/orders/{id}/cancel"), &json!({})).await;
+    assert_eq!(canceled.status, 200, "{canceled:?}");
+    // It waits for its payment, with a deadline; and is told of.
+    let mut appliance = order("gentleman");
+    appliance["flow"] = json!("appliance");
+    appliance["store_id"] = json!("main-street");
+    appliance.as_object_mut().expect("a body").remove("payment");
+    let id = place(appliance).await;
+    let paid = json!({ "method": "card", "token": "tok_ok" });
+    assert_eq!(commands.post(&format!("/orders/{id}/payment"), &paid).await.status, 200);
+    queries.until(&id, "received", |row| row["store"]["status"] == "received").await;
+    let taken = operator.post("/admin/views/snapshots", &json!({})).await;
+    assert_eq!(taken.status, 200, "{taken:?} {}", secured.said());
+    let (_other, other) = run(&secured, "query-api", User::Views, &["--views", &others]).await;
+    assert_eq!(other.get("/orders").await.body, queries.get("/orders").await.body);
+    assert!(!secured.said().contains("Violation"), "something that is needed is refused: {}", secured.said());
+}
+
+/// A connection of a user that tells what the server refuses.
+struct Watched {
+    client: async_nats::Client,
+    refused: mpsc::UnboundedReceiver<String>,
+}
+
+impl Watched {
+    async fn connect(secured: &Secured, user: User) -> Self {
+        let seed = std::fs::read_to_string(secured.key(user)).expect("a key");
+        let (sink, refused) = mpsc::unbounded_channel();
+        let options = ConnectOptions::with_nkey(seed.trim().to_owned())
+            .add_root_certificates(secured.ca())
+            .event_callback(move |event| {
+                if let Event::ServerError(error) = event {
+                    sink.send(error.to_string()).unwrap_or_default();
+                }
+                std::future::ready(())
+            });
+        Self { client: options.connect(secured.url()).await.expect("connected"), refused }
+    }
+
+    /// What the server refuses next.
+    async fn refusal(&mut self, what: &str) -> String {
+        self.client.flush().await.expect("sent");
+        let told = tokio::time::timeout(LIMIT, self.refused.recv()).await;
+        told.unwrap_or_else(|_| panic!("{what} is not refused")).expect("connected")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_process_does_not_need_the_server_refuses() {
+    let secured = Secured::start().await;
+    let (_commands, commands) = run(&secured, "command-svc", User::Command, &[]).await;
+    assert_eq!(commands.post("/orders", &order("gentleman")).await.status, 201);
+    let log = async || {
+        let mut told = Vec::new();
+        for partition in 0..twelve_tests::partitions() {
+            let connection = secured.connect(User::Operator).await.expect("connected");
+            let topology =
+                nats::topology::Topology { partitions: twelve_tests::partitions(), ..Default::default() };
+            let log =
+                nats::EventLog::open(connection, topology, nats::Durability::Fsync).await.expect("a log");
+            told.push(log.partition_info(partition).await.expect("described"));
+        }
+        told
+    };
+    let before = log().await;
+    let forbidden = [
+        "$JS.API.STREAM.DELETE.ORDERS-0",
+        "$JS.API.STREAM.PURGE.ORDERS-0",
+        "$JS.API.STREAM.MSG.DELETE.ORDERS-0",
+        "$JS.API.STREAM.DELETE.FLOWS",
+        "$JS.API.STREAM.PURGE.DEADLINES",
+        "due.0.00000000-0000-0000-0000-000000000000",
+    ];
+    let writing = [
+        "orders.0.00000000-0000-0000-0000-000000000000",
+        "deadlines.0.x",
+        "notices.0.x",
+        "twelve.payment.decide",
+    ];
+    let worklists = ["$JS.API.CONSUMER.DELETE.ORDERS-0.saga", "$JS.API.CONSUMER.CREATE.ORDERS-0.saga"];
+    for user in User::ALL {
+        let mut watched = Watched::connect(&secured, user).await;
+        let mut tried = forbidden.to_vec();
+        if user != User::Command {
+            tried.extend(writing);
+            tried.extend(worklists);
+        }
+        if matches!(user, User::Views | User::Inspector) {
+            tried.extend(["$JS.API.STREAM.UPDATE.ORDERS-0", "$JS.API.STREAM.CREATE.EVIL"]);
+        }
+        if user == User::Inspector {
+            tried.extend(["$JS.API.CONSUMER.CREATE.ORDERS-0", "$O.TWELVE-VIEWS.C.x"]);
+        }
+        for subject in tried {
+            watched.client.publish(subject, "{}".into()).await.expect("sent");
+            let told = watched.refusal(subject).await;
+            assert!(told.contains("Publish") && told.contains(subject), "{user:?} {subject}: {told}");
+        }
+        let mut listened = vec!["_INBOX.>", "orders.>", ">"];
+        if user != User::Command {
+            listened.push("twelve.payment.decide");
+        }
+        for subject in listened {
+            let _subscribed = watched.client.subscribe(subject).await.expect("sent");
+            let told = watched.refusal(subject).await;
+            assert!(told.contains("Subscription") && told.contains(subject), "{user:?} {subject}: {told}");
+        }
+    }
+    assert_eq!(log().await, before, "nothing came of it");
+    let stranger = nkeys_of_a_stranger();
+    let refused =
+        ConnectOptions::with_nkey(stranger).add_root_certificates(secured.ca()).connect(secured.url()).await;
+    assert!(refused.is_err(), "a key that nobody knows");
+    let nameless = ConnectOptions::new().add_root_certificates(secured.ca()).connect(secured.url()).await;
+    assert!(nameless.is_err(), "no key");
+    let seed = std::fs::read_to_string(secured.key(User::Views)).expect("a key");
+    let unvouched = ConnectOptions::with_nkey(seed.trim().to_owned()).connect(secured.url()).await;
+    assert!(unvouched.is_err(), "a server that nobody vouches for");
+}
+
+fn nkeys_of_a_stranger() -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = std::process::Command::new(twelve_tests::binary("twelve"))
+        .args(["nats-accounts", "--out"])
+        .arg(folder.path())
+        .output();
+    assert!(made.expect("it runs").status.success());
+    let seed = std::fs::read_to_string(folder.path().join("command.nk")).expect("a key");
+    seed.trim().to_owned()
+}
+
+/// An inspector sees single events, by the ordinary means.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inspector_sees_an_orders_events_and_changes_nothing() {
+    let secured = Secured::start().await;
+    let (_commands, commands) = run(&secured, "command-svc", User::Command, &[]).await;
+    let placed = commands.post("/orders", &order("gentleman")).await;
+    let connection = secured.connect(User::Inspector).await.expect("connected");
+    let topology = nats::topology::Topology { partitions: twelve_tests::partitions(), ..Default::default() };
+    let log = nats::EventLog::open(connection, topology, nats::Durability::Fsync).await.expect("a log");
+    let id: domain::OrderId = placed.order_id().parse().expect("an id");
+    let story = log.load(id, 0).await.expect("a story");
+    assert!(story.len() >= 3);
+}

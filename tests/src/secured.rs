@@ -1,0 +1,92 @@
+//! A nats-server as it is to be run: TLS, and for each kind of process a key of its own.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use nats::{Connection, Identity, accounts::User, server};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+use crate::{LIMIT, Process, binary, free_port, workspace};
+
+/// A secured nats-server; it is killed when the test ends.
+pub struct Secured {
+    folder: tempfile::TempDir,
+    url: String,
+    _process: Process,
+}
+
+impl Secured {
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let made =
+            Command::new(binary("twelve")).args(["nats-accounts", "--out"]).arg(folder.path()).output();
+        assert!(made.expect("it runs").status.success());
+        certify(folder.path());
+        let (port, path) = (free_port(), folder.path().display());
+        let configuration = format!(
+            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{path}/js\", sync_interval: always }}\n\
+             tls {{ cert_file: \"{path}/server.pem\", key_file: \"{path}/server.key\" }}\n\
+             include ./accounts.conf\n"
+        );
+        let file = folder.path().join("nats-server.conf");
+        fs::write(&file, configuration).expect("written");
+        let program = server::find_or_install(&workspace().join(".tools")).await.expect("a nats-server");
+        let log = fs::File::create(folder.path().join("log")).expect("a file");
+        let process = Process::foreign(Command::new(program).arg("-c").arg(&file).stderr(log));
+        let secured = Self { url: format!("nats://127.0.0.1:{port}"), folder, _process: process };
+        let connected = async {
+            while secured.connect(User::Operator).await.is_none() {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, connected)
+            .await
+            .unwrap_or_else(|_| panic!("no server: {}", secured.said()));
+        secured
+    }
+
+    /// What the server said.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The file with this user's key.
+    pub fn key(&self, user: User) -> PathBuf {
+        self.folder.path().join(format!("{}.nk", user.name()))
+    }
+
+    /// The file with the certificate that vouches for the server.
+    pub fn ca(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// What one of our processes is given to connect as this user.
+    pub fn arguments(&self, user: User) -> Vec<String> {
+        let (key, ca) = (self.key(user).display().to_string(), self.ca().display().to_string());
+        ["--nats", &self.url, "--nats-nkey", &key, "--nats-ca", &ca].map(ToOwned::to_owned).to_vec()
+    }
+
+    pub async fn connect(&self, user: User) -> Option<Connection> {
+        let identity = Identity { nats_nkey: Some(self.key(user)), nats_ca: Some(self.ca()) };
+        Connection::open_as(&self.url, "test", &identity).await.ok()
+    }
+}
+
+/// A certificate for the server, and of whoever vouches for it.
+fn certify(folder: &std::path::Path) {
+    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer =
+        CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an issuer");
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).expect("parameters");
+    let certificate = params.signed_by(&key, &issuer).expect("signed");
+    for (name, text) in
+        [("ca.pem", issuer.pem()), ("server.pem", certificate.pem()), ("server.key", key.serialize_pem())]
+    {
+        fs::write(folder.join(name), text).expect("written");
+    }
+}
