@@ -7,7 +7,7 @@ use command_svc::{CommandService, CommandSettings};
 use nats::FlowBook;
 use projector::Views;
 use query_api::{App, AsOf, OperatorSettings, operator, readiness};
-use service::{FlowSettings, Guard, GuardSettings, guarded, process};
+use service::{FlowSettings, Guard, GuardSettings, LimitSettings, guarded, limited, process};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     commands: CommandSettings,
     #[command(flatten)]
     guard: GuardSettings,
+    #[command(flatten)]
+    limits: LimitSettings,
 }
 
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
@@ -74,9 +76,11 @@ async fn serve(
         as_of: AsOf::new(settings.operator.as_of_events_max),
         stop: stop.clone(),
     };
-    let router = guarded(service.router().merge(query_api::router(app)), guard).merge(probes);
+    let (commands, queries) = (service.router(), query_api::router(app));
+    let routes = limited(commands, &settings.limits).merge(limited(queries, &settings.limits));
+    let whole = guarded(routes, guard).merge(probes);
     greet(settings, listener.local_addr()?, url);
-    let serving = process::serve(listener, router, stop.clone());
+    let serving = process::serve(listener, whole, stop.clone());
     tokio::pin!(serving);
     let result = tokio::select! {
         result = &mut serving => result,

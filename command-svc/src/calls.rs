@@ -7,10 +7,12 @@ use nats::{
     Connection,
     ask::{Answer, Ask, AskError},
 };
-use tower::{ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_resilience_circuitbreaker::CircuitBreakerError;
 
-use crate::{breaker, settings::CommandSettings};
+use crate::{
+    breaker::{Breaker, Breakers},
+    settings::CommandSettings,
+};
 
 /// Why another context gave no decision.
 #[derive(Debug, thiserror::Error)]
@@ -26,14 +28,18 @@ pub enum CallError {
 /// The way to the other contexts.
 #[derive(Clone)]
 pub struct Calls {
-    breakers: BTreeMap<Context, BoxCloneSyncService<Ask, Answer, CircuitBreakerError<CallError>>>,
+    breakers: BTreeMap<Context, Breaker<Ask, Answer, CallError>>,
 }
 
 impl Calls {
-    pub fn new(connection: &Connection, settings: &CommandSettings) -> anyhow::Result<Self> {
+    pub fn new(
+        connection: &Connection,
+        settings: &CommandSettings,
+        breakers: &Breakers,
+    ) -> anyhow::Result<Self> {
         let breakers = Context::ALL
             .into_iter()
-            .map(|context| Ok((context, guarded(context, connection.clone(), settings)?)))
+            .map(|context| Ok((context, guarded(context, connection.clone(), settings, breakers)?)))
             .collect::<anyhow::Result<_>>()?;
         Ok(Self { breakers })
     }
@@ -42,7 +48,7 @@ impl Calls {
     pub async fn call(&self, ask: Ask) -> Result<Answer, CallError> {
         let context = ask.command.context();
         let breaker = self.breakers.get(&context).cloned().ok_or(CallError::BreakerOpen(context))?;
-        breaker.oneshot(ask).await.map_err(|error| match error {
+        breaker.call(ask).await.map_err(|error| match error {
             CircuitBreakerError::OpenCircuit => CallError::BreakerOpen(context),
             CircuitBreakerError::Inner(error) => error,
         })
@@ -53,11 +59,11 @@ fn guarded(
     context: Context,
     connection: Connection,
     settings: &CommandSettings,
-) -> anyhow::Result<BoxCloneSyncService<Ask, Answer, CircuitBreakerError<CallError>>> {
-    let layer = breaker::layer(context.as_str(), settings)?;
+    breakers: &Breakers,
+) -> anyhow::Result<Breaker<Ask, Answer, CallError>> {
     let limit = settings.call_timeout();
     let provider_limit = settings.provider_timeout();
-    let service = service_fn(move |ask: Ask| {
+    breakers.breaker(context.as_str(), settings, move |ask: Ask| {
         let connection = connection.clone();
         let limit = if ask.waits_for_provider() { limit + provider_limit } else { limit };
         async move {
@@ -68,6 +74,5 @@ fn guarded(
                 }
             }
         }
-    });
-    Ok(BoxCloneSyncService::new(layer.layer_fn(service)))
+    })
 }

@@ -1,6 +1,6 @@
 //! The way of every command: load the order's story, decide, append under the guard of what was read; once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use domain::{
     Command, CommandId, EventId, FlowRef, OrderId, OrderState, Refusal, order::OrderCommand,
@@ -10,7 +10,10 @@ use nats::{AppendError, EventLog, FlowBook, FlowBookError, LoadError, NewEvent, 
 use tokio::sync::Mutex;
 use tracing::Instrument;
 
-use crate::story::{Recent, Story};
+use crate::{
+    admission::Admission,
+    story::{Recent, Story},
+};
 
 /// Times a command is decided afresh because another event came first.
 const ATTEMPTS_MAX: u32 = 16;
@@ -76,12 +79,18 @@ pub struct Executor {
     flows: FlowBook,
     turns: Arc<Vec<Mutex<()>>>,
     recent: Arc<Recent>,
+    admission: Admission,
 }
 
 impl Executor {
-    pub fn new(log: EventLog, flows: FlowBook) -> Self {
+    pub fn new(log: EventLog, flows: FlowBook, admission: Admission) -> Self {
         let turns = std::iter::repeat_with(Mutex::default).take(TURNS).collect();
-        Self { log, flows, turns: Arc::new(turns), recent: Arc::default() }
+        Self { log, flows, turns: Arc::new(turns), recent: Arc::default(), admission }
+    }
+
+    /// How many commands of callers are taken at a time.
+    pub const fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     pub const fn log(&self) -> &EventLog {
@@ -113,7 +122,11 @@ impl Executor {
         let trace = intent.trace_parent.as_deref().and_then(|parent| parent.get(3..35));
         let span =
             tracing::info_span!("command", order_id = %intent.order_id, context, command = name, trace);
+        let began = Instant::now();
         let executed = self.execute_in_turn(&intent).instrument(span.clone()).await;
+        if executed.as_ref().is_ok_and(|executed| executed.event.is_some() && !executed.replayed) {
+            self.admission.was_stored(began.elapsed());
+        }
         let outcome = match &executed {
             Ok(Executed { replayed: true, .. }) => "replayed",
             Ok(Executed { event: Some(_), .. }) => "done",

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use clap::Parser;
 use command_svc::{CommandService, CommandSettings};
 use service::{
-    FlowSettings, GuardSettings, guarded,
+    FlowSettings, GuardSettings, LimitSettings, guarded, limited,
     process::{self, Check, ProcessSettings},
     settings::{self, LogSettings, ServerSettings},
 };
@@ -27,6 +27,8 @@ struct Settings {
     commands: CommandSettings,
     #[command(flatten)]
     guard: GuardSettings,
+    #[command(flatten)]
+    limits: LimitSettings,
     #[command(flatten)]
     process: ProcessSettings,
 }
@@ -50,7 +52,11 @@ async fn main() -> anyhow::Result<()> {
     let listener = process::listen(settings.listen).await?;
     let mut tasks = service.start(&stop).await?;
     tracing::info!(address = %listener.local_addr()?, "command-svc is up");
-    let served = process::serve(listener, guarded(service.router(), guard).merge(probes), stop.clone());
+    let served = process::serve(
+        listener,
+        guarded(limited(service.router(), &settings.limits), guard).merge(probes),
+        stop.clone(),
+    );
     tokio::pin!(served);
     let result = loop {
         tokio::select! {

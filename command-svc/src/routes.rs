@@ -1,25 +1,32 @@
 //! The URL table of commands. Every handler parses, executes, answers.
 
 mod answer;
+mod breakers;
 mod delivery;
 mod orders;
 mod review;
 mod sagas;
 mod store;
 
-use crate::{body::BODY_BYTES_MAX, calls::Calls, execute::Executor, settings::Role};
-use axum::{Router, extract::DefaultBodyLimit, routing::post};
+use crate::{body::BODY_BYTES_MAX, breaker::Breakers, calls::Calls, execute::Executor, settings::Role};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    routing::{get, post},
+};
 
 /// What handlers work with.
 #[derive(Clone)]
 pub struct App {
     pub executor: Executor,
     pub calls: Calls,
+    pub breakers: Breakers,
 }
 
 /// The routes of the contexts that this process serves.
 pub fn router(app: App, roles: &[Role]) -> Router {
-    let mut router = Router::new();
+    let mut router =
+        Router::new().route("/breakers", get(breakers::list)).route("/breakers/{call}", post(breakers::hold));
     for role in roles {
         router = match role {
             Role::Ordering => router

@@ -10,6 +10,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admission::Admission,
+    breaker::Breakers,
     calls::Calls,
     execute::{ExecuteError, Executed, Executor, Intent},
     notify::{Notifier, Post},
@@ -25,6 +27,7 @@ pub struct CommandService {
     settings: CommandSettings,
     executor: Executor,
     calls: Calls,
+    breakers: Breakers,
 }
 
 /// What the endpoints of this process decide with.
@@ -37,14 +40,19 @@ struct Decider {
 
 impl CommandService {
     pub fn new(log: EventLog, flows: FlowBook, settings: CommandSettings) -> anyhow::Result<Self> {
-        let calls = Calls::new(log.connection(), &settings)?;
-        let executor = Executor::new(log, flows);
-        Ok(Self { settings, executor, calls })
+        let breakers = Breakers::default();
+        let calls = Calls::new(log.connection(), &settings, &breakers)?;
+        let executor = Executor::new(log, flows, Admission::new(settings.store_goal())?);
+        Ok(Self { settings, executor, calls, breakers })
     }
 
     /// The REST routes of this process's roles.
     pub fn router(&self) -> Router {
-        let app = App { executor: self.executor.clone(), calls: self.calls.clone() };
+        let app = App {
+            executor: self.executor.clone(),
+            calls: self.calls.clone(),
+            breakers: self.breakers.clone(),
+        };
         routes::router(app, &self.settings.roles)
     }
 
@@ -87,7 +95,7 @@ impl CommandService {
             }
         }
         if self.settings.roles.contains(&Role::Notification) {
-            let (post, notify) = (Post::new(&self.settings)?, &self.settings.notify);
+            let (post, notify) = (Post::new(&self.settings, &self.breakers)?, &self.settings.notify);
             let notifier = Notifier::new(self.executor.clone(), post, notify.within(), notify.pause_max());
             for partition in 0..self.executor.log().partitions() {
                 let work = notifier.clone().run(partition, stop.clone());

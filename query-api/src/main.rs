@@ -7,7 +7,7 @@ use nats::FlowBook;
 use projector::Views;
 use query_api::{App, AsOf, OperatorSettings, operator, readiness, router};
 use service::{
-    FlowSettings, GuardSettings, guarded,
+    FlowSettings, GuardSettings, LimitSettings, guarded, limited,
     process::{self, ProcessSettings},
     settings::{self, LogSettings, ServerSettings},
 };
@@ -32,6 +32,8 @@ struct Settings {
     operator: OperatorSettings,
     #[command(flatten)]
     guard: GuardSettings,
+    #[command(flatten)]
+    limits: LimitSettings,
     #[command(flatten)]
     process: ProcessSettings,
 }
@@ -59,7 +61,12 @@ async fn main() -> anyhow::Result<()> {
         (app.views.clone(), log.clone(), settings.views.clone(), stop.clone());
     tasks.spawn(async move { operator::serve(&settings.operator, views, followed, &folder, ending).await });
     tracing::info!(address = %listener.local_addr()?, "query-api is up");
-    let result = process::serve(listener, guarded(router(app), guard).merge(probes), stop.clone()).await;
+    let result = process::serve(
+        listener,
+        guarded(limited(router(app), &settings.limits), guard).merge(probes),
+        stop.clone(),
+    )
+    .await;
     stop.cancel();
     while let Some(ended) = tasks.join_next().await {
         ended??;

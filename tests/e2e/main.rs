@@ -15,6 +15,7 @@ mod meals;
 mod rental;
 mod appliance;
 mod orders;
+mod overload;
 mod outages;
 mod deadlines;
 mod own_flows;

@@ -46,6 +46,21 @@ struct Sample {
     visible: Duration,
 }
 
+/// What became of one order.
+enum Outcome {
+    Placed(Sample),
+    /// 429, or 503 `overloaded`: nothing was done; how long it took to be told so.
+    Refused(Duration),
+}
+
+/// What became of all of them.
+#[derive(Default)]
+struct Outcomes {
+    placed: Vec<Sample>,
+    refused: Vec<Duration>,
+    failures: usize,
+}
+
 pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     let connection = Connection::open(&settings.nats, "twelve-bench").await?;
     println!("raw JetStream publishing (guarded, {RAW_BYTES} bytes, 4 streams, this server):");
@@ -60,21 +75,25 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
         println!("  {clients:>4} in flight  {rate:>8.0}/s  {}", line(&histogram));
         raw.push(json!({ "in_flight": clients, "per_second": rate, "us": figures(&histogram) }));
     }
-    let (samples, failures, took) = place(&settings).await?;
-    let placed = histogram(samples.iter().map(|sample| &sample.placed))?;
-    let visible = histogram(samples.iter().map(|sample| &sample.visible))?;
-    let rate = per_second(samples.len() as u64, took);
+    let (outcomes, took) = place(&settings).await?;
+    let Outcomes { placed, refused, failures } = outcomes;
+    let visible = histogram(placed.iter().map(|sample| &sample.visible))?;
+    let rate = per_second(placed.len() as u64, took);
+    let placed = histogram(placed.iter().map(|sample| &sample.placed))?;
+    let refusals = histogram(refused.iter())?;
     println!(
         "\nPOST /orders at {}/s for {} s (marketplace: three guarded events an order, then its saga):",
         settings.rate, settings.seconds
     );
     println!("  placed            {rate:>8.0}/s  {}", line(&placed));
     println!("  placed to visible            {}", line(&visible));
+    println!("  refused           {:>8.0}/s  {}", per_second(refused.len() as u64, took), line(&refusals));
     println!("  failures          {failures:>8}");
     if let Some(path) = &settings.json {
         let report = json!({
             "raw": raw, "rate_wanted": settings.rate, "seconds": settings.seconds, "rate": rate,
             "failures": failures, "placed_us": figures(&placed), "visible_us": figures(&visible),
+            "refused": refused.len(), "refused_us": figures(&refusals),
         });
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -83,7 +102,7 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn place(settings: &Settings) -> anyhow::Result<(Vec<Sample>, usize, Duration)> {
+async fn place(settings: &Settings) -> anyhow::Result<(Outcomes, Duration)> {
     let client = reqwest::Client::builder().timeout(CALL_TIMEOUT).build()?;
     let total = u64::from(settings.rate) * u64::from(settings.seconds);
     let bar = ProgressBar::new(total);
@@ -103,12 +122,13 @@ async fn place(settings: &Settings) -> anyhow::Result<(Vec<Sample>, usize, Durat
             sample
         });
     }
-    let (mut samples, mut failures, mut first) = (Vec::new(), 0, None);
+    let (mut outcomes, mut first) = (Outcomes::default(), None);
     while let Some(joined) = orders.join_next().await {
         match joined? {
-            Ok(sample) => samples.push(sample),
+            Ok(Outcome::Placed(sample)) => outcomes.placed.push(sample),
+            Ok(Outcome::Refused(took)) => outcomes.refused.push(took),
             Err(error) => {
-                failures += 1;
+                outcomes.failures += 1;
                 first.get_or_insert(error);
             }
         }
@@ -116,25 +136,31 @@ async fn place(settings: &Settings) -> anyhow::Result<(Vec<Sample>, usize, Durat
     let took = started.elapsed();
     bar.finish_and_clear();
     match first {
-        Some(error) if samples.is_empty() => Err(error.context("no order was placed")),
-        Some(error) => {
-            println!("\nthe first failure: {error:#}");
-            Ok((samples, failures, took))
-        }
-        None => Ok((samples, failures, took)),
+        Some(error) if outcomes.placed.is_empty() => return Err(error.context("no order was placed")),
+        Some(error) => println!("\nthe first failure: {error:#}"),
+        None => {}
     }
+    Ok((outcomes, took))
 }
 
-async fn place_one(client: &reqwest::Client, url: &str, number: u64, due: Instant) -> anyhow::Result<Sample> {
+async fn place_one(
+    client: &reqwest::Client,
+    url: &str,
+    number: u64,
+    due: Instant,
+) -> anyhow::Result<Outcome> {
     let answer = client.post(format!("{url}/orders")).json(&order(number)).send().await?;
     let status = answer.status();
     let body: Value = answer.json().await?;
+    if status == 429 || body["code"] == "overloaded" {
+        return Ok(Outcome::Refused(due.elapsed()));
+    }
     anyhow::ensure!(status == 201, "{status}: {body}");
     let placed = due.elapsed();
     let (id, position) = (text(&body, "order_id")?, text(&body, "position")?);
     let seen = client.get(format!("{url}/orders/{id}?after={position}&wait=10000")).send().await?;
     anyhow::ensure!(seen.status() == 200, "the order was placed but not visible: {}", seen.status());
-    Ok(Sample { placed, visible: due.elapsed() })
+    Ok(Outcome::Placed(Sample { placed, visible: due.elapsed() }))
 }
 
 fn order(number: u64) -> Value {

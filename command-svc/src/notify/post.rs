@@ -10,11 +10,13 @@ use lettre::{
     message::{Mailbox, header::ContentType},
 };
 use reqwest::StatusCode;
-use tower::{ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_resilience_circuitbreaker::CircuitBreakerError;
 
 use super::message::Message;
-use crate::{breaker, settings::CommandSettings};
+use crate::{
+    breaker::{Breaker, Breakers},
+    settings::CommandSettings,
+};
 
 /// Why a message did not leave.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +52,7 @@ struct Mail {
 
 /// What the breaker counts as an answer: that a message left, or that this one never will.
 type Answer = Result<String, PostError>;
-type Sending = BoxCloneSyncService<Message, Answer, CircuitBreakerError<PostError>>;
+type Sending = Breaker<Message, Answer, PostError>;
 
 /// Sends messages.
 #[derive(Clone)]
@@ -60,7 +62,7 @@ pub struct Post {
 
 impl Post {
     /// Sets up the ways out, as set; a medium without one is a sandbox, which is said aloud.
-    pub fn new(settings: &CommandSettings) -> anyhow::Result<Self> {
+    pub fn new(settings: &CommandSettings, breakers: &Breakers) -> anyhow::Result<Self> {
         let limit = settings.notify.timeout();
         let client = reqwest::Client::builder()
             .timeout(limit)
@@ -76,9 +78,8 @@ impl Post {
                     "messages are recorded and not sent: no way out is set"
                 );
             }
-            let layer = breaker::layer(medium.as_str(), settings)?;
-            let service = service_fn(move |message| answered(way.clone(), message));
-            ways.insert(medium, BoxCloneSyncService::new(layer.layer_fn(service)));
+            let send = move |message| answered(way.clone(), message);
+            ways.insert(medium, breakers.breaker(medium.as_str(), settings, send)?);
         }
         Ok(Self { ways })
     }
@@ -87,7 +88,7 @@ impl Post {
     pub async fn send(&self, message: Message) -> Result<String, PostError> {
         let medium = message.medium;
         let way = self.ways.get(&medium).cloned().ok_or(PostError::BreakerOpen(medium.as_str()))?;
-        way.oneshot(message).await.map_err(|error| match error {
+        way.call(message).await.map_err(|error| match error {
             CircuitBreakerError::OpenCircuit => PostError::BreakerOpen(medium.as_str()),
             CircuitBreakerError::Inner(error) => error,
         })?

@@ -15,6 +15,7 @@ use serde::Serialize;
 use service::{Caller, Problem};
 
 use super::App;
+use crate::admission::Admitted;
 use crate::body::Body;
 use crate::execute::{ExecuteError, Executed, Intent};
 
@@ -155,6 +156,17 @@ pub(super) struct Call {
     pub(super) id: String,
     pub(super) given: Given,
     pub(super) body: Body,
+    /// Its place among those that are worked on.
+    _admitted: Admitted,
+}
+
+/// A place among the commands that are worked on, or a refusal at once.
+pub(super) fn admit(app: &App) -> Result<Admitted, Problem> {
+    app.executor.admission().admit().ok_or_else(|| {
+        metrics::counter!("twelve_refused_total", "why" => "slow").increment(1);
+        let detail = "more commands come than can be stored in time; nothing was done, try again";
+        Problem::unavailable("overloaded", detail, RETRY_AFTER_S)
+    })
 }
 
 impl FromRequest<App> for Call {
@@ -166,7 +178,7 @@ impl FromRequest<App> for Call {
         let Path(id) = id.map_err(|_| Problem::order_not_found())?;
         let given = Given::from_request_parts(&mut parts, app).await?;
         let body = Body::from_request(Request::from_parts(parts, body), app).await?;
-        Ok(Self { app: app.clone(), id, given, body })
+        Ok(Self { app: app.clone(), id, given, body, _admitted: admit(app)? })
     }
 }
 

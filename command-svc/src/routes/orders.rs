@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::{
     App,
-    answer::{Call, Given, RETRY_AFTER_S, accepted, failed, refused},
+    answer::{Call, Given, RETRY_AFTER_S, accepted, admit, failed, refused},
 };
 use crate::{
     body::{Body, PaymentMeans, Placement, nothing, payment_means, placement, reason},
@@ -33,6 +33,7 @@ const OUTCOME_POLL_MAX: Duration = Duration::from_millis(50);
 
 /// Places an order: paid first where its flow says so, and visible once it stands.
 pub(super) async fn place(State(app): State<App>, given: Given, body: Body) -> Result<Response, Problem> {
+    let _admitted = admit(&app)?;
     let Placement { mut placed, payment, defers } = placement(&body.value, app.executor.flows().offered())?;
     given.caller.permit(|person| person.is(Role::Operator) || person.is_customer(&placed.customer.id))?;
     let order_id = given.new_order();

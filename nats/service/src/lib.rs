@@ -2,7 +2,7 @@
 //!
 //! [`settings`] reads flags, environment and a file; [`flows`] reads the flows and checks them; [`process`] sets up
 //! tracing, signals and the HTTP server; [`request`] gives every call an id, a trace and a metric;
-//! [`guard`] tells who calls; [`problem`] is the
+//! [`guard`] tells who calls, [`limits`] how often they may; [`problem`] is the
 //! one shape of an error answer.
 
 pub mod settings;
@@ -10,10 +10,12 @@ pub mod flows;
 pub mod process;
 pub mod request;
 pub mod guard;
+pub mod limits;
 pub mod problem;
 
 pub use flows::FlowSettings;
 pub use guard::{Guard, GuardSettings, guarded};
+pub use limits::{LimitSettings, limited};
 pub use problem::Problem;
 pub use request::Caller;
 

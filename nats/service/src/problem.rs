@@ -1,7 +1,7 @@
 //! The one shape of an error answer: an RFC 9457 problem document with a stable code.
 
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -21,7 +21,7 @@ pub struct Problem {
     detail: String,
     faults: Vec<Fault>,
     retry_after_s: Option<u64>,
-    headers: Vec<(&'static str, String)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 #[derive(Serialize)]
@@ -77,10 +77,27 @@ impl Problem {
         }
     }
 
+    /// 429: this caller calls too often; again after some seconds.
+    pub fn too_many(detail: impl Into<String>, retry_after_s: u64) -> Self {
+        Self {
+            retry_after_s: Some(retry_after_s.max(1)),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_calls", detail)
+        }
+    }
+
+    /// Adds a header to the answer, if it can be one.
+    #[must_use]
+    pub fn with_header(self, name: &'static str, value: impl Into<String>) -> Self {
+        match HeaderValue::try_from(value.into()) {
+            Ok(value) => self.with_value(HeaderName::from_static(name), value),
+            Err(_) => self,
+        }
+    }
+
     /// Adds a header to the answer.
     #[must_use]
-    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
+    pub fn with_value(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
         self
     }
 
@@ -113,11 +130,7 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        for (name, value) in self.headers {
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                headers.insert(name, value);
-            }
-        }
+        headers.extend(self.headers);
         response
     }
 }

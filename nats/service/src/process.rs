@@ -147,6 +147,7 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Serves until `stop`; open calls get [`DRAIN_MAX`] to finish.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> anyhow::Result<()> {
     let router = request::layered(router);
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
     let graceful = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
         served = graceful => served.context("the HTTP server failed"),
