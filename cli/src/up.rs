@@ -78,7 +78,7 @@ async fn serve(
     };
     let (commands, queries) = (service.router(), query_api::router(app));
     let routes = limited(commands, &settings.limits).merge(limited(queries, &settings.limits));
-    let whole = guarded(routes, guard).merge(probes);
+    let whole = guarded(routes, &settings.guard, guard)?.merge(probes);
     greet(settings, listener.local_addr()?, url);
     let serving = process::serve(listener, whole, stop.clone());
     tokio::pin!(serving);

@@ -1,9 +1,9 @@
 //! Takes commands by REST and by NATS, decides them on the order's own story, appends the event; runs the saga.
 //!
 //! Read in this order: [`story`] (what is known of an order), [`execute`] (load, decide, append, once), [`payment`]
-//! and [`provider`] (the one context that calls outside), [`admission`] (how many at a time), [`calls`] (commands to other contexts, behind breakers),
-//! [`runner`] (the saga at work), [`notify`] (customers are told), [`routes`] (the URL table) and [`body`] (what a
-//! body must say).
+//! and [`provider`] (the one context that calls outside), [`admission`] (how many at a time), [`calls`] (commands to
+//! other contexts, behind breakers), [`runner`] (the saga at work), [`notify`] (customers are told), [`routes`] (the
+//! URL table) and [`body`] (what a body must say).
 
 pub mod settings;
 pub mod story;

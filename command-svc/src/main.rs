@@ -54,7 +54,7 @@ async fn main() -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, "command-svc is up");
     let served = process::serve(
         listener,
-        guarded(limited(service.router(), &settings.limits), guard).merge(probes),
+        guarded(limited(service.router(), &settings.limits), &settings.guard, guard)?.merge(probes),
         stop.clone(),
     );
     tokio::pin!(served);

@@ -82,8 +82,8 @@ pub struct CommandSettings {
     #[arg(long, env = "TWELVE_CALL_TIMEOUT_MS", value_name = "MS", default_value_t = 2_000,
           value_parser = clap::value_parser!(u64).range(10..=60_000))]
     pub call_timeout_ms: u64,
-    /// Milliseconds within which commands are to be decided and stored; where they are not, fewer are admitted at a time,
-    /// and more are refused with 503
+    /// Milliseconds within which commands are to be decided and stored; where they are not, fewer are admitted at a
+    /// time, and more are refused with 503
     #[arg(long, env = "TWELVE_STORE_GOAL_MS", value_name = "MS", default_value_t = 25,
           value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub store_goal_ms: u64,

@@ -63,7 +63,7 @@ async fn main() -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, "query-api is up");
     let result = process::serve(
         listener,
-        guarded(limited(router(app), &settings.limits), guard).merge(probes),
+        guarded(limited(router(app), &settings.limits), &settings.guard, guard)?.merge(probes),
         stop.clone(),
     )
     .await;

@@ -6,6 +6,7 @@ mod as_of;
 mod bad_input;
 mod cancel;
 mod cross;
+mod gateway;
 mod live;
 mod log;
 mod nats_cli;

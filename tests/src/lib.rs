@@ -3,6 +3,7 @@
 pub mod client;
 pub mod disk;
 pub mod flows;
+pub mod gateway;
 pub mod history;
 pub mod issuer;
 pub mod mail;
@@ -17,6 +18,7 @@ pub mod webhook;
 
 pub use client::Client;
 pub use disk::SmallDisk;
+pub use gateway::Gateway;
 pub use node::Node;
 pub use processes::{Process, binary};
 pub use secured::Secured;

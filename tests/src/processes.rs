@@ -54,7 +54,7 @@ impl Process {
     /// Starts a program that is not ours.
     pub fn foreign(command: &mut Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
-        Self::spawn(&name, command.stdin(Stdio::null()))
+        Self::spawn(&name, command.stdin(Stdio::null()).stdout(Stdio::null()))
     }
 
     fn spawn(name: &str, command: &mut Command) -> Self {

@@ -24,6 +24,7 @@ use jsonwebtoken::{
 };
 use serde::Deserialize;
 use tokio::sync::RwLock;
+use tower_http::csrf::{CsrfLayer, ProtectionError};
 
 use crate::{problem::Problem, request::Caller};
 
@@ -56,6 +57,9 @@ pub struct GuardSettings {
     /// For whom a token must be issued (`aud`)
     #[arg(long, env = "TWELVE_AUTH_AUDIENCE", value_name = "AUDIENCE", default_value = "twelve")]
     pub auth_audience: String,
+    /// Web sites, other than the one that a page itself came from, whose pages may give commands
+    #[arg(long, env = "TWELVE_TRUSTED_ORIGINS", value_name = "ORIGIN,…", value_delimiter = ',')]
+    pub trusted_origins: Vec<String>,
     /// Let anybody who reaches this process do anything, on any address
     #[arg(long, env = "TWELVE_UNPROTECTED")]
     pub unprotected: bool,
@@ -121,12 +125,22 @@ impl GuardSettings {
     }
 }
 
-/// Lets only callers through to these routes who prove who they are; all, where there is no guard.
-pub fn guarded(router: Router, guard: Option<Guard>) -> Router {
-    match guard {
+/// Lets only callers through to these routes who prove who they are; all, where there is no guard. Commands from the
+/// pages of web sites that are not trusted are refused: a browser says where a page came from.
+pub fn guarded(router: Router, settings: &GuardSettings, guard: Option<Guard>) -> anyhow::Result<Router> {
+    let mut layer = CsrfLayer::new();
+    for origin in &settings.trusted_origins {
+        layer = layer.add_trusted_origin(origin).with_context(|| format!("--trusted-origins {origin}"))?;
+    }
+    let layer = layer.with_rejection_response(|_: ProtectionError| {
+        let detail = "the page of another web site may not do this; --trusted-origins names those that may";
+        Problem::new(StatusCode::FORBIDDEN, "cross_site", detail).into_response()
+    });
+    let router = match guard {
         Some(guard) => router.layer(middleware::from_fn_with_state(guard, check)),
         None => router,
-    }
+    };
+    Ok(router.layer(layer))
 }
 
 async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {

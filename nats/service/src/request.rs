@@ -24,6 +24,13 @@ const REQUEST_ID_CHARS_MAX: usize = 128;
 /// Whose idempotency keys they are where nobody proves who they are.
 const ANYONE: &str = "anonymous";
 const REQUEST_ID: &str = "x-request-id";
+/// Answers are data, of callers' own: nothing runs, frames, sniffs or keeps them.
+const SECURITY_HEADERS: [(&str, &str); 4] = [
+    ("x-content-type-options", "nosniff"),
+    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("referrer-policy", "no-referrer"),
+    ("cache-control", "no-store"),
+];
 const TRACE_PARENT: &str = "traceparent";
 
 /// Who calls, and under which ids.
@@ -127,6 +134,9 @@ async fn observe(mut request: Request, next: Next) -> Response {
     count(route, method, status, started.elapsed());
     span.in_scope(|| tracing::debug!(status, took = ?started.elapsed(), "answered"));
     let headers = response.headers_mut();
+    for (name, value) in SECURITY_HEADERS {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
     for (name, value) in [(REQUEST_ID, caller.request_id), (TRACE_PARENT, caller.trace_parent)] {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(name, value);

@@ -1,0 +1,100 @@
+//! The front door: the real nginx with the configuration that is shipped.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use tempfile::TempDir;
+
+use crate::{Client, LIMIT, Process, free_port, workspace};
+
+/// nginx: from PATH, from where Debian puts it, or fetched as a Debian package into `.tools`. `None`, said aloud, if
+/// there is no way.
+fn nginx() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(find).clone()
+}
+
+fn find() -> Option<PathBuf> {
+    let tools = workspace().join(".tools/nginx");
+    let fetched = tools.join("usr/sbin/nginx");
+    let works =
+        |path: &Path| Command::new(path).arg("-v").output().is_ok_and(|output| output.status.success());
+    for candidate in [PathBuf::from("nginx"), PathBuf::from("/usr/sbin/nginx"), fetched.clone()] {
+        if works(&candidate) {
+            return Some(candidate);
+        }
+    }
+    fs::create_dir_all(&tools).expect("a folder");
+    let script = "apt-get download nginx-light || (apt-get update && apt-get download nginx-light); for deb in *.deb; do dpkg -x \"$deb\" .; done";
+    let output = Command::new("sh").args(["-c", script]).current_dir(&tools).output();
+    if works(&fetched) {
+        return Some(fetched);
+    }
+    let why = output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
+    eprintln!("SKIPPED: there is no nginx, and none could be fetched: {why:?}");
+    None
+}
+
+/// A front door that runs until the test ends.
+pub struct Gateway {
+    pub client: Client,
+    folder: TempDir,
+    _process: Process,
+}
+
+impl Gateway {
+    /// A door before these command services and view nodes, whose answers the pages of `origins` may read.
+    pub async fn start(commands: &[&Client], queries: &[&Client], origins: &[&str]) -> Option<Self> {
+        let program = nginx()?;
+        let folder = tempfile::tempdir().expect("a folder");
+        let shipped = workspace().join("deploy/gateway");
+        let put = |name: &str, text: String| fs::write(folder.path().join(name), text).expect("written");
+        put("nginx.conf", fs::read_to_string(shipped.join("nginx.conf")).expect("it is shipped"));
+        let temporary = fs::read_to_string(shipped.join("listen.conf")).expect("it is shipped");
+        put("listen.conf", temporary.replace("/tmp/", &format!("{}/", folder.path().display())));
+        let port = free_port();
+        put("server.conf", format!("listen 127.0.0.1:{port};\n"));
+        put("upstreams.conf", upstream("commands", commands) + &upstream("queries", queries));
+        let lines: Vec<String> =
+            origins.iter().map(|origin| format!("\"{origin}\" \"{origin}\";\n")).collect();
+        put("origins.conf", lines.concat());
+        let mut command = Command::new(program);
+        command.arg("-p").arg(folder.path()).arg("-c").arg(folder.path().join("nginx.conf"));
+        command.args(["-e", "stderr", "-g", "daemon off; master_process off; pid nginx.pid;"]);
+        command.stderr(fs::File::create(folder.path().join("said")).expect("a file"));
+        let process = Process::foreign(&mut command);
+        let client = Client::new(&format!("http://127.0.0.1:{port}"));
+        let gateway = Self { client, folder, _process: process };
+        let up = async {
+            while gateway
+                .client
+                .try_send(gateway.client.request(reqwest::Method::GET, "/healthz"))
+                .await
+                .is_none()
+            {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, up).await.unwrap_or_else(|_| panic!("no nginx: {}", gateway.said()));
+        Some(gateway)
+    }
+
+    /// What nginx said.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.folder.path().join("said")).unwrap_or_default()
+    }
+}
+
+fn upstream(name: &str, servers: &[&Client]) -> String {
+    let address = |client: &&Client| client.url().trim_start_matches("http://").to_owned();
+    let lines: Vec<String> = servers
+        .iter()
+        .map(|client| format!("  server {} max_fails=1 fail_timeout=1s;\n", address(client)))
+        .collect();
+    let servers = lines.concat();
+    format!("upstream {name} {{\n{servers}  keepalive 64;\n}}\n")
+}
