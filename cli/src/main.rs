@@ -4,6 +4,7 @@ mod accounts;
 mod bench;
 mod flow;
 mod local;
+mod openapi;
 mod token;
 mod up;
 mod views;
@@ -37,6 +38,8 @@ enum Command {
     Token(token::Settings),
     /// Make a key for each kind of process, and the permissions that a nats-server gives them
     NatsAccounts(accounts::Settings),
+    /// Print every call as `OpenAPI` 3.1
+    Openapi,
     /// Measure: place orders at a steady rate, next to raw JetStream publishing on the same server
     Bench(bench::Settings),
 }
@@ -51,6 +54,10 @@ async fn main() -> anyhow::Result<()> {
         Command::Views(settings) => views::run(settings).await,
         Command::Token(settings) => token::run(&settings),
         Command::NatsAccounts(settings) => accounts::run(&settings),
+        Command::Openapi => {
+            openapi::run();
+            Ok(())
+        }
         Command::Bench(settings) => bench::run(settings).await,
     }
 }

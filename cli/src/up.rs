@@ -7,11 +7,14 @@ use command_svc::{CommandService, CommandSettings};
 use nats::FlowBook;
 use projector::Views;
 use query_api::{App, AsOf, OperatorSettings, operator, readiness};
-use service::{FlowSettings, Guard, GuardSettings, LimitSettings, guarded, limited, process};
+use service::{FlowSettings, Guard, GuardSettings, LimitSettings, contract, guarded, limited, process};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::local::{LocalSettings, Opened};
+use crate::{
+    local::{LocalSettings, Opened},
+    openapi,
+};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Settings {
@@ -78,7 +81,8 @@ async fn serve(
     };
     let (commands, queries) = (service.router(), query_api::router(app));
     let routes = limited(commands, &settings.limits).merge(limited(queries, &settings.limits));
-    let whole = guarded(routes, &settings.guard, guard)?.merge(probes);
+    let contract = contract::router(openapi::document(&settings.commands.roles));
+    let whole = guarded(routes, &settings.guard, guard)?.merge(probes).merge(contract);
     greet(settings, listener.local_addr()?, url);
     let serving = process::serve(listener, whole, stop.clone());
     tokio::pin!(serving);
@@ -116,7 +120,7 @@ fn greet(settings: &Settings, address: SocketAddr, url: &str) {
     let order = r#"{"flow":"marketplace","channel":"phone","customer":{"id":"gentleman","name":"홍길동","phone":"010-0000-0000"},"lines":[{"item_id":"2001","name":"gram","quantity":1,"unit_price":9000000}],"currency":"KRW","address":{"line":"England","region":"london"},"payment":{"method":"card","token":"tok_ok"}}"#;
     println!(
         "\nTwelve is up.\n\n  \
-         REST      http://{address}        (also /readyz, /metrics, /views, /flows)\n  \
+         REST      http://{address}        (all calls: /docs; also /readyz, /metrics, /views, /flows)\n  \
          log       {url}        (nats stream ls --server {url})\n  \
          data      {data}\n\n\
          Place an order:\n\n  \

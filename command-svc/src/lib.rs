@@ -3,7 +3,7 @@
 //! Read in this order: [`story`] (what is known of an order), [`execute`] (load, decide, append, once), [`payment`]
 //! and [`provider`] (the one context that calls outside), [`admission`] (how many at a time), [`calls`] (commands to
 //! other contexts, behind breakers), [`runner`] (the saga at work), [`notify`] (customers are told), [`routes`] (the
-//! URL table) and [`body`] (what a body must say).
+//! URL table), [`contract`] (the same as data) and [`body`] (what a body must say).
 
 pub mod settings;
 pub mod story;
@@ -17,6 +17,7 @@ pub mod runner;
 pub mod notify;
 pub mod routes;
 pub mod body;
+pub mod contract;
 pub mod start;
 
 pub use settings::{CommandSettings, Role};

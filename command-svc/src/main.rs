@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use clap::Parser;
 use command_svc::{CommandService, CommandSettings};
 use service::{
-    FlowSettings, GuardSettings, LimitSettings, guarded, limited,
+    FlowSettings, GuardSettings, LimitSettings, contract, guarded, limited,
     process::{self, Check, ProcessSettings},
     settings::{self, LogSettings, ServerSettings},
 };
@@ -48,13 +48,19 @@ async fn main() -> anyhow::Result<()> {
         vec![Check { name: "nats", ok, detail: if ok { "connected" } else { "not connected" }.into() }]
     }))?;
     let flows = nats::FlowBook::new(&log, settings.flows.load()?);
+    let roles = settings.commands.roles.clone();
     let service = CommandService::new(log, flows, settings.commands)?;
     let listener = process::listen(settings.listen).await?;
+    let document =
+        contract::document(&command_svc::contract::operations(&roles), &command_svc::contract::schemas());
+    let contract = contract::router(document);
     let mut tasks = service.start(&stop).await?;
     tracing::info!(address = %listener.local_addr()?, "command-svc is up");
     let served = process::serve(
         listener,
-        guarded(limited(service.router(), &settings.limits), &settings.guard, guard)?.merge(probes),
+        guarded(limited(service.router(), &settings.limits), &settings.guard, guard)?
+            .merge(probes)
+            .merge(contract),
         stop.clone(),
     );
     tokio::pin!(served);

@@ -7,7 +7,7 @@ use nats::FlowBook;
 use projector::Views;
 use query_api::{App, AsOf, OperatorSettings, operator, readiness, router};
 use service::{
-    FlowSettings, GuardSettings, LimitSettings, guarded, limited,
+    FlowSettings, GuardSettings, LimitSettings, contract, guarded, limited,
     process::{self, ProcessSettings},
     settings::{self, LogSettings, ServerSettings},
 };
@@ -48,6 +48,10 @@ async fn main() -> anyhow::Result<()> {
         settings.log.open(&settings.server.nats, "twelve-query-api", settings.server.durability).await?;
     process::metrics_handle()?;
     let (views, mut tasks) = Views::start(&log, &settings.views, settings.operator.node(), &stop).await?;
+    let contract = contract::router(contract::document(
+        &query_api::contract::operations(),
+        &query_api::contract::schemas(),
+    ));
     let probes = process::probes(readiness(views.clone(), &log))?;
     let app = App {
         views,
@@ -63,7 +67,9 @@ async fn main() -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, "query-api is up");
     let result = process::serve(
         listener,
-        guarded(limited(router(app), &settings.limits), &settings.guard, guard)?.merge(probes),
+        guarded(limited(router(app), &settings.limits), &settings.guard, guard)?
+            .merge(probes)
+            .merge(contract),
         stop.clone(),
     )
     .await;

@@ -5,6 +5,7 @@ mod accounts;
 mod as_of;
 mod bad_input;
 mod cancel;
+mod contract;
 mod cross;
 mod gateway;
 mod live;

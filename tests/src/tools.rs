@@ -48,30 +48,40 @@ fn build(target: &std::path::Path) -> Result<(), String> {
 }
 
 const AIOSMTPD: &str = "aiosmtpd==1.4.6";
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 
 /// A mail server as a Python library, installed into `.tools`. `None`, said aloud, if there is no way.
 pub fn aiosmtpd() -> Option<PathBuf> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
-    FOUND.get_or_init(find_aiosmtpd).clone()
+    FOUND.get_or_init(|| find_library(AIOSMTPD)).clone()
 }
 
-fn find_aiosmtpd() -> Option<PathBuf> {
-    let target = workspace().join(".tools").join("aiosmtpd-1.4.6");
-    if target.join("aiosmtpd").is_dir() {
+/// What makes up calls from a contract, as a Python library, installed into `.tools`. `None`, said aloud, if there is
+/// no way.
+pub fn schemathesis() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| find_library(SCHEMATHESIS)).clone()
+}
+
+/// The folder of a Python library, installed by `pip` if it is not there.
+fn find_library(requirement: &str) -> Option<PathBuf> {
+    let name = requirement.split("==").next().unwrap_or(requirement);
+    let target = workspace().join(".tools").join(requirement.replace("==", "-"));
+    if target.join(name).is_dir() {
         return Some(target);
     }
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"])
         .arg(&target)
-        .arg(AIOSMTPD);
+        .arg(requirement);
     match pip.output() {
         Ok(output) if output.status.success() => Some(target),
         Ok(output) => {
-            eprintln!("SKIPPED: no mail server: {}", String::from_utf8_lossy(&output.stderr));
+            eprintln!("SKIPPED: no {name}: {}", String::from_utf8_lossy(&output.stderr));
             None
         }
         Err(error) => {
-            eprintln!("SKIPPED: no mail server: {error}");
+            eprintln!("SKIPPED: no {name}: {error}");
             None
         }
     }

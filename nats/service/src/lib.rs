@@ -2,7 +2,7 @@
 //!
 //! [`settings`] reads flags, environment and a file; [`flows`] reads the flows and checks them; [`process`] sets up
 //! tracing, signals and the HTTP server; [`request`] gives every call an id, a trace and a metric;
-//! [`guard`] tells who calls, [`limits`] how often they may; [`problem`] is the
+//! [`guard`] tells who calls, [`limits`] how often they may, [`contract`] what they may ask; [`problem`] is the
 //! one shape of an error answer.
 
 pub mod settings;
@@ -11,6 +11,7 @@ pub mod process;
 pub mod request;
 pub mod guard;
 pub mod limits;
+pub mod contract;
 pub mod problem;
 
 pub use flows::FlowSettings;
