@@ -202,9 +202,9 @@ pub fn schemas() -> Value {
             "required": ["order_id", "flow", "channel", "customer", "lines", "total", "address", "status", "timeline"],
             "properties": {
                 "order_id": { "type": "string", "format": "uuid" }, "flow": text(), "channel": { "enum": ["web", "phone"] },
-                "customer": { "type": "object", "required": ["id", "name"] }, "store_id": { "type": ["string", "null"] },
+                "customer": { "type": "object", "required": ["id", "name"], "properties": { "id": text(), "name": text() } }, "store_id": { "type": ["string", "null"] },
                 "lines": { "type": "array", "items": { "type": "object" } },
-                "total": { "type": "object", "required": ["amount", "currency"] }, "address": { "type": "object" },
+                "total": { "type": "object", "required": ["amount", "currency"], "properties": { "amount": { "type": "integer" }, "currency": text() } }, "address": { "type": "object" },
                 "delivery_type": { "type": ["string", "null"] }, "status": text(), "payment": part, "coupon": part,
                 "store": part, "delivery": part, "review": part,
                 "timeline": { "type": "array", "items": entry },

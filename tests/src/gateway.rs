@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{Client, LIMIT, Process, free_port, workspace};
+use crate::{Client, LIMIT, Process, free_port, processes::signal, workspace};
 
 /// nginx: from PATH, from where Debian puts it, or fetched as a Debian package into `.tools`. `None`, said aloud, if
 /// there is no way.
@@ -43,12 +43,28 @@ fn find() -> Option<PathBuf> {
 pub struct Gateway {
     pub client: Client,
     folder: TempDir,
-    _process: Process,
+    process: Option<Process>,
 }
 
 impl Gateway {
     /// A door before these command services and view nodes, whose answers the pages of `origins` may read.
     pub async fn start(commands: &[&Client], queries: &[&Client], origins: &[&str]) -> Option<Self> {
+        Self::open(commands, queries, origins, "off").await
+    }
+
+    /// A door whose servers can be changed while it is open.
+    pub async fn start_changeable(commands: &[&Client], queries: &[&Client]) -> Option<Self> {
+        Self::open(commands, queries, &[], "on").await
+    }
+
+    /// Sends calls to these from now on; those under way are finished where they are.
+    pub fn change(&self, commands: &[&Client], queries: &[&Client]) {
+        let text = upstream("commands", commands) + &upstream("queries", queries);
+        fs::write(self.folder.path().join("upstreams.conf"), text).expect("written");
+        signal("HUP", self.process.as_ref().expect("it runs").id());
+    }
+
+    async fn open(commands: &[&Client], queries: &[&Client], origins: &[&str], master: &str) -> Option<Self> {
         let program = nginx()?;
         let folder = tempfile::tempdir().expect("a folder");
         let shipped = workspace().join("deploy/gateway");
@@ -64,11 +80,11 @@ impl Gateway {
         put("origins.conf", lines.concat());
         let mut command = Command::new(program);
         command.arg("-p").arg(folder.path()).arg("-c").arg(folder.path().join("nginx.conf"));
-        command.args(["-e", "stderr", "-g", "daemon off; master_process off; pid nginx.pid;"]);
+        command.args(["-e", "stderr", "-g", &format!("daemon off; master_process {master}; pid nginx.pid;")]);
         command.stderr(fs::File::create(folder.path().join("said")).expect("a file"));
         let process = Process::foreign(&mut command);
         let client = Client::new(&format!("http://127.0.0.1:{port}"));
-        let gateway = Self { client, folder, _process: process };
+        let gateway = Self { client, folder, process: Some(process) };
         let up = async {
             while gateway
                 .client
@@ -86,6 +102,16 @@ impl Gateway {
     /// What nginx said.
     pub fn said(&self) -> String {
         fs::read_to_string(self.folder.path().join("said")).unwrap_or_default()
+    }
+}
+
+impl Drop for Gateway {
+    /// Its workers end with it.
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take() {
+            signal("TERM", process.id());
+            process.wait();
+        }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod gateway;
 pub mod history;
 pub mod issuer;
 pub mod mail;
+pub mod manifests;
 pub mod node;
 pub mod payments;
 pub mod processes;

@@ -43,6 +43,13 @@ impl Process {
         Self::spawn(name, &mut command)
     }
 
+    /// Starts one of our binaries with settings in its environment.
+    pub fn start_with(name: &str, arguments: &[&str], environment: &[(String, String)]) -> Self {
+        let mut command = Command::new(binary(name));
+        command.args(arguments).envs(environment.iter().cloned()).stdin(Stdio::null());
+        Self::spawn(name, command.stdout(Stdio::null()).stderr(Stdio::null()))
+    }
+
     /// Starts one of our binaries, what it says going to the files `stdout` and `stderr` in `folder`.
     pub fn start_into(name: &str, arguments: &[&str], folder: &Path) -> Self {
         let file = |name: &str| std::fs::File::create(folder.join(name)).expect("a file");
@@ -72,10 +79,24 @@ impl Process {
         self.child.wait().expect("it ended");
     }
 
+    /// Waits until it ended, however.
+    pub fn wait(mut self) {
+        self.child.wait().expect("it ended");
+    }
+
     /// Sends Ctrl-C, waits until it ended, and says how long that took. It must end with success.
-    pub async fn interrupt(mut self) -> Duration {
+    pub async fn interrupt(self) -> Duration {
+        self.end("INT").await
+    }
+
+    /// As [`Self::interrupt`], as a cluster does it.
+    pub async fn terminate(self) -> Duration {
+        self.end("TERM").await
+    }
+
+    async fn end(mut self, how: &str) -> Duration {
         let started = Instant::now();
-        signal("INT", self.child.id());
+        signal(how, self.child.id());
         loop {
             if let Some(status) = self.child.try_wait().expect("a process that can be asked") {
                 assert!(status.success(), "{} ended with {status}", self.name);

@@ -49,6 +49,7 @@ fn build(target: &std::path::Path) -> Result<(), String> {
 
 const AIOSMTPD: &str = "aiosmtpd==1.4.6";
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+const KUBERNETES_VALIDATE: &str = "kubernetes-validate==1.37.0";
 
 /// A mail server as a Python library, installed into `.tools`. `None`, said aloud, if there is no way.
 pub fn aiosmtpd() -> Option<PathBuf> {
@@ -63,11 +64,17 @@ pub fn schemathesis() -> Option<PathBuf> {
     FOUND.get_or_init(|| find_library(SCHEMATHESIS)).clone()
 }
 
+/// What checks Kubernetes manifests against the schemas of their kinds, without a cluster; and a reader of YAML.
+pub fn kubernetes_validate() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| find_library(KUBERNETES_VALIDATE)).clone()
+}
+
 /// The folder of a Python library, installed by `pip` if it is not there.
 fn find_library(requirement: &str) -> Option<PathBuf> {
-    let name = requirement.split("==").next().unwrap_or(requirement);
+    let name = requirement.split("==").next().unwrap_or(requirement).replace('-', "_");
     let target = workspace().join(".tools").join(requirement.replace("==", "-"));
-    if target.join(name).is_dir() {
+    if target.join(&name).is_dir() {
         return Some(target);
     }
     let mut pip = Command::new("python3");

@@ -1,0 +1,99 @@
+//! What a cluster is given: it validates, and its settings are settings.
+
+use std::process::Command;
+
+use serde_json::Value;
+use twelve_tests::{
+    Client, Process, Server, binary,
+    client::order,
+    free_port,
+    manifests::{faults, objects, render},
+};
+
+const ALL: [&str; 4] = ["base", "overlays/hpa-15", "overlays/hpa-50", "overlays/keda"];
+
+#[test]
+fn every_manifest_validates_and_planted_mistakes_are_found() {
+    for name in ALL {
+        let Some(text) = render(name) else { return };
+        let Some(rendered) = objects(&text) else { return };
+        assert_eq!(faults(&rendered).expect("a validator"), "", "{name}");
+    }
+    let base = render("base").expect("as before");
+    for (right, wrong) in [
+        ("maxUnavailable: 0", "maxUnavailble: 0"),
+        ("failureThreshold: 900", "failureThreshold: many"),
+        ("minReplicas: 2", "minReplica: 2"),
+    ] {
+        assert!(base.contains(right), "{right}");
+        let planted = objects(&base.replace(right, wrong)).expect("a reader");
+        assert_ne!(faults(&planted).expect("a validator"), "", "{wrong} is not found");
+    }
+}
+
+#[test]
+fn commands_scale_as_the_replaced_systems_did() {
+    for (name, percent, least, most) in [("hpa-15", 15, 1, 10), ("hpa-50", 50, 1, 3)] {
+        let Some(rendered) = render(&format!("overlays/{name}")).and_then(|text| objects(&text)) else {
+            return;
+        };
+        let is_it = |object: &&Value| {
+            object["kind"] == "HorizontalPodAutoscaler" && object["metadata"]["name"] == "commands"
+        };
+        let spec = &rendered.iter().find(is_it).expect("an autoscaler")["spec"];
+        assert_eq!(spec["metrics"][0]["resource"]["target"]["averageUtilization"], percent);
+        assert_eq!((&spec["minReplicas"], &spec["maxReplicas"]), (&least.into(), &most.into()));
+    }
+}
+
+/// The settings of the base.
+fn settings() -> Option<Vec<(String, String)>> {
+    let rendered = objects(&render("base")?)?;
+    let map = rendered.iter().find(|object| object["kind"] == "ConfigMap").expect("settings");
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    Some(
+        map["data"]
+            .as_object()
+            .expect("data")
+            .iter()
+            .map(|(name, value)| (name.clone(), text(value)))
+            .collect(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x_16_each_key_of_the_config_map_is_a_setting_and_another_value_changes_what_a_service_does() {
+    let Some(mut settings) = settings() else { return };
+    let help = |program: &str| {
+        let output = Command::new(binary(program)).arg("--help").output().expect("it runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let known = help("command-svc") + &help("query-api");
+    for (name, _) in &settings {
+        assert!(known.contains(&format!("{name}=")), "{name} is no setting");
+    }
+    let server = Server::start().await;
+    let here = [("TWELVE_NATS", server.url()), ("TWELVE_REPLICAS", "1"), ("TWELVE_DURABILITY", "fsync")];
+    for (name, value) in &mut settings {
+        if let Some((_, here)) = here.iter().find(|(key, _)| key == name) {
+            *value = (*here).to_owned();
+        }
+    }
+    // This test brings no issuer; loopback is open then.
+    settings.retain(|(name, _)| name != "TWELVE_AUTH_JWKS");
+    let refused = async |settings: &[(String, String)]| {
+        let listen = format!("127.0.0.1:{}", free_port());
+        let _service = Process::start_with("command-svc", &["--listen", &listen], settings);
+        let client = Client::new(&format!("http://{listen}"));
+        client.until_ready().await;
+        let body = order("gentleman");
+        let answers = futures::future::join_all((0..30).map(|_| client.post("/orders", &body))).await;
+        answers.iter().filter(|answer| answer.status == 429).count()
+    };
+    assert_eq!(refused(&settings).await, 0, "sixty at once are allowed");
+    settings.retain(|(name, _)| name != "TWELVE_CALLS_AT_ONCE");
+    settings.push(("TWELVE_CALLS_AT_ONCE".into(), "2".into()));
+    settings.retain(|(name, _)| name != "TWELVE_CALLS_PER_SECOND");
+    settings.push(("TWELVE_CALLS_PER_SECOND".into(), "1".into()));
+    assert!(refused(&settings).await > 20);
+}

@@ -1,0 +1,63 @@
+//! The manifests that are shipped, rendered as a cluster would get them.
+
+use std::{
+    io::Write,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::{tools::kubernetes_validate, workspace};
+
+/// Kinds that are not the cluster's own, and whose schemas are not at hand.
+const ELSEWHERE: [&str; 2] = ["gateway.networking.k8s.io/", "keda.sh/"];
+
+/// A kustomization (`base`, `overlays/…`) as text; `None`, said aloud, where there is no `kubectl`.
+pub fn render(name: &str) -> Option<String> {
+    let folder = workspace().join("deploy/kubernetes").join(name);
+    match Command::new("kubectl").arg("kustomize").arg(folder).output() {
+        Ok(output) => {
+            assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+            Some(String::from_utf8(output.stdout).expect("text"))
+        }
+        Err(error) => {
+            eprintln!("SKIPPED: no kubectl: {error}");
+            None
+        }
+    }
+}
+
+/// The objects of a text; `None`, said aloud, where nothing reads YAML.
+pub fn objects(text: &str) -> Option<Vec<Value>> {
+    let script = "import sys, json, yaml; print(json.dumps([d for d in yaml.safe_load_all(sys.stdin) if d]))";
+    let output = python(&["-c", script], text)?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(serde_json::from_slice(&output.stdout).expect("JSON"))
+}
+
+/// The faults of the objects that are the cluster's own, by their schemas, closed ones: empty if there is none.
+pub fn faults(objects: &[Value]) -> Option<String> {
+    let script = "import sys, json, kubernetes_validate as kv\nfor d in json.load(sys.stdin):\n  try: kv.validate(d, '1.34', strict=True)\n  except Exception as e: print(d['kind'], d['metadata']['name'], str(e)[:300])";
+    let is_ours = |object: &&Value| {
+        let version = object["apiVersion"].as_str().unwrap_or_default();
+        !ELSEWHERE.iter().any(|group| version.starts_with(group))
+    };
+    let ours: Vec<&Value> = objects.iter().filter(is_ours).collect();
+    let output = python(&["-c", script], &serde_json::to_string(&ours).expect("JSON"))?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8(output.stdout).expect("text"))
+}
+
+fn python(arguments: &[&str], input: &str) -> Option<Output> {
+    let library = kubernetes_validate()?;
+    let mut child = Command::new("python3")
+        .args(arguments)
+        .env("PYTHONPATH", library)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("python runs");
+    child.stdin.take().expect("its input").write_all(input.as_bytes()).expect("written");
+    Some(child.wait_with_output().expect("it ended"))
+}
