@@ -2,6 +2,7 @@
 
 mod accounts;
 mod bench;
+mod doctor;
 mod flow;
 mod local;
 mod openapi;
@@ -40,6 +41,8 @@ enum Command {
     NatsAccounts(accounts::Settings),
     /// Print every call as `OpenAPI` 3.1
     Openapi,
+    /// Look at a deployment, and say what is wrong with it and what to do
+    Doctor(doctor::Settings),
     /// Measure: place orders at a steady rate, next to raw JetStream publishing on the same server
     Bench(bench::Settings),
 }
@@ -58,6 +61,7 @@ async fn main() -> anyhow::Result<()> {
             openapi::run();
             Ok(())
         }
+        Command::Doctor(settings) => doctor::run(settings).await,
         Command::Bench(settings) => bench::run(settings).await,
     }
 }

@@ -20,6 +20,7 @@ pub mod notice;
 pub mod flows;
 pub mod snapshots;
 pub mod ask;
+pub mod checkup;
 pub mod bench;
 
 pub use codec::{Stored, Undecodable};

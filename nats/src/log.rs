@@ -87,8 +87,13 @@ impl EventLog {
         durability: Durability,
     ) -> Result<Self, TopologyError> {
         topology.ensure(&connection).await?;
+        Ok(Self::look(connection, topology, durability))
+    }
+
+    /// The log as it is said to be, to look at; nothing is made or checked.
+    pub fn look(connection: Connection, topology: Topology, durability: Durability) -> Self {
         let durability = if topology.replicas > 1 { Durability::Replicated } else { durability };
-        Ok(Self { connection, partitions: topology.partitions, replicas: topology.replicas, durability })
+        Self { connection, partitions: topology.partitions, replicas: topology.replicas, durability }
     }
 
     /// The same log over a connection of its own.

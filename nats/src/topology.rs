@@ -180,7 +180,7 @@ impl Topology {
         }
     }
 
-    fn check(&self, wanted: &Config, found: &Config) -> Result<(), TopologyError> {
+    pub(crate) fn check(&self, wanted: &Config, found: &Config) -> Result<(), TopologyError> {
         let partitions = found.metadata.get(PARTITIONS_KEY).cloned().unwrap_or_else(|| "unknown".into());
         if partitions != self.partitions.to_string() {
             return Err(TopologyError::Partitions { found: partitions, wanted: self.partitions });

@@ -41,7 +41,15 @@ pub enum List {
 }
 
 impl List {
-    fn stream(self, partition: u16) -> String {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Saga => "saga",
+            Self::Due => "due",
+            Self::Notices => "notices",
+        }
+    }
+
+    pub(crate) fn stream(self, partition: u16) -> String {
         match self {
             Self::Saga => subject::stream(partition),
             Self::Due => subject::DEADLINES_STREAM.to_owned(),
@@ -49,7 +57,7 @@ impl List {
         }
     }
 
-    fn consumer(self, partition: u16) -> String {
+    pub(crate) fn consumer(self, partition: u16) -> String {
         match self {
             Self::Saga => "saga".to_owned(),
             Self::Due => format!("due-{partition}"),
@@ -128,9 +136,17 @@ impl Worklist {
         }
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and no log has 2^53 events")]
+    fn tell_behind(&self, pending: u64) {
+        let (list, partition) = (self.list.name(), self.partition.to_string());
+        metrics::gauge!("twelve_work_behind_events", "list" => list, "partition" => partition)
+            .set(pending as f64);
+    }
+
     fn work(&self, message: Message) -> Result<Work, Failure> {
-        let (sequence, deliveries) =
-            message.info().map(|info| (info.stream_sequence, u32::try_from(info.delivered)))?;
+        let (sequence, deliveries, pending) =
+            message.info().map(|info| (info.stream_sequence, u32::try_from(info.delivered), info.pending))?;
+        self.tell_behind(pending);
         let (_, order_id) = subject::parse_order(&message.subject)
             .ok_or_else(|| format!("{} is no order's subject", message.subject))?;
         let position = (self.list == List::Saga).then_some(Position { partition: self.partition, sequence });

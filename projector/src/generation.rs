@@ -201,12 +201,16 @@ impl Worker {
             }
             let started = *committed.insert(Instant::now());
             let mut visible = Vec::new();
+            if let Some(batch) = first.last() {
+                tell_behind(batch);
+            }
             for batch in first.drain(..) {
                 visible.extend(self.projection.fold(batch)?);
             }
             while !self.projection.is_commit_due()
                 && let Ok(batch) = batches.try_recv()
             {
+                tell_behind(&batch);
                 visible.extend(self.projection.fold(batch)?);
             }
             let gate = self.views.hold();
@@ -300,6 +304,13 @@ impl Worker {
         }
         Ok(events)
     }
+}
+
+/// How many events a partition had beyond these when they were sent.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and no log has 2^53 events")]
+fn tell_behind(batch: &Batch) {
+    metrics::gauge!("twelve_view_behind_events", "partition" => batch.partition.to_string())
+        .set(batch.pending as f64);
 }
 
 fn sequence(event: &Event) -> u64 {

@@ -5,9 +5,11 @@ use std::{process::Command, time::Duration};
 use reqwest::Method;
 use serde_json::{Value, json};
 use twelve_tests::{
-    Client, LIMIT, Platform, binary,
+    Client, LIMIT, Platform, Process, Server, binary,
     client::{Answer, order},
+    free_port,
     issuer::{Issuer, Key, claims, now},
+    webhook::Webhook,
 };
 
 /// A protected platform, and what tokens are made with.
@@ -279,4 +281,63 @@ async fn tokens_for_development_are_made_by_twelve_itself_and_their_keys_can_be_
     token(&data, &["--id", "op", "--role", "operator", "--forget"]);
     let keys: Value = serde_json::from_slice(&std::fs::read(&jwks).expect("a key set")).expect("JSON");
     assert_eq!(keys["keys"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_secrets_nor_what_customers_are_called_is_in_the_log_lines_however_much_is_logged() {
+    let key = Key::ed25519("key");
+    let issuer = Issuer::start(&[&key]).await;
+    let kakao = Webhook::start().await;
+    let (server, folder) = (Server::start().await, tempfile::tempdir().expect("a folder"));
+    let listen = format!("127.0.0.1:{}", free_port());
+    let data = folder.path().join("data").display().to_string();
+    let secret = "whsec_c2VjcmV0LW9mLXRoZS13ZWJob29r";
+    let settings = ["--auth-jwks", issuer.url(), "--kakao-url", kakao.url(), "--webhook-secret", secret];
+    let up = [
+        "up",
+        "--nats",
+        server.url(),
+        "--listen",
+        &listen,
+        "--data",
+        &data,
+        "--log",
+        "debug,async_nats=info",
+    ];
+    let _platform = Process::start_into("twelve", &[&up[..], &settings].concat(), folder.path());
+    let door = Client::new(&format!("http://{listen}"));
+    door.until_ready().await;
+    let bearer = key.token("customer-77", "customer");
+    let client = door.bearing(&bearer);
+    let mut body = meal("customer-77");
+    body["flow"] = json!("kitchen");
+    body.as_object_mut().expect("a body").remove("delivery_type");
+    body["customer"] = json!({ "id": "customer-77", "name": "홍길동", "phone": "010-9876-5432", "email": "hong@shop.example" });
+    body["address"] = json!({ "line": "세종대로 110", "region": "jung" });
+    body["payment"]["token"] = json!("tok_ok");
+    let id = client.place(&body).await;
+    kakao.until(1).await;
+    body["payment"]["token"] = json!("tok_declined");
+    assert_eq!(client.post("/orders", &body).await.status, 402);
+    body["customer"]["phone"] = json!(7);
+    assert_eq!(client.post("/orders", &body).await.status, 422);
+    assert_eq!(client.post(&format!("/orders/{id}/cancel"), &json!({})).await.status, 200);
+    let log = std::fs::read_to_string(folder.path().join("stderr")).expect("log lines");
+    assert!(log.contains(&id) && log.contains("DEBUG"), "it says what happened to which order");
+    for secret in [
+        "홍길동",
+        "010-9876-5432",
+        "hong@shop.example",
+        "세종대로",
+        "tok_ok",
+        "tok_declined",
+        &bearer,
+        secret,
+    ] {
+        assert!(
+            !log.contains(secret),
+            "{secret}: {}",
+            log.lines().find(|line| line.contains(secret)).unwrap_or_default()
+        );
+    }
 }

@@ -1,43 +1,10 @@
 //! The front door: the real nginx with the configuration that is shipped.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::OnceLock,
-};
+use std::{fs, process::Command};
 
 use tempfile::TempDir;
 
-use crate::{Client, LIMIT, Process, free_port, processes::signal, workspace};
-
-/// nginx: from PATH, from where Debian puts it, or fetched as a Debian package into `.tools`. `None`, said aloud, if
-/// there is no way.
-fn nginx() -> Option<PathBuf> {
-    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
-    FOUND.get_or_init(find).clone()
-}
-
-fn find() -> Option<PathBuf> {
-    let tools = workspace().join(".tools/nginx");
-    let fetched = tools.join("usr/sbin/nginx");
-    let works =
-        |path: &Path| Command::new(path).arg("-v").output().is_ok_and(|output| output.status.success());
-    for candidate in [PathBuf::from("nginx"), PathBuf::from("/usr/sbin/nginx"), fetched.clone()] {
-        if works(&candidate) {
-            return Some(candidate);
-        }
-    }
-    fs::create_dir_all(&tools).expect("a folder");
-    let script = "apt-get download nginx-light || (apt-get update && apt-get download nginx-light); for deb in *.deb; do dpkg -x \"$deb\" .; done";
-    let output = Command::new("sh").args(["-c", script]).current_dir(&tools).output();
-    if works(&fetched) {
-        return Some(fetched);
-    }
-    let why = output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
-    eprintln!("SKIPPED: there is no nginx, and none could be fetched: {why:?}");
-    None
-}
+use crate::{Client, LIMIT, Process, free_port, processes::signal, tools::nginx, workspace};
 
 /// A front door that runs until the test ends.
 pub struct Gateway {

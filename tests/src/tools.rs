@@ -93,3 +93,41 @@ fn find_library(requirement: &str) -> Option<PathBuf> {
         }
     }
 }
+
+/// nginx: from PATH, from where Debian puts it, or fetched. `None`, said aloud, if there is no way.
+pub fn nginx() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| find_debian("nginx-light", "usr/sbin/nginx", "-v")).clone()
+}
+
+/// Prometheus' tool that checks rules: from PATH, from where Debian puts it, or fetched. `None`, said aloud, if there
+/// is no way.
+pub fn promtool() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| find_debian("prometheus", "usr/bin/promtool", "--version")).clone()
+}
+
+/// A program of a Debian package, which is taken apart in `.tools` if the program is not there.
+fn find_debian(package: &str, program: &str, proof: &str) -> Option<PathBuf> {
+    let folder = workspace().join(".tools").join(package);
+    let fetched = folder.join(program);
+    let works =
+        |path: &PathBuf| Command::new(path).arg(proof).output().is_ok_and(|output| output.status.success());
+    let name = program.rsplit('/').next().unwrap_or(program);
+    for candidate in [PathBuf::from(name), PathBuf::from(format!("/{program}")), fetched.clone()] {
+        if works(&candidate) {
+            return Some(candidate);
+        }
+    }
+    std::fs::create_dir_all(&folder).ok()?;
+    let get = format!("apt-get download {package}");
+    let script =
+        format!("{get} || {{ apt-get update && {get}; }}; for deb in *.deb; do dpkg -x \"$deb\" .; done");
+    let output = Command::new("sh").args(["-c", &script]).current_dir(&folder).output();
+    if works(&fetched) {
+        return Some(fetched);
+    }
+    let why = output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
+    eprintln!("SKIPPED: there is no {name}, and none could be fetched: {why:?}");
+    None
+}

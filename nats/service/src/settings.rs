@@ -47,15 +47,19 @@ pub struct ServerSettings {
 }
 
 impl LogSettings {
-    /// Connects to `url` as `name` and opens the log there.
-    pub async fn open(&self, url: &str, name: &str, durability: Durability) -> anyhow::Result<EventLog> {
-        let connection = Connection::open_as(url, name, &self.identity).await?;
-        let topology = Topology {
+    /// The log as declared.
+    pub fn topology(&self) -> Topology {
+        Topology {
             partitions: self.partitions,
             replicas: usize::from(self.replicas),
             partition_bytes_max: self.partition_bytes_max,
-        };
-        Ok(EventLog::open(connection, topology, durability).await?)
+        }
+    }
+
+    /// Connects to `url` as `name` and opens the log there.
+    pub async fn open(&self, url: &str, name: &str, durability: Durability) -> anyhow::Result<EventLog> {
+        let connection = Connection::open_as(url, name, &self.identity).await?;
+        Ok(EventLog::open(connection, self.topology(), durability).await?)
     }
 }
 

@@ -1,0 +1,187 @@
+//! What a deployment's nats-server is like, held against what the log needs. Nothing is changed by looking.
+
+use async_nats::jetstream::{
+    consumer::{PullConsumer, pull},
+    stream::{Info, Stream},
+};
+
+use crate::{
+    connection::{Connection, SERVER_VERSION_MIN, version},
+    subject,
+    topology::{Topology, TopologyError},
+    worklist::List,
+};
+
+/// Per cent of a stream's room after which it is time to act.
+const ROOM_PERCENT: u64 = 80;
+/// Events that a worklist may be behind.
+const BEHIND_MAX: u64 = 1_000;
+/// What nobody has, so that asking to delete it does nothing.
+const NO_STREAM: &str = "TWELVE-NO-SUCH-STREAM";
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    Good,
+    /// It works, and something should be done.
+    Warning,
+    /// It does not keep what Twelve promises.
+    Bad,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    pub verdict: Verdict,
+    pub what: String,
+    pub detail: String,
+    /// What to do about it; empty if nothing.
+    pub advice: String,
+}
+
+impl Finding {
+    pub fn good(what: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Good, what: what.into(), detail: detail.into(), advice: String::new() }
+    }
+
+    #[must_use]
+    pub fn but(self, verdict: Verdict, advice: impl Into<String>) -> Self {
+        Self { verdict, advice: advice.into(), ..self }
+    }
+}
+
+/// Looks at the server, the streams of a log that is declared so, its worklists, and what this user may do.
+pub async fn look(connection: &Connection, declared: &Topology) -> Vec<Finding> {
+    let mut findings = vec![server(connection)];
+    for partition in 0..declared.partitions {
+        findings.extend(partition_of(connection, declared, partition).await);
+    }
+    let others = [subject::DEADLINES_STREAM, subject::NOTICES_STREAM, subject::FLOWS_STREAM];
+    for name in others {
+        let what = format!("stream {name}");
+        findings.push(match info(connection, name).await {
+            Ok((_, info)) => Finding::good(what, format!("{} messages", info.state.messages)),
+            Err(why) => absent(what, &why),
+        });
+    }
+    findings.push(permissions(connection).await);
+    findings
+}
+
+fn server(connection: &Connection) -> Finding {
+    let found = connection.client.server_info().version.clone();
+    let finding = Finding::good("nats-server", format!("version {found}"));
+    if version(&found).is_some_and(|version| version >= SERVER_VERSION_MIN) {
+        finding
+    } else {
+        finding.but(Verdict::Bad, "use 2.15 or newer: older ones lose speed or data on durable writes")
+    }
+}
+
+async fn info(connection: &Connection, name: &str) -> Result<(Stream, Info), String> {
+    let mut stream = connection.jetstream.get_stream(name).await.map_err(|error| crate::causes(&error))?;
+    let info = stream.info().await.map_err(|error| crate::causes(&error))?.clone();
+    Ok((stream, info))
+}
+
+fn absent(what: String, why: &str) -> Finding {
+    Finding::good(what, why).but(
+        Verdict::Bad,
+        "start a command service once with the operator's or its own key: it makes what is missing",
+    )
+}
+
+async fn partition_of(connection: &Connection, declared: &Topology, partition: u16) -> Vec<Finding> {
+    let name = subject::stream(partition);
+    let (stream, info) = match info(connection, &name).await {
+        Ok(found) => found,
+        Err(why) => return vec![absent(format!("stream {name}"), &why)],
+    };
+    let mut findings =
+        vec![settings(declared, partition, &info), room(&name, &info), replicas(declared, &name, &info)];
+    for list in [List::Saga, List::Due, List::Notices] {
+        findings.extend(behind(connection, &stream, list, partition).await);
+    }
+    findings
+}
+
+fn settings(declared: &Topology, partition: u16, info: &Info) -> Finding {
+    let what = format!("stream {}", info.config.name);
+    match declared.check(&declared.partition(partition), &info.config) {
+        Ok(()) => Finding::good(what, "as declared"),
+        Err(error @ TopologyError::Partitions { .. }) => {
+            Finding::good(what, error.to_string()).but(Verdict::Bad, "give --partitions as the log has them")
+        }
+        Err(error @ (TopologyError::Unsafe { .. } | TopologyError::Server { .. })) => {
+            let advice =
+                "somebody made or changed it by hand; correct it, or restore the log into a new server";
+            Finding::good(what, error.to_string()).but(Verdict::Bad, advice)
+        }
+    }
+}
+
+fn room(name: &str, info: &Info) -> Finding {
+    let used = info.state.bytes;
+    let what = format!("room of {name}");
+    let Ok(most) = u64::try_from(info.config.max_bytes) else {
+        return Finding::good(what, format!("{used} bytes, without a limit"));
+    };
+    let percent = used.saturating_mul(100) / most.max(1);
+    let finding = Finding::good(what, format!("{percent} % of {most} bytes"));
+    if percent < ROOM_PERCENT {
+        return finding;
+    }
+    finding.but(Verdict::Warning, "raise --partition-bytes-max: a full partition refuses new events")
+}
+
+fn replicas(declared: &Topology, name: &str, info: &Info) -> Finding {
+    let what = format!("replicas of {name}");
+    let behind = info.cluster.as_ref().map_or(0, |cluster| {
+        cluster.replicas.iter().filter(|replica| replica.offline || !replica.current).count()
+    });
+    let finding =
+        Finding::good(what, format!("{}, {behind} of them behind or away", info.config.num_replicas));
+    if info.config.num_replicas < declared.replicas {
+        return finding.but(
+            Verdict::Bad,
+            format!("{} are declared: nats stream edit {name} --replicas", declared.replicas),
+        );
+    }
+    if behind > 0 {
+        return finding
+            .but(Verdict::Warning, "see to the servers that are away; one more and it takes no events");
+    }
+    finding
+}
+
+/// How far a worklist is behind; nothing if nobody works on it here.
+async fn behind(connection: &Connection, stream: &Stream, list: List, partition: u16) -> Option<Finding> {
+    let name = list.consumer(partition);
+    let other = match list {
+        List::Saga => None,
+        List::Due | List::Notices => connection.jetstream.get_stream(list.stream(partition)).await.ok(),
+    };
+    let consumer: PullConsumer =
+        other.as_ref().unwrap_or(stream).get_consumer::<pull::Config>(&name).await.ok()?;
+    let info = consumer.get_info().await.ok()?;
+    let waiting = info.num_pending + info.num_ack_pending as u64;
+    let finding =
+        Finding::good(format!("work {}/{name}", list.stream(partition)), format!("{waiting} to do"));
+    if waiting <= BEHIND_MAX {
+        return Some(finding);
+    }
+    let advice = "see why its workers are slow (breakers, parked orders, CPU), or start more of them";
+    Some(finding.but(Verdict::Warning, advice))
+}
+
+/// Whether this user could delete streams: only where there are no permissions at all.
+async fn permissions(connection: &Connection) -> Finding {
+    let subject = format!("$JS.API.STREAM.DELETE.{NO_STREAM}");
+    let answered = connection.client.request(subject, bytes::Bytes::new()).await;
+    let what = "permissions";
+    if answered.is_err() {
+        return Finding::good(what, "this user may not delete streams");
+    }
+    Finding::good(what, "this user may delete streams")
+        .but(Verdict::Warning, "twelve nats-accounts makes a key and permissions for each kind of process")
+}

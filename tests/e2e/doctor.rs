@@ -1,0 +1,85 @@
+//! `twelve doctor` on deployments that are well, and on such that are not.
+
+use std::process::{Command, Output};
+
+use nats::accounts::User;
+use twelve_tests::{Platform, Process, Secured, Server, binary, client::order, free_port};
+
+fn doctor(arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(binary("twelve")).arg("doctor").args(arguments).output();
+    let Output { status, stdout, stderr } = output.expect("it runs");
+    (status.success(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_that_is_well_is_found_so_and_what_could_be_better_is_named() {
+    let platform = Platform::up().await;
+    platform.client.place(&order("gentleman")).await;
+    let (fine, said) =
+        doctor(&["--nats", platform.server.url(), "--durability", "fsync", "--url", platform.client.url()]);
+    assert!(fine, "{said}");
+    for wanted in
+        ["ok    nats-server", "ok    stream ORDERS-0", "ok    clock of http", "0 events behind the log"]
+    {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    assert!(said.contains("look  permissions") && said.contains("twelve nats-accounts"), "{said}");
+    assert!(said.contains("look  durability") && said.contains("--nats-monitor"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_breaks_a_promise_is_found_and_what_to_do_is_said() {
+    let server = Server::start().await;
+    let (fine, said) = doctor(&["--nats", server.url()]);
+    assert!(
+        !fine && said.contains("BAD   stream ORDERS-0") && said.contains("it makes what is missing"),
+        "{said}"
+    );
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let [port, monitor] = [free_port(), free_port()];
+    let configuration = format!(
+        "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\njetstream {{ store_dir: \"{}\" }}\n",
+        folder.path().display()
+    );
+    let path = folder.path().join("nats-server.conf");
+    std::fs::write(&path, configuration).expect("written");
+    let tools = twelve_tests::workspace().join(".tools");
+    let program = nats::server::find_or_install(&tools).await.expect("a nats-server");
+    let mut command = Command::new(program);
+    let _careless = Process::foreign(command.arg("-c").arg(&path).stderr(std::process::Stdio::null()));
+    let (nats, monitor) = (format!("nats://127.0.0.1:{port}"), format!("http://127.0.0.1:{monitor}"));
+    let looking = async {
+        loop {
+            let (fine, said) =
+                doctor(&["--nats", &nats, "--nats-monitor", &monitor, "--durability", "fsync"]);
+            if said.contains("durability") {
+                return (fine, said);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let (fine, said) = tokio::time::timeout(twelve_tests::LIMIT, looking).await.expect("the server is up");
+    assert!(!fine && said.contains("BAD   durability") && said.contains("sync_interval: always"), "{said}");
+    assert!(said.contains("ok    clock of nats-server"), "{said}");
+    let (fine, said) = doctor(&["--nats", &nats, "--url", "http://127.0.0.1:1"]);
+    assert!(!fine && said.contains("it does not answer"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn permissions_that_hold_are_found_and_streams_that_others_changed_too() {
+    let secured = Secured::start().await;
+    let listen = format!("127.0.0.1:{}", free_port());
+    let mut arguments = secured.arguments(User::Command);
+    arguments.extend(["--listen".to_owned(), listen.clone()]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let _commands = Process::start("command-svc", &arguments);
+    twelve_tests::Client::new(&format!("http://{listen}")).until_ready().await;
+    let operator = secured.arguments(User::Operator);
+    let operator: Vec<&str> = operator.iter().map(String::as_str).collect();
+    let (fine, said) = doctor(&operator);
+    assert!(fine && said.contains("ok    permissions"), "{said}");
+    let wrong = [operator.as_slice(), &["--partitions", "3", "--json"]].concat();
+    let (fine, said) = doctor(&wrong);
+    assert!(!fine && said.contains("--partitions"), "{said}");
+}
