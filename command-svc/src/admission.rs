@@ -14,10 +14,10 @@ use std::{
 
 use tower_resilience_adaptive::{Aimd, ConcurrencyAlgorithm};
 
-/// Commands that are always admitted at a time.
-const LIMIT_MIN: usize = 8;
+/// Commands that are always admitted at a time: a burst that any machine masters.
+const LIMIT_MIN: usize = 64;
 /// Commands that are admitted at a time before anything is known.
-const LIMIT_FIRST: usize = 64;
+const LIMIT_FIRST: usize = 256;
 const LIMIT_MAX: usize = 2_048;
 /// What is left of the limit after a command that did not meet the goal.
 const DECREASE: f64 = 0.9;

@@ -9,6 +9,7 @@ mod contract;
 mod cross;
 mod doctor;
 mod gateway;
+mod image;
 mod live;
 mod log;
 mod manifests;

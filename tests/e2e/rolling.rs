@@ -106,7 +106,9 @@ impl Load {
             callers: Vec::new(),
         };
         let callers = ["place", "read", "list"].map(|what| {
-            let (door, stop, calls) = (door.clone(), Arc::clone(&load.stop), Arc::clone(&load.calls));
+            // A door that is told of other servers ends idle connections; who takes one at that moment must try again.
+            let (door, stop, calls) =
+                (door.without_keep_alive(), Arc::clone(&load.stop), Arc::clone(&load.calls));
             let (failures, first) = (Arc::clone(&load.failures), Arc::clone(&load.first));
             tokio::spawn(async move {
                 let body = order("gentleman");

@@ -74,6 +74,13 @@ impl Client {
         Self { http, url: url.to_owned(), token: None }
     }
 
+    /// The same, with a connection of its own for each call.
+    #[must_use]
+    pub fn without_keep_alive(&self) -> Self {
+        let http = reqwest::Client::builder().timeout(LIMIT).pool_max_idle_per_host(0).build();
+        Self { http: http.expect("a client"), ..self.clone() }
+    }
+
     pub fn url(&self) -> &str {
         &self.url
     }
