@@ -1,11 +1,11 @@
 //! Commands between services: a request to the context that decides, and its answer.
 //!
-//! Every context is a NATS service (`nats service ls` lists them); its replicas share the requests.
+//! Every context is a NATS service (`nats service ls` lists them); its replicas share the requests as a queue group.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use async_nats::{
-    HeaderMap, Request,
+    Client, HeaderMap, Message, Request, Subscriber,
     client::RequestErrorKind,
     service::{self, ServiceExt},
 };
@@ -13,7 +13,7 @@ use domain::{Command, CommandId, Context, Event, EventId, OrderId, Position, Rec
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -24,6 +24,8 @@ use crate::{
 
 /// Requests one context of one process works on at a time; more wait in the server's and the client's buffers.
 const IN_FLIGHT_MAX: usize = 1_024;
+/// How long requests that are on their way are waited for when a context stops.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -162,25 +164,24 @@ impl Connection {
             .queue_group(context.as_str())
             .start(format!("twelve-{}", context.as_str()), env!("CARGO_PKG_VERSION"))
             .await?;
-        let requests = service
-            .endpoint_builder()
-            .name("decide")
-            .add(subject::commands(context))
-            .await
-            .map_err(|error| error.to_string())?;
+        // A subscription of our own, because the library's endpoints drop what is on its way when they stop.
+        let (subject, group) = (subject::commands(context), context.as_str().to_owned());
+        let requests = self.client.queue_subscribe(subject, group).await?;
         self.client.flush().await?;
-        Ok(Offer { service, requests })
+        Ok(Offer { service, requests, client: self.client.clone() })
     }
 }
 
 /// A context's commands, on their way here.
 pub struct Offer {
     service: service::Service,
-    requests: service::endpoint::Endpoint,
+    requests: Subscriber,
+    client: Client,
 }
 
 impl Offer {
-    /// Answers the commands until `stop`, then finishes those at hand.
+    /// Answers the commands until `stop`, and then those that the server has handed over already: it hands no more over
+    /// from then on, and none is lost.
     pub async fn serve<F, A>(mut self, stop: CancellationToken, decide: F) -> Result<(), Failure>
     where
         F: Fn(Ask) -> A + Send + Sync + 'static,
@@ -189,16 +190,30 @@ impl Offer {
         let decide = Arc::new(decide);
         let slots = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
         let mut at_hand = JoinSet::new();
+        // Until then, requests that are on their way are waited for; set once the stop came.
+        let mut until: Option<Instant> = None;
         loop {
+            let over = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
             let request = tokio::select! {
-                () = stop.cancelled() => break,
+                () = stop.cancelled(), if until.is_none() => {
+                    self.requests.drain().await?;
+                    until = Some(Instant::now() + DRAIN_MAX);
+                    continue;
+                }
+                // The server is away, or it would have said that there are no more.
+                () = over => break,
                 Some(_) = at_hand.join_next(), if !at_hand.is_empty() => continue,
                 request = self.requests.next() => match request { Some(request) => request, None => break },
             };
             let slot = Arc::clone(&slots).acquire_owned().await?;
-            let decide = Arc::clone(&decide);
+            let (client, decide) = (self.client.clone(), Arc::clone(&decide));
             at_hand.spawn(async move {
-                respond(&request, &*decide).await;
+                respond(&client, request, &*decide).await;
                 drop(slot);
             });
         }
@@ -207,17 +222,21 @@ impl Offer {
     }
 }
 
-async fn respond<F, A>(request: &service::Request, decide: &F)
+async fn respond<F, A>(client: &Client, request: Message, decide: &F)
 where
     F: Fn(Ask) -> A,
     A: Future<Output = Answer>,
 {
-    let answer = match serde_json::from_slice(&request.message.payload) {
-        Ok(ask) => serde_json::to_vec(&decide(ask).await)
-            .map_err(|error| service::error::Error { status: error.to_string(), code: 500 }),
-        Err(error) => Err(service::error::Error { status: error.to_string(), code: 400 }),
+    let Some(reply) = request.reply else { return };
+    let answer = match serde_json::from_slice(&request.payload) {
+        Ok(ask) => decide(ask).await,
+        Err(error) => Answer::Unavailable(format!("the request does not read: {error}")),
     };
-    if let Err(error) = request.respond(answer.map(Into::into)).await {
-        tracing::warn!(%error, "an answer could not be sent; the asker will ask again");
+    let sent = match serde_json::to_vec(&answer) {
+        Ok(answer) => client.publish(reply, answer.into()).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = sent {
+        tracing::warn!(error, "an answer could not be sent; the asker will ask again");
     }
 }

@@ -16,6 +16,7 @@ use twelve_tests::{
     client::order,
     free_port,
     manifests::{objects, render},
+    processes::signal,
 };
 
 const REPLICAS: usize = 2;
@@ -30,6 +31,10 @@ struct Written {
     ready_path: String,
     ready_every: Duration,
     pause: Duration,
+    live_path: String,
+    live_every: Duration,
+    live_timeout: Duration,
+    live_failures: u64,
 }
 
 fn written(name: &str, rendered: &[Value]) -> Written {
@@ -43,11 +48,15 @@ fn written(name: &str, rendered: &[Value]) -> Written {
     let pause = seconds(&container["lifecycle"]["preStop"]["sleep"]["seconds"]);
     let grace = seconds(&pod["terminationGracePeriodSeconds"]);
     assert!(grace > pause + END_MAX, "{name} is killed before it has ended");
-    let probe = &container["readinessProbe"];
+    let (probe, live) = (&container["readinessProbe"], &container["livenessProbe"]);
     Written {
         ready_path: probe["httpGet"]["path"].as_str().expect("a path").to_owned(),
         ready_every: seconds(&probe["periodSeconds"]),
         pause,
+        live_path: live["httpGet"]["path"].as_str().expect("a path").to_owned(),
+        live_every: seconds(&live["periodSeconds"]),
+        live_timeout: seconds(&live["timeoutSeconds"]),
+        live_failures: live["failureThreshold"].as_u64().expect("a number"),
     }
 }
 
@@ -234,4 +243,50 @@ async fn x_6_a_rolling_update_under_load_fails_no_call_and_without_probes_and_pa
     deployment.roll_carelessly().await;
     let (calls, failures, _) = load.end().await;
     assert!(failures > 0, "of {calls} calls none failed, so this rehearsal shows nothing");
+}
+
+/// Asks the liveness probe as it is written, until it has failed as often as it may.
+async fn until_dead(client: &Client, written: &Written) {
+    let mut failures = 0;
+    let mut every = tokio::time::interval(written.live_every);
+    while failures < written.live_failures {
+        every.tick().await;
+        let asking = client.try_send(client.request(Method::GET, &written.live_path));
+        let answer = tokio::time::timeout(written.live_timeout, asking).await.ok().flatten();
+        failures = if answer.is_some_and(|answer| answer.status == 200) { 0 } else { failures + 1 };
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x_7_a_service_that_hangs_is_found_by_its_liveness_probe_and_after_its_restart_nothing_is_lost() {
+    let Some(rendered) = render("base").and_then(|text| objects(&text)) else { return };
+    let (of_commands, of_views) = (written("commands", &rendered), written("views", &rendered));
+    let server = Server::start().await;
+    let (pod, views) = (Pod::start("commands", &server), Pod::start("views", &server));
+    pod.until_ready(&of_commands).await;
+    views.until_ready(&of_views).await;
+    let body = order("gentleman");
+    let keys: Vec<String> = (0..20).map(|number| format!("hangs-{number}")).collect();
+    let placing = keys.iter().map(|key| {
+        let request = pod.client.request(Method::POST, "/orders").header("Idempotency-Key", key);
+        pod.client.try_send(request.json(&body))
+    });
+    let placing = futures::future::join_all(placing);
+    let hanging = async {
+        signal("STOP", pod.process.id());
+        until_dead(&pod.client, &of_commands).await;
+    };
+    tokio::select! { _ = placing => panic!("it hangs"), () = hanging => {} }
+    pod.process.kill();
+    let new = Pod::start("commands", &server);
+    new.until_ready(&of_commands).await;
+    for key in &keys {
+        let placed = new.client.post_with_key("/orders", key, &body).await;
+        assert_eq!(placed.status, 201, "{placed:?}");
+        views.client.order_after(&placed.order_id(), placed.header("log-position")).await;
+        views.client.until_status(&placed.order_id(), "out_for_delivery").await;
+        assert_eq!(views.client.event_types(&placed.order_id()).await.len(), 6, "{key}: whole, and once");
+    }
+    let all = views.client.get("/orders?limit=200").await;
+    assert_eq!(all.body["items"].as_array().map(Vec::len), Some(keys.len()));
 }
