@@ -64,14 +64,9 @@ impl Post {
     /// Sets up the ways out, as set; a medium without one is a sandbox, which is said aloud.
     pub fn new(settings: &CommandSettings, breakers: &Breakers) -> anyhow::Result<Self> {
         let limit = settings.notify.timeout();
-        let client = reqwest::Client::builder()
-            .timeout(limit)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("twelve/", env!("CARGO_PKG_VERSION")))
-            .build()?;
         let mut ways = BTreeMap::new();
         for medium in [Medium::Mail, Medium::Sms, Medium::Kakao] {
-            let way = Way::of(medium, settings, &client, limit)?;
+            let way = Way::of(medium, settings, limit)?;
             if matches!(way, Way::Sandbox) {
                 tracing::info!(
                     medium = medium.as_str(),
@@ -96,12 +91,7 @@ impl Post {
 }
 
 impl Way {
-    fn of(
-        medium: Medium,
-        settings: &CommandSettings,
-        client: &reqwest::Client,
-        limit: Duration,
-    ) -> anyhow::Result<Self> {
+    fn of(medium: Medium, settings: &CommandSettings, limit: Duration) -> anyhow::Result<Self> {
         let notify = &settings.notify;
         let url = match medium {
             Medium::Mail => match &notify.mail_server {
@@ -118,7 +108,13 @@ impl Way {
         };
         let Some(url) = url.clone() else { return Ok(Self::Sandbox) };
         let key = notify.webhook_secret.as_deref().map(signing_key).transpose()?;
-        Ok(Self::Webhook { client: client.clone(), url, key })
+        // Only where it is needed: it wants the machine's certificates, and there may be none.
+        let client = reqwest::Client::builder()
+            .timeout(limit)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("twelve/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self::Webhook { client, url, key })
     }
 }
 
