@@ -118,15 +118,18 @@ async fn finish(mut tasks: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
 fn greet(settings: &Settings, address: SocketAddr, url: &str) {
     let data = settings.local.data.display();
     let order = r#"{"flow":"marketplace","channel":"phone","customer":{"id":"gentleman","name":"홍길동","phone":"010-0000-0000"},"lines":[{"item_id":"2001","name":"gram","quantity":1,"unit_price":9000000}],"currency":"KRW","address":{"line":"England","region":"london"},"payment":{"method":"card","token":"tok_ok"}}"#;
+    // Who is asked for a token needs one: `twelve token` makes such for development.
+    let bearer =
+        if settings.guard.auth_jwks.is_some() { " -H \"Authorization: Bearer $(cat token)\"" } else { "" };
     println!(
         "\nTwelve is up.\n\n  \
          REST      http://{address}        (all calls: /docs; also /readyz, /metrics, /views, /flows)\n  \
          log       {url}        (nats stream ls --server {url})\n  \
          data      {data}\n\n\
          Place an order:\n\n  \
-         curl -i http://{address}/orders -H 'Content-Type: application/json' -d '{order}'\n\n\
+         curl -i http://{address}/orders{bearer} -H 'Content-Type: application/json' -d '{order}'\n\n\
          See it:\n\n  \
-         curl http://{address}/customers/gentleman/orders\n\n\
+         curl{bearer} http://{address}/customers/gentleman/orders\n\n\
          Ctrl-C stops; the data stays.\n"
     );
 }
