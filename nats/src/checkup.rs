@@ -2,7 +2,7 @@
 
 use async_nats::jetstream::{
     consumer::{PullConsumer, pull},
-    stream::{Info, Stream},
+    stream::Info,
 };
 
 use crate::{
@@ -60,7 +60,7 @@ pub async fn look(connection: &Connection, declared: &Topology) -> Vec<Finding> 
     for name in others {
         let what = format!("stream {name}");
         findings.push(match info(connection, name).await {
-            Ok((_, info)) => Finding::good(what, format!("{} messages", info.state.messages)),
+            Ok(info) => Finding::good(what, format!("{} messages", info.state.messages)),
             Err(why) => absent(what, &why),
         });
     }
@@ -78,10 +78,9 @@ fn server(connection: &Connection) -> Finding {
     }
 }
 
-async fn info(connection: &Connection, name: &str) -> Result<(Stream, Info), String> {
-    let mut stream = connection.jetstream.get_stream(name).await.map_err(|error| crate::causes(&error))?;
-    let info = stream.info().await.map_err(|error| crate::causes(&error))?.clone();
-    Ok((stream, info))
+async fn info(connection: &Connection, name: &str) -> Result<Info, String> {
+    let stream = connection.jetstream.get_stream(name).await.map_err(|error| crate::causes(&error))?;
+    Ok(stream.cached_info().clone())
 }
 
 fn absent(what: String, why: &str) -> Finding {
@@ -93,14 +92,14 @@ fn absent(what: String, why: &str) -> Finding {
 
 async fn partition_of(connection: &Connection, declared: &Topology, partition: u16) -> Vec<Finding> {
     let name = subject::stream(partition);
-    let (stream, info) = match info(connection, &name).await {
+    let info = match info(connection, &name).await {
         Ok(found) => found,
         Err(why) => return vec![absent(format!("stream {name}"), &why)],
     };
     let mut findings =
         vec![settings(declared, partition, &info), room(&name, &info), replicas(declared, &name, &info)];
     for list in [List::Saga, List::Due, List::Notices] {
-        findings.extend(behind(connection, &stream, list, partition).await);
+        findings.extend(behind(connection, list, partition).await);
     }
     findings
 }
@@ -155,14 +154,10 @@ fn replicas(declared: &Topology, name: &str, info: &Info) -> Finding {
 }
 
 /// How far a worklist is behind; nothing if nobody works on it here.
-async fn behind(connection: &Connection, stream: &Stream, list: List, partition: u16) -> Option<Finding> {
+async fn behind(connection: &Connection, list: List, partition: u16) -> Option<Finding> {
     let name = list.consumer(partition);
-    let other = match list {
-        List::Saga => None,
-        List::Due | List::Notices => connection.jetstream.get_stream(list.stream(partition)).await.ok(),
-    };
-    let consumer: PullConsumer =
-        other.as_ref().unwrap_or(stream).get_consumer::<pull::Config>(&name).await.ok()?;
+    let stream = connection.jetstream.get_stream_no_info(list.stream(partition)).await.ok()?;
+    let consumer: PullConsumer = stream.get_consumer::<pull::Config>(&name).await.ok()?;
     let info = consumer.get_info().await.ok()?;
     let waiting = info.num_pending + info.num_ack_pending as u64;
     let finding =

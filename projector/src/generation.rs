@@ -201,10 +201,8 @@ impl Worker {
             }
             let started = *committed.insert(Instant::now());
             let mut visible = Vec::new();
-            if let Some(batch) = first.last() {
-                tell_behind(batch);
-            }
             for batch in first.drain(..) {
+                tell_behind(&batch);
                 visible.extend(self.projection.fold(batch)?);
             }
             while !self.projection.is_commit_due()

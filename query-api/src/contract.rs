@@ -65,13 +65,8 @@ fn list(
     Operation { parameters, ..whole }
 }
 
-fn top(path: &'static str, summary: &'static str) -> Operation {
-    let whole = one(
-        path,
-        summary,
-        if path.starts_with("/items") { ANYBODY } else { OPERATORS },
-        page_of(&named("Row")),
-    );
+fn top(path: &'static str, summary: &'static str, whom: &'static str) -> Operation {
+    let whole = one(path, summary, whom, page_of(&named("Row")));
     let most =
         query("top", "how many of the highest", &json!({ "type": "integer", "minimum": 1, "maximum": 200 }));
     Operation { parameters: whole.parameters.into_iter().chain([most]).collect(), ..whole }
@@ -162,9 +157,9 @@ fn rows() -> Vec<Operation> {
         filter("item_id", "of this item, with its rating"),
     ];
     vec![
-        top("/items/order-counts", "how often each food was ordered"),
+        top("/items/order-counts", "how often each food was ordered", ANYBODY),
         one("/items/{item_id}/order-count", "how often one food was ordered", ANYBODY, named("Row")),
-        top("/riders/delivery-counts", "how often each rider delivered"),
+        top("/riders/delivery-counts", "how often each rider delivered", OPERATORS),
         list("/coupons", "coupons", "marketing", order(), "Row"),
         list("/payments", "payments", OPERATORS, order(), "Row"),
         list("/deliveries", "deliveries", OPERATORS, order(), "Row"),

@@ -90,15 +90,13 @@ async fn what_a_process_does_not_need_the_server_refuses() {
     let secured = Secured::start().await;
     let (_commands, commands) = run(&secured, "command-svc", User::Command, &[]).await;
     assert_eq!(commands.post("/orders", &order("gentleman")).await.status, 201);
+    let connection = secured.connect(User::Operator).await.expect("connected");
+    let topology = nats::topology::Topology { partitions: twelve_tests::partitions(), ..Default::default() };
+    let looked_at = nats::EventLog::look(connection, topology, nats::Durability::Fsync);
     let log = async || {
         let mut told = Vec::new();
-        for partition in 0..twelve_tests::partitions() {
-            let connection = secured.connect(User::Operator).await.expect("connected");
-            let topology =
-                nats::topology::Topology { partitions: twelve_tests::partitions(), ..Default::default() };
-            let log =
-                nats::EventLog::open(connection, topology, nats::Durability::Fsync).await.expect("a log");
-            told.push(log.partition_info(partition).await.expect("described"));
+        for partition in 0..looked_at.partitions() {
+            told.push(looked_at.partition_info(partition).await.expect("described"));
         }
         told
     };
