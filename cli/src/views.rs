@@ -192,7 +192,8 @@ impl Operator {
                 .as_u64()
                 .map_or(String::new(), |seconds| format!(", {seconds} s left"));
             bar.set_message(format!("{}/s{left}", status["events_per_second"]));
-            if !["building", "comparing"].contains(&status["state"].as_str().unwrap_or_default()) {
+            if !["building", "comparing", "swapping"].contains(&status["state"].as_str().unwrap_or_default())
+            {
                 bar.finish_and_clear();
                 return Ok(status);
             }

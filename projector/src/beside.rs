@@ -224,7 +224,7 @@ impl Views {
             }
         }
         if job.serving_is_frozen {
-            job.set_state(State::Ready);
+            job.set_state(State::Swapping);
         } else {
             job.set_state(State::Comparing);
             self.jobs().changed();
@@ -232,15 +232,23 @@ impl Views {
             let comparison = tokio::task::spawn_blocking(move || views.compare(&comparing)).await??;
             let differences = comparison.differences;
             *lock(&job.comparison) = Some(comparison);
-            job.set_state(if job.work == Work::Verify { State::Verified } else { State::Ready });
+            let swaps = match job.work {
+                Work::Rebuild { swap } => swap && differences == 0,
+                Work::Rollback => true,
+                Work::Verify => false,
+            };
+            job.set_state(match job.work {
+                Work::Verify => State::Verified,
+                Work::Rebuild { .. } | Work::Rollback if swaps => State::Swapping,
+                Work::Rebuild { .. } | Work::Rollback => State::Ready,
+            });
             tracing::info!(
                 differences,
                 generation = job.generation(),
                 "compared with the serving generation"
             );
             self.jobs().changed();
-            let swaps = matches!(job.work, Work::Rebuild { swap: true } | Work::Rollback);
-            if !swaps || (differences > 0 && job.work != Work::Rollback) {
+            if !swaps {
                 while go_on(job, stop).await {}
                 return Ok(());
             }

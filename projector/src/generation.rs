@@ -240,7 +240,7 @@ impl Worker {
             if job.is_canceled() {
                 return Ok(false);
             }
-            if job.serving_is_frozen && job.state() == State::Ready {
+            if job.serving_is_frozen && job.state() == State::Swapping {
                 self.projection.finish()?;
                 self.projection.set_pace(Pace::LIVE);
                 job.is_presentable.store(true, Ordering::Release);

@@ -71,6 +71,8 @@ pub enum State {
     Comparing,
     /// Compared, and kept up with the log, until it is swapped in or canceled.
     Ready,
+    /// Being taken into service.
+    Swapping,
     /// In service.
     Serving,
     /// Compared and put away.
@@ -80,7 +82,8 @@ pub enum State {
 }
 
 impl State {
-    pub(crate) const fn is_over(self) -> bool {
+    /// Nothing becomes of it any more.
+    pub const fn is_over(self) -> bool {
         matches!(self, Self::Serving | Self::Verified | Self::Canceled | Self::Failed)
     }
 }

@@ -221,10 +221,7 @@ async fn tell((views, mut changes, ended): Telling) -> Option<(Result<Event, Inf
     // What changes is told at once, progress now and then.
     drop(timeout(TELL_EVERY, changes.changed()).await);
     let status = views.jobs().newest()?.status();
-    let ended = !matches!(
-        status.state,
-        projector::job::State::Building | projector::job::State::Comparing | projector::job::State::Ready
-    );
+    let ended = status.state.is_over();
     let event = Event::default().event("progress").json_data(&status).ok()?;
     Some((Ok(event), (views, changes, ended)))
 }

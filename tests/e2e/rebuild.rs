@@ -174,6 +174,21 @@ async fn a_rebuild_can_be_slowed_watched_and_canceled_and_goes_on_after_a_crash(
     assert_eq!(generation(&platform.client.get("/orders").await), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_that_takes_over_by_itself_never_says_that_it_waits_to_be_swapped_in() {
+    let platform = Platform::up().await;
+    orders(&platform.client, 3).await;
+    let asked = json!({ "swap": true, "events_per_second_max": 40 });
+    operator(&platform).post("/admin/views/rebuild", &asked).await;
+    let mut live = operator(&platform).live("/admin/views/rebuild/live", None).await;
+    let mut states = Vec::new();
+    while states.last() != Some(&json!("serving")) {
+        let told = live.next().await.expect("until it serves").data;
+        states.push(told["state"].clone());
+    }
+    assert!(states[0] == "building" && !states.contains(&json!("ready")), "{states:?}");
+}
+
 async fn until(platform: &Platform, holds: impl Fn(&Value) -> bool) {
     let waiting = async {
         loop {
