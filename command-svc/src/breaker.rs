@@ -5,7 +5,6 @@ use std::{
     collections::BTreeMap,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +13,7 @@ use tower_resilience_circuitbreaker::{
     CircuitBreakerError, CircuitBreakerHandle, CircuitBreakerLayer, CircuitState,
 };
 
-use crate::settings::CommandSettings;
+use crate::preset::BreakerSettings;
 
 /// The calls that a half-open breaker lets through to see whether the other side is back.
 const HALF_OPEN_CALLS: usize = 3;
@@ -102,7 +101,7 @@ impl Breakers {
     pub fn breaker<Q, A, E, C, F>(
         &self,
         name: &'static str,
-        settings: &CommandSettings,
+        settings: &BreakerSettings,
         call: C,
     ) -> anyhow::Result<Breaker<Q, A, E>>
     where
@@ -152,16 +151,16 @@ impl Breakers {
 
 fn layer(
     name: &'static str,
-    settings: &CommandSettings,
+    settings: &BreakerSettings,
 ) -> anyhow::Result<(CircuitBreakerLayer, CircuitBreakerHandle)> {
-    let calls = usize::from(settings.breaker_calls);
+    let calls = settings.calls();
     publish_state(name, CircuitState::Closed);
     let built = CircuitBreakerLayer::builder()
         .name(name)
-        .failure_rate_threshold(f64::from(settings.breaker_failure_percent) / 100.0)
+        .failure_rate_threshold(settings.failure_rate())
         .sliding_window_size(calls)
         .minimum_number_of_calls(calls)
-        .wait_duration_in_open(Duration::from_millis(settings.breaker_open_ms))
+        .wait_duration_in_open(settings.open_for())
         .permitted_calls_in_half_open(HALF_OPEN_CALLS)
         .on_state_transition(move |from, to| {
             tracing::warn!(call = name, ?from, ?to, "circuit breaker");

@@ -61,9 +61,9 @@ fn guarded(
     settings: &CommandSettings,
     breakers: &Breakers,
 ) -> anyhow::Result<Breaker<Ask, Answer, CallError>> {
-    let limit = settings.call_timeout();
+    let limit = settings.breaker.call_timeout(context);
     let provider_limit = settings.provider_timeout();
-    breakers.breaker(context.as_str(), settings, move |ask: Ask| {
+    breakers.breaker(context.as_str(), &settings.breaker, move |ask: Ask| {
         let connection = connection.clone();
         let limit = if ask.waits_for_provider() { limit + provider_limit } else { limit };
         async move {

@@ -5,6 +5,7 @@
 //! other contexts, behind breakers), [`runner`] (the saga at work), [`notify`] (customers are told), [`routes`] (the
 //! URL table), [`contract`] (the same as data) and [`body`] (what a body must say).
 
+pub mod preset;
 pub mod settings;
 pub mod story;
 pub mod execute;

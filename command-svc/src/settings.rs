@@ -5,6 +5,8 @@ use std::{str::FromStr, time::Duration};
 use clap::{Args, ValueEnum};
 use domain::Context;
 
+use crate::preset::BreakerSettings;
+
 /// The longest rehearsed delay.
 const ANSWER_DELAY_MS_MAX: u64 = 60_000;
 
@@ -78,10 +80,8 @@ pub struct CommandSettings {
         default_value = "ordering,payment,store,marketing,delivery,review,notification,saga"
     )]
     pub roles: Vec<Role>,
-    /// Milliseconds that another context may take to answer a command
-    #[arg(long, env = "TWELVE_CALL_TIMEOUT_MS", value_name = "MS", default_value_t = 2_000,
-          value_parser = clap::value_parser!(u64).range(10..=60_000))]
-    pub call_timeout_ms: u64,
+    #[command(flatten)]
+    pub breaker: BreakerSettings,
     /// Milliseconds within which commands are to be decided and stored; where they are not, fewer are admitted at a
     /// time, and more are refused with 503
     #[arg(long, env = "TWELVE_STORE_GOAL_MS", value_name = "MS", default_value_t = 25,
@@ -95,18 +95,6 @@ pub struct CommandSettings {
     #[arg(long, env = "TWELVE_RETRY_PAUSE_MAX_MS", value_name = "MS", default_value_t = 5_000,
           value_parser = clap::value_parser!(u64).range(100..=600_000))]
     pub retry_pause_max_ms: u64,
-    /// Milliseconds that a breaker stays open before it lets a call through to see
-    #[arg(long, env = "TWELVE_BREAKER_OPEN_MS", value_name = "MS", default_value_t = 1_000,
-          value_parser = clap::value_parser!(u64).range(10..=600_000))]
-    pub breaker_open_ms: u64,
-    /// Calls that a breaker looks back on, and the fewest on which it judges
-    #[arg(long, env = "TWELVE_BREAKER_CALLS", value_name = "N", default_value_t = 20,
-          value_parser = clap::value_parser!(u16).range(1..=10_000))]
-    pub breaker_calls: u16,
-    /// Per cent of those calls that must fail for a breaker to open
-    #[arg(long, env = "TWELVE_BREAKER_FAILURE_PERCENT", value_name = "PERCENT", default_value_t = 30,
-          value_parser = clap::value_parser!(u8).range(1..=100))]
-    pub breaker_failure_percent: u8,
     /// The payment provider's URL, see docs/payment-provider.md; without one, the built-in sandbox answers by token
     #[arg(long, env = "TWELVE_PAYMENT_URL", value_name = "URL")]
     pub payment_url: Option<String>,
@@ -173,10 +161,6 @@ impl NotifySettings {
 }
 
 impl CommandSettings {
-    pub const fn call_timeout(&self) -> Duration {
-        Duration::from_millis(self.call_timeout_ms)
-    }
-
     pub const fn store_goal(&self) -> Duration {
         Duration::from_millis(self.store_goal_ms)
     }

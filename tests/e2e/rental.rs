@@ -34,8 +34,7 @@ impl Shop {
     async fn open() -> Self {
         let server = Server::start().await;
         let folder = tempfile::tempdir().expect("a folder");
-        let settings =
-            ["--roles", "ordering,saga", "--call-timeout-ms", "610", "--retry-pause-max-ms", "300"];
+        let settings = ["--roles", "ordering,saga", "--breakers", "rental", "--retry-pause-max-ms", "300"];
         let breaker = ["--breaker-calls", "5", "--breaker-open-ms", "200"];
         let (ordering, orders) = start("command-svc", &server, &[&settings[..], &breaker].concat());
         let (node, queries) = start("query-api", &server, &["--views", &folder.path().display().to_string()]);

@@ -186,7 +186,7 @@ async fn a000_7_both_channels_are_in_one_view_and_a000_8_behind_one_port() {
 async fn a000_9_slow_marketing_opens_the_breaker_orders_go_on_and_it_closes_again() {
     let server = Server::start().await;
     let (late, slow) = service(&server, "marketing", &["--answer-delay-ms", "620"]);
-    let more = ["--call-timeout-ms", "200", "--breaker-calls", "5", "--breaker-open-ms", "200"];
+    let more = ["--breakers", "marketplace", "--breaker-calls", "5", "--breaker-open-ms", "200"];
     let listen = format!("127.0.0.1:{}", free_port());
     let mut arguments =
         vec!["--nats", server.url(), "--listen", &listen, "--roles", "ordering,payment,delivery,saga"];

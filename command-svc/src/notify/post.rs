@@ -74,7 +74,7 @@ impl Post {
                 );
             }
             let send = move |message| answered(way.clone(), message);
-            ways.insert(medium, breakers.breaker(medium.as_str(), settings, send)?);
+            ways.insert(medium, breakers.breaker(medium.as_str(), &settings.breaker, send)?);
         }
         Ok(Self { ways })
     }
