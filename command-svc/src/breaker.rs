@@ -4,19 +4,17 @@
 use std::{
     collections::BTreeMap,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use serde::{Deserialize, Serialize};
-use tower::{ServiceExt, service_fn, util::BoxCloneSyncService};
-use tower_resilience_circuitbreaker::{
-    CircuitBreakerError, CircuitBreakerHandle, CircuitBreakerLayer, CircuitState,
-};
 
+use self::circuit::{Circuit, End, Passage, Phase};
 use crate::preset::BreakerSettings;
 
-/// The calls that a half-open breaker lets through to see whether the other side is back.
-const HALF_OPEN_CALLS: usize = 3;
+mod circuit;
 
 /// What an operator does with a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,9 +36,18 @@ pub struct Shown {
     pub held: Option<Hold>,
 }
 
+/// Why a call came to nothing.
+#[derive(Debug)]
+pub enum BreakerError<E> {
+    /// It was not made.
+    Open,
+    Failed(E),
+}
+
 struct Switch {
+    name: &'static str,
     held: Mutex<Option<Hold>>,
-    handle: CircuitBreakerHandle,
+    circuit: Mutex<Circuit>,
 }
 
 impl Switch {
@@ -48,14 +55,61 @@ impl Switch {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn show(&self, call: &'static str) -> Shown {
-        let held = self.held();
-        let state = match held {
-            Some(Hold::Open) => CircuitState::Open,
-            Some(Hold::Closed) => CircuitState::Closed,
-            None => self.handle.state(),
-        };
-        Shown { call, state: word(state), held }
+    fn circuit(&self) -> MutexGuard<'_, Circuit> {
+        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As its callers find it.
+    fn phase(&self) -> Phase {
+        match self.held() {
+            Some(Hold::Open) => Phase::Open,
+            Some(Hold::Closed) => Phase::Closed,
+            None => self.circuit().phase(),
+        }
+    }
+
+    fn show(&self) -> Shown {
+        Shown { call: self.name, state: self.phase().word(), held: self.held() }
+    }
+
+    /// Does something to the circuit, and tells if that brought another phase.
+    fn turn<T>(&self, turn: impl FnOnce(&mut Circuit) -> T) -> T {
+        let mut circuit = self.circuit();
+        let from = circuit.phase();
+        let turned = turn(&mut circuit);
+        let to = circuit.phase();
+        drop(circuit);
+        if from != to {
+            tracing::warn!(call = self.name, from = from.word(), to = to.word(), "circuit breaker");
+            metrics::counter!("twelve_breaker_transitions_total", "call" => self.name, "to" => to.word())
+                .increment(1);
+            self.publish();
+        }
+        turned
+    }
+
+    /// 0 closed, 1 half open, 2 open.
+    fn publish(&self) {
+        metrics::gauge!("twelve_breaker_state", "call" => self.name).set(self.phase().number());
+    }
+
+    fn reject<E>(&self) -> BreakerError<E> {
+        metrics::counter!("twelve_breaker_rejected_total", "call" => self.name).increment(1);
+        BreakerError::Open
+    }
+}
+
+/// A call under way; dropped, it was given up.
+struct Going<'a> {
+    switch: &'a Switch,
+    passage: Passage,
+    end: End,
+}
+
+impl Drop for Going<'_> {
+    fn drop(&mut self) {
+        let (passage, end) = (&self.passage, self.end);
+        self.switch.turn(|circuit| circuit.note(passage, end, Instant::now()));
     }
 }
 
@@ -65,32 +119,34 @@ pub struct Breakers {
     switches: Arc<Mutex<BTreeMap<&'static str, Arc<Switch>>>>,
 }
 
+type Calling<A, E> = Pin<Box<dyn Future<Output = Result<A, E>> + Send>>;
+
 /// Calls to one thing, through its breaker.
 pub struct Breaker<Q, A, E> {
-    guarded: BoxCloneSyncService<Q, A, CircuitBreakerError<E>>,
-    bare: BoxCloneSyncService<Q, A, E>,
-    name: &'static str,
+    call: Arc<dyn Fn(Q) -> Calling<A, E> + Send + Sync>,
     switch: Arc<Switch>,
 }
 
 impl<Q, A, E> Clone for Breaker<Q, A, E> {
     fn clone(&self) -> Self {
-        let (guarded, bare) = (self.guarded.clone(), self.bare.clone());
-        Self { guarded, bare, name: self.name, switch: Arc::clone(&self.switch) }
+        Self { call: Arc::clone(&self.call), switch: Arc::clone(&self.switch) }
     }
 }
 
-impl<Q: Send + 'static, A: Send + 'static, E: Send + 'static> Breaker<Q, A, E> {
+impl<Q, A, E> Breaker<Q, A, E> {
     /// Calls, unless the breaker is open.
-    pub async fn call(&self, request: Q) -> Result<A, CircuitBreakerError<E>> {
-        match self.switch.held() {
-            None => self.guarded.clone().oneshot(request).await,
-            Some(Hold::Closed) => {
-                self.bare.clone().oneshot(request).await.map_err(CircuitBreakerError::Inner)
-            }
-            Some(Hold::Open) => {
-                metrics::counter!("twelve_breaker_rejected_total", "call" => self.name).increment(1);
-                Err(CircuitBreakerError::OpenCircuit)
+    pub async fn call(&self, request: Q) -> Result<A, BreakerError<E>> {
+        let switch = &self.switch;
+        match switch.held() {
+            Some(Hold::Open) => Err(switch.reject()),
+            Some(Hold::Closed) => (self.call)(request).await.map_err(BreakerError::Failed),
+            None => {
+                let admitted = switch.turn(|circuit| circuit.admit(Instant::now()));
+                let passage = admitted.ok_or_else(|| switch.reject())?;
+                let mut going = Going { switch, passage, end: End::Dropped };
+                let answer = (self.call)(request).await;
+                going.end = if answer.is_ok() { End::Success } else { End::Failure };
+                answer.map_err(BreakerError::Failed)
             }
         }
     }
@@ -103,92 +159,39 @@ impl Breakers {
         name: &'static str,
         settings: &BreakerSettings,
         call: C,
-    ) -> anyhow::Result<Breaker<Q, A, E>>
+    ) -> Breaker<Q, A, E>
     where
-        Q: Send + 'static,
-        A: Send + 'static,
-        E: Send + 'static,
-        C: Fn(Q) -> F + Clone + Send + Sync + 'static,
+        C: Fn(Q) -> F + Send + Sync + 'static,
         F: Future<Output = Result<A, E>> + Send + 'static,
     {
-        let (layer, handle) = layer(name, settings)?;
-        let switch = Arc::new(Switch { held: Mutex::default(), handle });
-        let mut switches = self.switches.lock().unwrap_or_else(PoisonError::into_inner);
-        switches.insert(name, Arc::clone(&switch));
-        let service = service_fn(call);
-        let bare = BoxCloneSyncService::new(service.clone());
-        Ok(Breaker { guarded: BoxCloneSyncService::new(layer.layer_fn(service)), bare, name, switch })
+        let circuit = Circuit::new(settings.calls(), settings.failure_rate(), settings.open_for());
+        let switch = Arc::new(Switch { name, held: Mutex::default(), circuit: Mutex::new(circuit) });
+        switch.publish();
+        self.switches().insert(name, Arc::clone(&switch));
+        Breaker { call: Arc::new(move |request| Box::pin(call(request))), switch }
+    }
+
+    fn switches(&self) -> MutexGuard<'_, BTreeMap<&'static str, Arc<Switch>>> {
+        self.switches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All of them, by name.
     pub fn show(&self) -> Vec<Shown> {
-        let switches = self.switches.lock().unwrap_or_else(PoisonError::into_inner);
-        switches.iter().map(|(name, switch)| switch.show(name)).collect()
+        self.switches().values().map(|switch| switch.show()).collect()
     }
 
     /// Holds a breaker, or lets it go by what the calls come to, as if it had just been made; `None` if there is none
     /// of this name.
-    pub async fn hold(&self, name: &str, hold: Option<Hold>) -> Option<Shown> {
-        let found = {
-            let switches = self.switches.lock().unwrap_or_else(PoisonError::into_inner);
-            switches.get_key_value(name).map(|(name, switch)| (*name, Arc::clone(switch)))
-        };
-        let (name, switch) = found?;
+    pub fn hold(&self, name: &str, hold: Option<Hold>) -> Option<Shown> {
+        let switch = self.switches().get(name).cloned()?;
         *switch.held.lock().unwrap_or_else(PoisonError::into_inner) = hold;
         if hold.is_none() {
-            switch.handle.reset().await;
+            switch.circuit().reset();
         }
-        tracing::warn!(call = name, ?hold, "an operator holds a circuit breaker, or lets it go");
-        metrics::gauge!("twelve_breaker_held", "call" => name).set(f64::from(u8::from(hold.is_some())));
-        match hold {
-            Some(Hold::Open) => publish_state(name, CircuitState::Open),
-            Some(Hold::Closed) => publish_state(name, CircuitState::Closed),
-            None => publish_state(name, switch.handle.state()),
-        }
-        Some(switch.show(name))
+        tracing::warn!(call = switch.name, ?hold, "an operator holds a circuit breaker, or lets it go");
+        metrics::gauge!("twelve_breaker_held", "call" => switch.name)
+            .set(f64::from(u8::from(hold.is_some())));
+        switch.publish();
+        Some(switch.show())
     }
-}
-
-fn layer(
-    name: &'static str,
-    settings: &BreakerSettings,
-) -> anyhow::Result<(CircuitBreakerLayer, CircuitBreakerHandle)> {
-    let calls = settings.calls();
-    publish_state(name, CircuitState::Closed);
-    let built = CircuitBreakerLayer::builder()
-        .name(name)
-        .failure_rate_threshold(settings.failure_rate())
-        .sliding_window_size(calls)
-        .minimum_number_of_calls(calls)
-        .wait_duration_in_open(settings.open_for())
-        .permitted_calls_in_half_open(HALF_OPEN_CALLS)
-        .on_state_transition(move |from, to| {
-            tracing::warn!(call = name, ?from, ?to, "circuit breaker");
-            metrics::counter!("twelve_breaker_transitions_total", "call" => name, "to" => word(to))
-                .increment(1);
-            publish_state(name, to);
-        })
-        .on_call_rejected(move || {
-            metrics::counter!("twelve_breaker_rejected_total", "call" => name).increment(1);
-        })
-        .build_with_handle()?;
-    Ok(built)
-}
-
-const fn word(state: CircuitState) -> &'static str {
-    match state {
-        CircuitState::Closed => "closed",
-        CircuitState::HalfOpen => "half_open",
-        CircuitState::Open => "open",
-    }
-}
-
-/// 0 closed, 1 half open, 2 open.
-fn publish_state(name: &'static str, state: CircuitState) {
-    let value = match state {
-        CircuitState::Closed => 0.0,
-        CircuitState::HalfOpen => 1.0,
-        CircuitState::Open => 2.0,
-    };
-    metrics::gauge!("twelve_breaker_state", "call" => name).set(value);
 }

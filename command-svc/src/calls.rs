@@ -7,10 +7,9 @@ use nats::{
     Connection,
     ask::{Answer, Ask, AskError},
 };
-use tower_resilience_circuitbreaker::CircuitBreakerError;
 
 use crate::{
-    breaker::{Breaker, Breakers},
+    breaker::{Breaker, BreakerError, Breakers},
     settings::CommandSettings,
 };
 
@@ -32,16 +31,9 @@ pub struct Calls {
 }
 
 impl Calls {
-    pub fn new(
-        connection: &Connection,
-        settings: &CommandSettings,
-        breakers: &Breakers,
-    ) -> anyhow::Result<Self> {
-        let breakers = Context::ALL
-            .into_iter()
-            .map(|context| Ok((context, guarded(context, connection.clone(), settings, breakers)?)))
-            .collect::<anyhow::Result<_>>()?;
-        Ok(Self { breakers })
+    pub fn new(connection: &Connection, settings: &CommandSettings, breakers: &Breakers) -> Self {
+        let guarded = |context| (context, guarded(context, connection.clone(), settings, breakers));
+        Self { breakers: Context::ALL.into_iter().map(guarded).collect() }
     }
 
     /// Sends a command to its context; its answer is never [`Answer::Unavailable`].
@@ -49,8 +41,8 @@ impl Calls {
         let context = ask.command.context();
         let breaker = self.breakers.get(&context).cloned().ok_or(CallError::BreakerOpen(context))?;
         breaker.call(ask).await.map_err(|error| match error {
-            CircuitBreakerError::OpenCircuit => CallError::BreakerOpen(context),
-            CircuitBreakerError::Inner(error) => error,
+            BreakerError::Open => CallError::BreakerOpen(context),
+            BreakerError::Failed(error) => error,
         })
     }
 }
@@ -60,7 +52,7 @@ fn guarded(
     connection: Connection,
     settings: &CommandSettings,
     breakers: &Breakers,
-) -> anyhow::Result<Breaker<Ask, Answer, CallError>> {
+) -> Breaker<Ask, Answer, CallError> {
     let limit = settings.breaker.call_timeout(context);
     let provider_limit = settings.provider_timeout();
     breakers.breaker(context.as_str(), &settings.breaker, move |ask: Ask| {

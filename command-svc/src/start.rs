@@ -41,7 +41,7 @@ struct Decider {
 impl CommandService {
     pub fn new(log: EventLog, flows: FlowBook, settings: CommandSettings) -> anyhow::Result<Self> {
         let breakers = Breakers::default();
-        let calls = Calls::new(log.connection(), &settings, &breakers)?;
+        let calls = Calls::new(log.connection(), &settings, &breakers);
         let executor = Executor::new(log, flows, Admission::new(settings.store_goal())?);
         Ok(Self { settings, executor, calls, breakers })
     }

@@ -10,11 +10,10 @@ use lettre::{
     message::{Mailbox, header::ContentType},
 };
 use reqwest::StatusCode;
-use tower_resilience_circuitbreaker::CircuitBreakerError;
 
 use super::message::Message;
 use crate::{
-    breaker::{Breaker, Breakers},
+    breaker::{Breaker, BreakerError, Breakers},
     settings::CommandSettings,
 };
 
@@ -74,7 +73,7 @@ impl Post {
                 );
             }
             let send = move |message| answered(way.clone(), message);
-            ways.insert(medium, breakers.breaker(medium.as_str(), &settings.breaker, send)?);
+            ways.insert(medium, breakers.breaker(medium.as_str(), &settings.breaker, send));
         }
         Ok(Self { ways })
     }
@@ -84,8 +83,8 @@ impl Post {
         let medium = message.medium;
         let way = self.ways.get(&medium).cloned().ok_or(PostError::BreakerOpen(medium.as_str()))?;
         way.call(message).await.map_err(|error| match error {
-            CircuitBreakerError::OpenCircuit => PostError::BreakerOpen(medium.as_str()),
-            CircuitBreakerError::Inner(error) => error,
+            BreakerError::Open => PostError::BreakerOpen(medium.as_str()),
+            BreakerError::Failed(error) => error,
         })?
     }
 }

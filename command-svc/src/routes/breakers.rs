@@ -44,5 +44,5 @@ pub(super) async fn hold(
     let missing = || {
         Problem::new(StatusCode::NOT_FOUND, "breaker_not_found", "there is no such breaker in this process")
     };
-    app.breakers.hold(&call, asked.hold).await.map(Json).ok_or_else(missing)
+    app.breakers.hold(&call, asked.hold).map(Json).ok_or_else(missing)
 }
