@@ -41,6 +41,8 @@ enum Command {
     NatsAccounts(accounts::Settings),
     /// Print every call as `OpenAPI` 3.1
     Openapi,
+    /// Print the log and every event's JSON Schema as `AsyncAPI` 3.0
+    Asyncapi,
     /// Look at a deployment, and say what is wrong with it and what to do
     Doctor(doctor::Settings),
     /// Measure: place orders at a steady rate, next to raw JetStream publishing on the same server
@@ -59,6 +61,10 @@ async fn main() -> anyhow::Result<()> {
         Command::NatsAccounts(settings) => accounts::run(&settings),
         Command::Openapi => {
             openapi::run();
+            Ok(())
+        }
+        Command::Asyncapi => {
+            println!("{:#}", nats::contract::document());
             Ok(())
         }
         Command::Doctor(settings) => doctor::run(settings).await,

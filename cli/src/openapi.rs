@@ -1,4 +1,4 @@
-//! `twelve openapi`: the whole contract, as `docs/openapi.json` keeps it.
+//! `twelve openapi` and `twelve asyncapi`: the contracts, as `docs/` keeps them.
 
 use clap::ValueEnum;
 use command_svc::Role;

@@ -3,6 +3,7 @@
 //! An event's type name and field names are stored for ever: a change of shape is a new schema version, lifted in
 //! the codec of the `nats` crate and pinned by a golden file.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
@@ -88,6 +89,11 @@ macro_rules! events {
                 match self { $(Self::$context(_) => Context::$context,)+ }
             }
 
+            /// Each type's name, the context that records it, and the JSON Schema of its data.
+            pub fn schemas(generator: &mut SchemaGenerator) -> Vec<(&'static str, Context, Schema)> {
+                vec![$($((stringify!($name), Context::$context, $name::json_schema(generator)),)+)+]
+            }
+
             /// Writes the event's data, without its type.
             pub fn serialize_data<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 match self { $($(Self::$context($enum::$name(data)) => data.serialize(serializer),)+)+ }
@@ -137,7 +143,7 @@ events! {
 }
 
 /// The order stands: it is complete, and paid if its flow takes the payment with the order.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderPlaced {
     pub flow: FlowRef,
     pub channel: Channel,
@@ -155,46 +161,46 @@ pub struct OrderPlaced {
 }
 
 /// Nobody carried the order on in time: it is over. Whatever was taken goes back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderExpired {
     pub reason: String,
 }
 
 /// The store will not make it. Whatever was taken goes back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderRejected {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 /// The customer has what they ordered, and says so.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderCompleted {}
 
 /// The customer wants the order undone, in time. From here no context may carry it past its cancel cut-off.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderCancelRequested {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 /// Everything the order had set in motion is undone.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderCanceled {}
 
 /// The customer wants to give back what was delivered.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReturnRequested {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 /// What was delivered is back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderReturned {}
 
 /// The intent to charge, recorded before the provider is called, so that a lost answer can be asked for again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentRequested {
     pub flow: FlowRef,
     pub customer_id: String,
@@ -203,7 +209,7 @@ pub struct PaymentRequested {
 }
 
 /// The provider took the money.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentApproved {
     pub amount: Money,
     /// The provider's own name for the charge.
@@ -211,73 +217,73 @@ pub struct PaymentApproved {
 }
 
 /// The provider will not take the money.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentDeclined {
     pub reason: String,
 }
 
 /// The attempt got no answer, and the provider knows nothing of it: it is given up. Before another is made, it is
 /// closed with the provider, so that a charge which is still under way takes nothing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentDeferred {}
 
 /// What had been taken is back with the customer; `returned` is zero if nothing had been taken.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentCanceled {
     pub returned: Money,
 }
 
 /// The store has the order before it, and knows what to make.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StoreOrderReceived {
     pub store_id: String,
     pub items: Vec<Item>,
 }
 
 /// The store will make it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StoreOrderAccepted {}
 
 /// The store will not make it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StoreOrderRejected {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 /// Cooking, or packing, began.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PreparationStarted {}
 
 /// Cooked, or packed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PreparationFinished {}
 
 /// The store need not make it any more.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StoreOrderCanceled {}
 
 /// The customer holds a coupon of this order.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CouponIssued {
     pub coupon_id: String,
     pub kind: String,
 }
 
 /// The coupon is worth nothing any more.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CouponCanceled {
     pub coupon_id: String,
 }
 
 /// The delivery team knows of the order.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryRequested {
     pub address: Address,
 }
 
 /// Riders may pick the order up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryListed {
     pub address: Address,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -285,33 +291,33 @@ pub struct DeliveryListed {
 }
 
 /// One rider took it; the goods left.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryPickedUp {
     pub rider_id: String,
 }
 
 /// The goods left.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryStarted {}
 
 /// The goods arrived.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryCompleted {}
 
 /// The goods stay, or came back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryCanceled {}
 
 /// Somebody fetches what the customer gives back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReturnPickupStarted {}
 
 /// It is back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReturnPickupCompleted {}
 
 /// What the customer thinks of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReviewWritten {
     /// From 1, worst, to 5.
     pub rating: u8,
@@ -324,7 +330,7 @@ pub struct ReviewWritten {
 }
 
 /// The customer was told of a change.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NotificationSent {
     /// The event that made the change.
     pub about: EventId,
@@ -338,7 +344,7 @@ pub struct NotificationSent {
 }
 
 /// The customer could not be told of a change, and nobody tries any more.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NotificationFailed {
     /// The event that made the change.
     pub about: EventId,
@@ -351,7 +357,7 @@ pub struct NotificationFailed {
 }
 
 /// A step of the saga was refused for good; the order waits for an operator.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaParked {
     pub step: String,
     pub code: String,
@@ -359,7 +365,7 @@ pub struct SagaParked {
 }
 
 /// An operator lets a parked order go on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaResumed {}
 
 /// An event with everything the log knows of it.

@@ -4,6 +4,7 @@ mod contradiction;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{id::fingerprint, notification::NotifyRule, order::Channel};
@@ -18,7 +19,7 @@ const SHIPPED: [&str; 5] = [
 ];
 
 /// Which flow an order follows, and in which version; an order keeps both for its life.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct FlowRef {
     pub name: String,
     /// A hash of the flow's declaration.

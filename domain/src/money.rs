@@ -2,14 +2,16 @@
 
 use std::{fmt, str::FromStr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Amounts are below this many minor units, so that sums of an order's lines cannot leave `i64`.
 pub const AMOUNT_LIMIT: i64 = 1_000_000_000_000_000;
 
 /// An ISO 4217 currency code: three capital letters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "String", try_from = "String")]
+#[schemars(extend("pattern" = "^[A-Z]{3}$"))]
 pub struct Currency([u8; 3]);
 
 impl Currency {
@@ -57,7 +59,7 @@ impl TryFrom<String> for Currency {
 }
 
 /// An amount of a currency in its minor units (won for KRW, cents for EUR).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Money {
     pub amount: i64,
     pub currency: Currency,

@@ -3,6 +3,7 @@
 //! Which changes are told follows from the story alone ([`due`]), and each is recorded once, told or given up. The
 //! record is made after the message left: a crash in between sends it again, under the same id.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// How a message travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Medium {
     Mail,
@@ -36,7 +37,7 @@ impl Medium {
 }
 
 /// The language of a message (ISO 639-1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Language {
     #[default]
     #[serde(rename = "ko")]

@@ -1,5 +1,6 @@
 //! The ordering context: an order comes to stand, is wished undone, is undone.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -19,7 +20,7 @@ pub const QUANTITY_MAX: u32 = 9_999;
 pub const TEXT_CHARS_MAX: usize = 500;
 
 /// How the order reached us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Channel {
     Web,
@@ -36,7 +37,7 @@ impl Channel {
 }
 
 /// Who ordered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Customer {
     pub id: String,
     pub name: String,
@@ -50,7 +51,7 @@ pub struct Customer {
 }
 
 /// One item of an order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Line {
     pub item_id: String,
     pub name: String,
@@ -62,7 +63,7 @@ pub struct Line {
 }
 
 /// What a store is to make.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Item {
     pub item_id: String,
     pub name: String,
@@ -72,7 +73,7 @@ pub struct Item {
 }
 
 /// Where it goes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Address {
     pub line: String,
     #[serde(default)]

@@ -1,9 +1,10 @@
 //! What a person calls the state of an order.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a person calls the order's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Not visible to customers: the payment that makes the order stand is not approved yet.

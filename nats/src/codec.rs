@@ -18,8 +18,11 @@ const CAUSATION_ID: &str = "Causation-Id";
 const FINGERPRINT: &str = "Fingerprint";
 pub(crate) const TRACE_PARENT: &str = "traceparent";
 
-/// The shape in which this program writes events.
-const CURRENT_SCHEMA: u32 = 1;
+/// The version of an event type's data that this program writes. Each type has its own, so that while two versions of
+/// the program run, only what really changed is not read by the older one.
+pub(crate) const fn written_version(_event_type: &str) -> u32 {
+    1
+}
 
 /// A message of the log that this program cannot read as an event.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -68,7 +71,7 @@ pub(crate) fn encode(new: &NewEvent) -> Result<(HeaderMap, Bytes), serde_json::E
     headers.insert(EVENT_TYPE, new.event.type_name());
     headers.insert(CONTEXT, new.event.context().as_str());
     headers.insert(EVENT_ID, new.event_id().to_string());
-    headers.insert(SCHEMA_VERSION, CURRENT_SCHEMA.to_string());
+    headers.insert(SCHEMA_VERSION, written_version(new.event.type_name()).to_string());
     headers.insert(TIME, new.time.to_string());
     headers.insert(COMMAND_ID, new.command_id.to_string());
     if let Some(cause) = new.causation_id {
@@ -119,13 +122,36 @@ pub(crate) fn decode(
     read().map_err(unreadable)
 }
 
+/// What the headers of an event hold, as JSON Schema.
+pub(crate) fn headers_schema() -> serde_json::Value {
+    use serde_json::json;
+    let uuid = |what: &str| json!({ "type": "string", "format": "uuid", "description": what });
+    let text = |what: &str| json!({ "type": "string", "description": what });
+    json!({
+        "type": "object",
+        "required": [EVENT_TYPE, CONTEXT, EVENT_ID, SCHEMA_VERSION, TIME, COMMAND_ID],
+        "properties": {
+            EVENT_TYPE: text("The event's type."),
+            CONTEXT: text("The context that recorded it."),
+            EVENT_ID: uuid("The event's id, derived from its command."),
+            SCHEMA_VERSION: text("The version of the data's schema."),
+            TIME: json!({ "type": "string", "format": "date-time", "description": "When it was decided." }),
+            COMMAND_ID: uuid("The command that led to it."),
+            CAUSATION_ID: uuid("The event that led to the command, if one did."),
+            FINGERPRINT: text("Of the caller's body, if the command came with an idempotency key."),
+            TRACE_PARENT: text("The W3C trace context in which it was decided."),
+        },
+    })
+}
+
 /// Brings a message of an older schema version into today's shape; the one place that knows old shapes.
 fn lift(schema: u32, event_type: &str, body: Bytes) -> Result<(&str, Bytes), String> {
+    let read_up_to = written_version(event_type);
     match schema {
-        CURRENT_SCHEMA => Ok((event_type, body)),
-        other => Err(format!(
-            "{event_type} has schema version {other}, and this program reads up to {CURRENT_SCHEMA}"
-        )),
+        1 => Ok((event_type, body)),
+        other => {
+            Err(format!("{event_type} has schema version {other}, and this program reads up to {read_up_to}"))
+        }
     }
 }
 

@@ -4,11 +4,13 @@
 //! streams; [`log`] loads and appends an order's events; [`follow`] reads a partition as it grows; [`worklist`] hands
 //! a partition's events to exactly one worker, and with it [`deadline`]
 //! what comes due and [`notice`] who is to be told; [`flows`] keeps every flow that an
-//! order follows, [`snapshots`] what views were; [`ask`] carries commands to the context that decides about them.
+//! order follows, [`snapshots`] what views were; [`ask`] carries commands to the context that decides about them;
+//! [`contract`] tells others how to read it all.
 
 pub mod subject;
 pub mod accounts;
 pub mod codec;
+pub mod contract;
 pub mod server;
 pub mod connection;
 pub mod topology;

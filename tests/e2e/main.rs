@@ -12,6 +12,7 @@ mod gateway;
 mod image;
 mod live;
 mod log;
+mod log_contract;
 mod manifests;
 mod nats_cli;
 mod nodes;

@@ -49,6 +49,8 @@ fn build(target: &std::path::Path) -> Result<(), String> {
 
 const AIOSMTPD: &str = "aiosmtpd==1.4.6";
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+const REDOCLY: &str = "@redocly/cli@2.77.0";
+const ASYNCAPI_PARSER: &str = "@asyncapi/parser@3.6.3";
 const KUBERNETES_VALIDATE: &str = "kubernetes-validate==1.37.0";
 
 /// A mail server as a Python library, installed into `.tools`. `None`, said aloud, if there is no way.
@@ -82,6 +84,44 @@ fn find_library(requirement: &str) -> Option<PathBuf> {
         .arg(&target)
         .arg(requirement);
     match pip.output() {
+        Ok(output) if output.status.success() => Some(target),
+        Ok(output) => {
+            eprintln!("SKIPPED: no {name}: {}", String::from_utf8_lossy(&output.stderr));
+            None
+        }
+        Err(error) => {
+            eprintln!("SKIPPED: no {name}: {error}");
+            None
+        }
+    }
+}
+
+/// What finds faults in `OpenAPI` documents, as a package of Node.js, installed into `.tools`. `None`, said aloud, if
+/// there is no way.
+pub fn redocly() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| find_package(REDOCLY)).clone()
+}
+
+/// What reads `AsyncAPI` documents, as a package of Node.js, installed into `.tools`. `None`, said aloud, if there is
+/// no way.
+pub fn asyncapi_parser() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| find_package(ASYNCAPI_PARSER)).clone()
+}
+
+/// The folder in whose `node_modules` a package is, installed by `npm` if it is not there.
+fn find_package(requirement: &str) -> Option<PathBuf> {
+    let (name, _) = requirement.rsplit_once('@')?;
+    let target = workspace().join(".tools").join(requirement.replace(['@', '/'], "-"));
+    if target.join("node_modules").join(name).is_dir() {
+        return Some(target);
+    }
+    std::fs::create_dir_all(&target).ok()?;
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--silent", "--no-audit", "--no-fund", "--no-save", "--ignore-scripts", "--prefix"]);
+    npm.arg(&target).arg(requirement).current_dir(&target);
+    match npm.output() {
         Ok(output) if output.status.success() => Some(target),
         Ok(output) => {
             eprintln!("SKIPPED: no {name}: {}", String::from_utf8_lossy(&output.stderr));

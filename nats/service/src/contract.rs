@@ -14,6 +14,9 @@ use serde_json::{Map, Value, json};
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 const TITLE: &str = "Twelve";
 
+/// The media type of several `CloudEvents` in one body.
+pub const CLOUD_EVENTS: &str = "application/cloudevents-batch+json";
+
 /// One call.
 #[derive(Clone, Debug)]
 pub struct Operation {
@@ -62,7 +65,11 @@ impl Operation {
         let mut answers = Map::new();
         for (status, schema) in &self.answers {
             let kind = if self.path.ends_with("/live") { "text/event-stream" } else { "application/json" };
-            let content = json!({ kind: { "schema": schema } });
+            let mut content = json!({ kind: { "schema": schema } });
+            if self.path.ends_with("/events") {
+                let batch = json!({ "type": "array", "items": { "type": "object" } });
+                content[CLOUD_EVENTS] = json!({ "schema": batch });
+            }
             let answer = match status {
                 304 => json!({ "description": describe(*status) }),
                 _ => json!({ "description": describe(*status), "content": content }),
@@ -169,14 +176,18 @@ pub fn document(operations: &[Operation], schemas: &Value) -> Value {
     })
 }
 
-/// `/openapi.json` and `/docs`.
+/// `/openapi.json`, `/docs`, and the log's own `/asyncapi.json`.
 pub fn router(document: Value) -> Router {
     let page = page(&document);
     let shown = move || {
         let page = page.clone();
         async move { ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(page)).into_response() }
     };
-    Router::new().route("/openapi.json", get(async || Json(document))).route("/docs", get(shown))
+    let of_log = nats::contract::document();
+    Router::new()
+        .route("/openapi.json", get(async || Json(document)))
+        .route("/asyncapi.json", get(async || Json(of_log)))
+        .route("/docs", get(shown))
 }
 
 fn page(document: &Value) -> String {
@@ -204,7 +215,7 @@ fn page(document: &Value) -> String {
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{TITLE}: calls</title>\
          <style>body{{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
          summary{{cursor:pointer;padding:.3rem 0}}pre{{background:#f4f4f4;padding:1rem;overflow:auto}}i{{color:#555}}\
-         </style><h1>{TITLE}: calls</h1><p>The same as data: <a href=\"/openapi.json\">/openapi.json</a></p>\n{rows}\
+         </style><h1>{TITLE}: calls</h1><p>The same as data: <a href=\"/openapi.json\">/openapi.json</a>; the events: <a href=\"/asyncapi.json\">/asyncapi.json</a></p>\n{rows}\
          <details><summary>Schemas</summary><pre>{schemas}</pre></details></html>"
     )
 }

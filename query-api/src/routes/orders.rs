@@ -2,8 +2,10 @@
 
 use axum::{
     extract::{Path, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
+use nats::contract::cloud_event;
 use projector::view::{
     List,
     mypage::MyPage,
@@ -12,7 +14,7 @@ use projector::view::{
     places_of,
 };
 use serde_json::{Value, json};
-use service::Problem;
+use service::{Problem, contract::CLOUD_EVENTS};
 
 use super::{App, order_id};
 use crate::read::{Read, store_failed};
@@ -60,10 +62,11 @@ pub(super) async fn of_customer(
     Ok(read.answer_page(&app, &page.shown(), page.next.as_deref()))
 }
 
-/// The raw events, from the log itself.
+/// The raw events, from the log itself; as `CloudEvents`, if that is asked for.
 pub(super) async fn events(
     State(app): State<App>,
     Path(id): Path<String>,
+    headers: HeaderMap,
     read: Read,
 ) -> Result<Response, Problem> {
     let order_id = order_id(&id)?;
@@ -78,6 +81,16 @@ pub(super) async fn events(
     })?;
     if story.is_empty() {
         return Err(Problem::order_not_found());
+    }
+    let accepted = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok());
+    if accepted.is_some_and(|accepted| accepted.contains(CLOUD_EVENTS)) {
+        let events = story.iter().map(cloud_event).collect();
+        let mut response = read.answer(&app, &Value::Array(events), None);
+        if response.status() == StatusCode::OK {
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CLOUD_EVENTS));
+        }
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+        return Ok(response);
     }
     let items: Vec<Value> = story
         .iter()
