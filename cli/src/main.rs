@@ -52,7 +52,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let twelve: Twelve = settings::parse()?;
-    twelve.process.start_tracing()?;
+    let _telemetry = twelve.process.telemetry.start("twelve")?;
     match twelve.command {
         Command::Up(settings) => up::run(*settings).await,
         Command::Flow(settings) => flow::run(settings),

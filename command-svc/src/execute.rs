@@ -8,7 +8,7 @@ use domain::{
 };
 use nats::{AppendError, EventLog, FlowBook, FlowBookError, LoadError, NewEvent, Stored, log::Appended};
 use tokio::sync::Mutex;
-use tracing::Instrument;
+use tracing::{Instrument, Span, field::Empty};
 
 use crate::{
     admission::Admission,
@@ -120,8 +120,14 @@ impl Executor {
     pub async fn execute(&self, intent: Intent) -> Result<Executed, ExecuteError> {
         let (name, context) = (intent.command.name(), intent.command.context().as_str());
         let trace = intent.trace_parent.as_deref().and_then(|parent| parent.get(3..35));
-        let span =
-            tracing::info_span!("command", order_id = %intent.order_id, context, command = name, trace);
+        let is_first = Span::current().is_none();
+        let span = tracing::info_span!(
+            "command", order_id = %intent.order_id, context, command = name, trace, otel.name = Empty,
+        );
+        if nats::trace::is_on() {
+            span.record("otel.name", format!("{context} {name}"));
+            nats::trace::go_on(&span, intent.trace_parent.as_deref().filter(|_| is_first));
+        }
         let began = Instant::now();
         let executed = self.execute_in_turn(&intent).instrument(span.clone()).await;
         if executed.as_ref().is_ok_and(|executed| executed.event.is_some() && !executed.replayed) {
@@ -193,7 +199,7 @@ impl Executor {
             causation_id: intent.causation_id,
             time: nats::now(),
             fingerprint: intent.fingerprint.clone(),
-            trace_parent: intent.trace_parent.clone(),
+            trace_parent: nats::trace::current().or_else(|| intent.trace_parent.clone()),
         };
         let (stored, story) = match self.log.append(intent.order_id, sequence, &new).await {
             Ok(Appended::New(stored)) => {

@@ -36,7 +36,7 @@ struct Settings {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let settings: Settings = settings::parse()?;
-    settings.process.start_tracing()?;
+    let _telemetry = settings.process.telemetry.start("twelve-command-svc")?;
     let guard = settings.guard.guard(settings.listen)?;
     let stop = process::stop_on_signal()?;
     let log =

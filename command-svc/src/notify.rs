@@ -20,6 +20,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 pub use post::Post;
 use post::PostError;
@@ -124,7 +125,13 @@ impl Notifier {
         let Some(rule) = &flow.notify else { return Ok(()) };
         let due = notification::due(&flow, story.events.iter().map(|stored| &stored.recorded));
         for notice in due {
-            self.tell_one(work, rule, &notice, story.placed()).await?;
+            let about = story.events.iter().find(|stored| stored.recorded.event_id == notice.about);
+            let trace_parent = about.and_then(|stored| stored.trace_parent.as_deref());
+            let span = nats::trace::span(
+                trace_parent,
+                || tracing::info_span!("tell", order_id = %work.order_id, otel.name = format!("tell {}", rule.medium.as_str())),
+            );
+            self.tell_one(work, rule, &notice, story.placed()).instrument(span).await?;
         }
         Ok(())
     }
@@ -212,7 +219,7 @@ impl Notifier {
             causation_id: Some(notice.about),
             expected: None,
             fingerprint: None,
-            trace_parent: None,
+            trace_parent: nats::trace::current(),
         };
         self.executor.execute(intent).await.map(drop)
     }

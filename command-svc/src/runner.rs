@@ -190,7 +190,7 @@ impl Runner {
         let news = Arc::new(Notify::new());
         active.insert(order_id, Active { queued: Vec::new(), news: Arc::clone(&news) });
         let runner = self.clone();
-        let span = tracing::info_span!("saga", %order_id);
+        let span = tracing::info_span!(target: "saga", "saga", %order_id);
         tasks.spawn(async move { runner.attend(order_id, works, &news).await }.instrument(span));
     }
 
@@ -310,9 +310,14 @@ impl Runner {
                 };
             }
         };
-        let trace_parent = story.events.last().and_then(|stored| stored.trace_parent.clone());
         let name = step.command.name();
-        match self.send(order_id, state, step, trace_parent).await {
+        // The step goes on in the trace of what it answers to.
+        let trace_parent = story.events.last().and_then(|stored| stored.trace_parent.clone());
+        let span = nats::trace::span(
+            trace_parent.as_deref(),
+            || tracing::info_span!("step", %order_id, otel.name = format!("saga {name}")),
+        );
+        match self.send(order_id, state, step, trace_parent).instrument(span).await {
             // Either way the story goes on, beyond what was acted on.
             Ok(Answer::Done(_) | Answer::Moved) => (*already, *newest) = (0, state.sequence() + 1),
             Ok(Answer::Already) if *already < ALREADY_MAX => *already += 1,

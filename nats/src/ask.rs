@@ -15,11 +15,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     codec::{Stored, TRACE_PARENT},
     connection::Connection,
-    subject,
+    subject, trace,
 };
 
 /// Requests one context of one process works on at a time; more wait in the server's and the client's buffers.
@@ -137,9 +138,18 @@ impl Connection {
     /// Sends a command to its context and waits at most `limit` for the answer.
     pub async fn ask(&self, ask: &Ask, limit: Duration) -> Result<Answer, AskError> {
         let context = ask.command.context();
+        let span = trace::span(None, || {
+            let name = format!("ask {}", context.as_str());
+            tracing::info_span!("ask", otel.name = name, otel.kind = "client", messaging.system = "nats")
+        });
+        self.ask_within(ask, limit).instrument(span).await
+    }
+
+    async fn ask_within(&self, ask: &Ask, limit: Duration) -> Result<Answer, AskError> {
+        let context = ask.command.context();
         let payload = serde_json::to_vec(ask).map_err(|error| AskError::Unsent(Box::new(error)))?;
         let mut request = Request::new().payload(payload.into()).timeout(Some(limit));
-        if let Some(trace_parent) = &ask.trace_parent {
+        if let Some(trace_parent) = trace::current().or_else(|| ask.trace_parent.clone()) {
             let mut headers = HeaderMap::new();
             headers.insert(TRACE_PARENT, trace_parent.as_str());
             request = request.headers(headers);
@@ -228,8 +238,22 @@ where
     A: Future<Output = Answer>,
 {
     let Some(reply) = request.reply else { return };
-    let answer = match serde_json::from_slice(&request.payload) {
-        Ok(ask) => decide(ask).await,
+    let trace_parent =
+        request.headers.as_ref().and_then(|headers| Some(headers.get(TRACE_PARENT)?.to_string()));
+    let answer = match serde_json::from_slice::<Ask>(&request.payload) {
+        Ok(ask) => {
+            let span = trace::span(trace_parent.as_deref(), || {
+                let name = format!("answer {}", ask.command.context().as_str());
+                tracing::info_span!(
+                    "answer",
+                    otel.name = name,
+                    otel.kind = "server",
+                    messaging.system = "nats"
+                )
+            });
+            let trace_parent = trace_parent.or_else(|| ask.trace_parent.clone());
+            decide(Ask { trace_parent, ..ask }).instrument(span).await
+        }
         Err(error) => Answer::Unavailable(format!("the request does not read: {error}")),
     };
     let sent = match serde_json::to_vec(&answer) {

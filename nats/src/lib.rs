@@ -22,6 +22,7 @@ pub mod notice;
 pub mod flows;
 pub mod snapshots;
 pub mod ask;
+pub mod trace;
 pub mod checkup;
 pub mod bench;
 

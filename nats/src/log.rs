@@ -7,6 +7,7 @@ use bytes::Bytes;
 use domain::{OrderId, Position};
 use futures::StreamExt;
 use tokio::time::timeout;
+use tracing::Instrument;
 
 pub use crate::codec::NewEvent;
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     connection::{ConnectError, Connection, SERVER_TIMEOUT},
     subject,
     topology::{Durability, Topology, TopologyError},
+    trace,
 };
 
 /// Messages asked for in one read of an order.
@@ -253,7 +255,12 @@ impl EventLog {
 
     async fn publish(&self, subject: String, message: PublishMessage) -> Result<u64, PublishError> {
         let started = std::time::Instant::now();
-        let acknowledged = self.connection.jetstream.send_publish(subject, message).await?.await;
+        let span = trace::span(
+            None,
+            || tracing::info_span!("append", otel.kind = "producer", messaging.system = "nats", messaging.destination.name = %subject),
+        );
+        let sending = async { self.connection.jetstream.send_publish(subject, message).await?.await };
+        let acknowledged = sending.instrument(span).await;
         metrics::histogram!("twelve_append_seconds").record(started.elapsed().as_secs_f64());
         Ok(acknowledged?.sequence)
     }

@@ -16,6 +16,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use crate::{
     fold::{Pace, Projection, Visible},
@@ -28,6 +29,8 @@ use crate::{
 const COMMIT_DISTANCE: Duration = Duration::from_millis(2);
 /// Events that a generation which is built may hold back because the serving one is not there yet.
 const HELD_MAX: usize = 50_000;
+/// Events older than this are not traced.
+const TRACED_MAX: Duration = Duration::from_mins(1);
 /// How much a rebuild gives way, from 0, not at all, to 19, altogether.
 const PRIORITY: i32 = 15;
 const IDLE_PAUSE: Duration = Duration::from_millis(1);
@@ -200,15 +203,17 @@ impl Worker {
                 sleep(COMMIT_DISTANCE.saturating_sub(since));
             }
             let started = *committed.insert(Instant::now());
-            let mut visible = Vec::new();
+            let (mut visible, mut spans) = (Vec::new(), Vec::new());
             for batch in first.drain(..) {
                 tell_behind(&batch);
+                spans.extend(trace(&batch));
                 visible.extend(self.projection.fold(batch)?);
             }
             while !self.projection.is_commit_due()
                 && let Ok(batch) = batches.try_recv()
             {
                 tell_behind(&batch);
+                spans.extend(trace(&batch));
                 visible.extend(self.projection.fold(batch)?);
             }
             let gate = self.views.hold();
@@ -218,7 +223,7 @@ impl Worker {
             }
             self.projection.commit()?;
             self.views.publish(&self.projection, visible, &gate);
-            drop(gate);
+            drop((gate, spans));
             metrics::histogram!("twelve_view_commit_seconds").record(started.elapsed().as_secs_f64());
             metrics::counter!("twelve_view_commits_total").increment(1);
             self.tell_if_stopped();
@@ -309,6 +314,23 @@ impl Worker {
 fn tell_behind(batch: &Batch) {
     metrics::gauge!("twelve_view_behind_events", "partition" => batch.partition.to_string())
         .set(batch.pending as f64);
+}
+
+/// A span for each event of a trace, until readers see it. What is read again later belongs to nobody's call.
+fn trace(batch: &Batch) -> Vec<Span> {
+    if !nats::trace::is_on() {
+        return Vec::new();
+    }
+    let now = nats::now();
+    let recent = |stored: &&Stored| now.duration_since(stored.recorded.time).unsigned_abs() < TRACED_MAX;
+    let project = |stored: &Stored| {
+        let trace_parent = stored.trace_parent.as_deref()?;
+        Some(nats::trace::span(Some(trace_parent), || {
+            let name = format!("project {}", stored.recorded.event.type_name());
+            tracing::info_span!("project", order_id = %stored.recorded.order_id, otel.name = name, otel.kind = "consumer")
+        }))
+    };
+    batch.events.iter().flatten().filter(recent).filter_map(project).collect()
 }
 
 fn sequence(event: &Event) -> u64 {

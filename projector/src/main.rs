@@ -37,7 +37,7 @@ enum Work {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let settings: Settings = settings::parse()?;
-    settings.process.start_tracing()?;
+    let _telemetry = settings.process.telemetry.start("twelve-projector")?;
     let stop = process::stop_on_signal()?;
     match settings.work {
         Work::Rebuild => {

@@ -44,7 +44,7 @@ const WHOLE_CONTRACT: &str = include_str!("../../docs/openapi.json");
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let settings: Settings = settings::parse()?;
-    settings.process.start_tracing()?;
+    let _telemetry = settings.process.telemetry.start("twelve-query-api")?;
     let guard = settings.guard.guard(settings.listen)?;
     let stop = process::stop_on_signal()?;
     let log =

@@ -33,4 +33,5 @@ mod roles;
 mod rolling;
 mod seed_000;
 mod settings;
+mod traces;
 mod views;

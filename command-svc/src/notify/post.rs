@@ -187,6 +187,9 @@ async fn webhook(
     .to_string();
     let timestamp = now.as_second().to_string();
     let mut request = client.post(url).header("content-type", "application/json");
+    if let Some(here) = nats::trace::current() {
+        request = request.header("traceparent", here);
+    }
     if let Some(key) = key {
         let tag = hmac::sign(key, format!("{id}.{timestamp}.{body}").as_bytes());
         request = request.header("webhook-signature", format!("v1,{}", STANDARD.encode(tag.as_ref())));

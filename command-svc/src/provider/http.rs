@@ -6,6 +6,7 @@ use domain::{Currency, Money, payment::Charge};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
+use tracing::Instrument;
 
 use super::ProviderDown;
 
@@ -105,7 +106,16 @@ impl HttpProvider {
 
 async fn send(request: RequestBuilder) -> Result<Response, ProviderDown> {
     // The URL is left out: it may hold a name that is nobody's business.
-    request.send().await.map_err(|error| ProviderDown(nats::causes(&error.without_url())))
+    let span = nats::trace::span(None, || tracing::info_span!("payment provider", otel.kind = "client"));
+    let sending = async {
+        match nats::trace::current() {
+            Some(here) => request.header("traceparent", here),
+            None => request,
+        }
+        .send()
+        .await
+    };
+    sending.instrument(span).await.map_err(|error| ProviderDown(nats::causes(&error.without_url())))
 }
 
 async fn read<T: DeserializeOwned>(mut answer: Response) -> Result<T, ProviderDown> {

@@ -1,7 +1,6 @@
 //! A process from its first line to its last: tracing, signals, the HTTP server and its probes.
 
 use std::{
-    io::IsTerminal,
     net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -9,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::Serialize;
 use tokio::{
@@ -17,9 +16,8 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
-use crate::request;
+use crate::{request, telemetry::TelemetrySettings};
 
 /// How long open calls may take to finish once the process was asked to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(4);
@@ -27,48 +25,14 @@ const DRAIN_MAX: Duration = Duration::from_secs(4);
 const SECONDS: [f64; 15] =
     [0.0001, 0.0003, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum LogFormat {
-    /// For people
-    Text,
-    /// One JSON object a line
-    Json,
-}
-
 /// What a process says about itself.
 #[derive(Args, Clone, Debug)]
 pub struct ProcessSettings {
     /// A TOML file of settings, named like the flags: `listen = "0.0.0.0:8080"`
     #[arg(long, env = "TWELVE_CONFIG", value_name = "FILE", global = true)]
     pub config: Option<std::path::PathBuf>,
-    /// What to log: a level, or per module (`info,nats=debug`)
-    #[arg(
-        long,
-        env = "TWELVE_LOG",
-        value_name = "FILTER",
-        default_value = "info,async_nats=warn",
-        global = true
-    )]
-    pub log: String,
-    /// How to write log lines
-    #[arg(long, env = "TWELVE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
-    pub log_format: LogFormat,
-}
-
-impl ProcessSettings {
-    /// Sends log lines to standard error, as set.
-    pub fn start_tracing(&self) -> anyhow::Result<()> {
-        let filter = EnvFilter::try_new(&self.log).with_context(|| format!("--log {:?}", self.log))?;
-        let builder = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_writer(std::io::stderr);
-        match self.log_format {
-            LogFormat::Text => builder.try_init(),
-            LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        }
-        .map_err(|error| anyhow::anyhow!(error))
-    }
+    #[command(flatten)]
+    pub telemetry: TelemetrySettings,
 }
 
 /// Starts to collect metrics; the first call decides, later ones share.

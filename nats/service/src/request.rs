@@ -14,7 +14,7 @@ use axum::{
 };
 use domain::access::{Parties, Person};
 use tower_http::catch_panic::CatchPanicLayer;
-use tracing::Instrument;
+use tracing::{Instrument, Span, field::Empty};
 use uuid::Uuid;
 
 use crate::problem::Problem;
@@ -32,6 +32,8 @@ const SECURITY_HEADERS: [(&str, &str); 4] = [
     ("cache-control", "no-store"),
 ];
 const TRACE_PARENT: &str = "traceparent";
+/// Calls that nobody wants to see in traces.
+const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// Who calls, and under which ids.
 #[derive(Clone, Debug)]
@@ -117,22 +119,25 @@ pub(crate) fn layered(router: Router) -> Router {
 }
 
 async fn observe(mut request: Request, next: Next) -> Response {
-    let caller = Caller::of(request.headers());
+    let mut caller = Caller::of(request.headers());
     let route = request
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
     let method = request.method().to_string();
-    let span = tracing::info_span!(
-        "http", %method, path = %request.uri().path(), request_id = %caller.request_id,
-        trace = &caller.trace_parent[3..35],
-    );
+    let span = span(&request, &method, &route, &mut caller);
     request.extensions_mut().insert(caller.clone());
     let started = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
     let status = response.status().as_u16();
     count(route, method, status, started.elapsed());
     span.in_scope(|| tracing::debug!(status, took = ?started.elapsed(), "answered"));
+    if nats::trace::is_on() {
+        span.record("http.response.status_code", status);
+        if status >= 500 {
+            span.record("otel.status_code", "ERROR");
+        }
+    }
     let headers = response.headers_mut();
     for (name, value) in SECURITY_HEADERS {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
@@ -143,6 +148,37 @@ async fn observe(mut request: Request, next: Next) -> Response {
         }
     }
     response
+}
+
+/// The call's span, which goes on in the caller's trace; what the call leads to goes on in it.
+fn span(request: &Request, method: &str, route: &str, caller: &mut Caller) -> Span {
+    if PROBES.contains(&route) {
+        return Span::none();
+    }
+    let span = tracing::info_span!(
+        "http",
+        %method,
+        path = %request.uri().path(),
+        request_id = %caller.request_id,
+        trace = Empty,
+        otel.name = Empty,
+        otel.kind = Empty,
+        otel.status_code = Empty,
+        http.route = Empty,
+        http.response.status_code = Empty,
+    );
+    if nats::trace::is_on() {
+        span.record("otel.name", format!("{method} {route}"));
+        span.record("otel.kind", "server");
+        span.record("http.route", route);
+        let is_given = request.headers().get(TRACE_PARENT).is_some_and(|given| *given == caller.trace_parent);
+        nats::trace::go_on(&span, is_given.then_some(&caller.trace_parent));
+        if let Some(here) = span.in_scope(nats::trace::current) {
+            caller.trace_parent = here;
+        }
+    }
+    span.record("trace", &caller.trace_parent[3..35]);
+    span
 }
 
 fn count(route: String, method: String, status: u16, took: Duration) {
