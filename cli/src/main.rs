@@ -6,6 +6,7 @@ mod doctor;
 mod flow;
 mod local;
 mod openapi;
+mod streams;
 mod token;
 mod up;
 mod views;
@@ -39,6 +40,8 @@ enum Command {
     Token(token::Settings),
     /// Make a key for each kind of process, and the permissions that a nats-server gives them
     NatsAccounts(accounts::Settings),
+    /// Print the log's streams as resources of a Kubernetes cluster (NACK)
+    Streams(Box<streams::Settings>),
     /// Print every call as `OpenAPI` 3.1
     Openapi,
     /// Print the log and every event's JSON Schema as `AsyncAPI` 3.0
@@ -59,6 +62,10 @@ async fn main() -> anyhow::Result<()> {
         Command::Views(settings) => views::run(settings).await,
         Command::Token(settings) => token::run(&settings),
         Command::NatsAccounts(settings) => accounts::run(&settings),
+        Command::Streams(settings) => {
+            streams::run(&settings);
+            Ok(())
+        }
         Command::Openapi => {
             openapi::run();
             Ok(())

@@ -111,7 +111,9 @@ fn settings(declared: &Topology, partition: u16, info: &Info) -> Finding {
         Err(error @ TopologyError::Partitions { .. }) => {
             Finding::good(what, error.to_string()).but(Verdict::Bad, "give --partitions as the log has them")
         }
-        Err(error @ (TopologyError::Unsafe { .. } | TopologyError::Server { .. })) => {
+        Err(
+            error @ (TopologyError::Unsafe { .. } | TopologyError::Server { .. } | TopologyError::Missing(_)),
+        ) => {
             let advice =
                 "somebody made or changed it by hand; correct it, or restore the log into a new server";
             Finding::good(what, error.to_string()).but(Verdict::Bad, advice)

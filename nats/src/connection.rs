@@ -11,8 +11,9 @@ use crate::accounts;
 /// How long one question to the server may take, publish acknowledgements included.
 pub const SERVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the first connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const PING_INTERVAL: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A server that hangs is left after three of these.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// The oldest server whose durable writes are fast and whose batches are sound.
 pub const SERVER_VERSION_MIN: (u64, u64) = (2, 15);
 
@@ -88,7 +89,8 @@ impl Connection {
                 note(&event, &counter);
                 std::future::ready(())
             });
-        let connecting = identity.apply(options)?.connect(url).await;
+        let servers: Vec<&str> = url.split(',').map(str::trim).collect();
+        let connecting = identity.apply(options)?.connect(servers).await;
         let client =
             connecting.map_err(|source| ConnectError::Unreachable { url: url.to_owned(), source })?;
         let found = client.server_info().version.clone();

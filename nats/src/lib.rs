@@ -14,6 +14,7 @@ pub mod contract;
 pub mod server;
 pub mod connection;
 pub mod topology;
+pub mod nack;
 pub mod log;
 pub mod follow;
 pub mod worklist;

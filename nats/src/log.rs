@@ -26,6 +26,14 @@ pub const EVENTS_PER_ORDER_MAX: usize = 10_000;
 const SENDS_MAX: u32 = 2;
 /// Times a read is repeated while a replica has not seen what another already acknowledged.
 const STALE_READS_MAX: u32 = 20;
+/// How long each replica that is asked may take to answer a read; together [`SERVER_TIMEOUT`].
+const READ_TRIES: [Duration; 5] = [
+    Duration::from_millis(200),
+    Duration::from_millis(350),
+    Duration::from_millis(550),
+    Duration::from_millis(800),
+    Duration::from_millis(1_100),
+];
 const STALE_READ_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why an order's story could not be read.
@@ -155,11 +163,9 @@ impl EventLog {
         let mut story = Vec::new();
         let mut from = 1;
         loop {
-            let read = self.read_batch(order_id, from, &mut story);
-            let more = timeout(SERVER_TIMEOUT, read)
-                .await
-                .map_err(|elapsed| LoadError::Unavailable(Box::new(elapsed)))??;
-            match more {
+            let (batch, next) = self.read_with_patience(order_id, from).await?;
+            story.extend(batch);
+            match next {
                 None => return Ok(story),
                 Some(_) if story.len() > EVENTS_PER_ORDER_MAX => return Err(LoadError::TooLong(order_id)),
                 Some(next) => from = next,
@@ -167,13 +173,31 @@ impl EventLog {
         }
     }
 
+    /// Reads a batch; of replicas, another is asked where one does not answer soon: a server that hangs is asked until
+    /// the others notice.
+    async fn read_with_patience(
+        &self,
+        order_id: OrderId,
+        from: u64,
+    ) -> Result<(Vec<Stored>, Option<u64>), LoadError> {
+        let tries = if self.reads_may_be_stale() { &READ_TRIES[..] } else { &[SERVER_TIMEOUT] };
+        for patience in tries {
+            if let Ok(read) = timeout(*patience, self.read_batch(order_id, from)).await {
+                return read;
+            }
+            metrics::counter!("twelve_reads_unanswered_total").increment(1);
+        }
+        let why = format!("no answer within {SERVER_TIMEOUT:?}");
+        Err(LoadError::Unavailable(Box::new(std::io::Error::other(why))))
+    }
+
     /// One batched direct get of the order's exact subject; answers where to go on if the story is longer.
     async fn read_batch(
         &self,
         order_id: OrderId,
         from: u64,
-        story: &mut Vec<Stored>,
-    ) -> Result<Option<u64>, LoadError> {
+    ) -> Result<(Vec<Stored>, Option<u64>), LoadError> {
+        let mut story = Vec::new();
         let unavailable = |error| LoadError::Unavailable(error);
         let partition = order_id.partition(self.partitions);
         let subject = subject::order(partition, order_id);
@@ -198,10 +222,10 @@ impl EventLog {
                     story.push(codec::decode(&subject, position, &headers, message.payload)?);
                     last = sequence;
                 }
-                Some(404) => return Ok(None),
+                Some(404) => return Ok((story, None)),
                 Some(204) => {
                     let pending = header_number(&headers, "Nats-Num-Pending").unwrap_or_default();
-                    return Ok((pending > 0).then_some(last + 1));
+                    return Ok((story, (pending > 0).then_some(last + 1)));
                 }
                 Some(status) => {
                     let description = message.description.unwrap_or_default();

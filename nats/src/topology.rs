@@ -47,17 +47,33 @@ impl Durability {
     }
 }
 
+/// Who makes the streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Streams {
+    /// Whichever service finds them missing; and it enlarges what is too small
+    #[default]
+    Make,
+    /// Somebody else: what is missing or otherwise is an error
+    Verify,
+}
+
 /// The log as declared.
 #[derive(Clone, Copy, Debug)]
 pub struct Topology {
     pub partitions: u16,
     pub replicas: usize,
     pub partition_bytes_max: i64,
+    pub streams: Streams,
 }
 
 impl Default for Topology {
     fn default() -> Self {
-        Self { partitions: PARTITIONS_DEFAULT, replicas: 1, partition_bytes_max: PARTITION_BYTES_DEFAULT }
+        Self {
+            partitions: PARTITIONS_DEFAULT,
+            replicas: 1,
+            partition_bytes_max: PARTITION_BYTES_DEFAULT,
+            streams: Streams::Make,
+        }
     }
 }
 
@@ -72,6 +88,10 @@ pub enum TopologyError {
         "stream {stream} does not keep history safe: {rule}; it was made by other hands, please use another server or correct it"
     )]
     Unsafe { stream: String, rule: &'static str },
+    #[error(
+        "stream {0} is not there, and is somebody else's to make: `twelve streams` declares it; or start with --streams make"
+    )]
+    Missing(String),
     #[error("stream {stream} cannot be made, read or enlarged")]
     Server { stream: String, source: Box<dyn std::error::Error + Send + Sync> },
 }
@@ -81,12 +101,14 @@ impl Topology {
     pub async fn ensure(&self, connection: &Connection) -> Result<(), TopologyError> {
         for partition in 0..self.partitions {
             let wanted = self.partition(partition);
-            let found = ensure_stream(&connection.jetstream, &wanted).await?;
+            let found = self.ensure_stream(&connection.jetstream, &wanted).await?;
             self.check(&wanted, &found)?;
-            enlarge(&connection.jetstream, &wanted, found).await?;
+            if self.streams == Streams::Make {
+                enlarge(&connection.jetstream, &wanted, found).await?;
+            }
         }
         for wanted in [self.deadlines(), self.notices(), self.flows()] {
-            let found = ensure_stream(&connection.jetstream, &wanted).await?;
+            let found = self.ensure_stream(&connection.jetstream, &wanted).await?;
             if found.subjects != wanted.subjects
                 || found.allow_message_schedules != wanted.allow_message_schedules
             {
@@ -180,6 +202,33 @@ impl Topology {
         }
     }
 
+    async fn ensure_stream(
+        &self,
+        jetstream: &jetstream::Context,
+        wanted: &Config,
+    ) -> Result<Config, TopologyError> {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| TopologyError::Server {
+            stream: wanted.name.clone(),
+            source,
+        };
+        let mut stream = match jetstream.get_stream(&wanted.name).await {
+            Ok(stream) => stream,
+            Err(error) if is_absent(error.kind()) && self.streams == Streams::Verify => {
+                return Err(TopologyError::Missing(wanted.name.clone()));
+            }
+            Err(error) if is_absent(error.kind()) => {
+                // Two services may start at once: whoever is second finds the other's stream.
+                jetstream
+                    .get_or_create_stream(wanted.clone())
+                    .await
+                    .map_err(|error| failed(Box::new(error)))?
+            }
+            Err(error) => return Err(failed(Box::new(error))),
+        };
+        let info = stream.info().await.map_err(|error| failed(Box::new(error)))?;
+        Ok(info.config.clone())
+    }
+
     pub(crate) fn check(&self, wanted: &Config, found: &Config) -> Result<(), TopologyError> {
         let partitions = found.metadata.get(PARTITIONS_KEY).cloned().unwrap_or_else(|| "unknown".into());
         if partitions != self.partitions.to_string() {
@@ -200,23 +249,6 @@ impl Topology {
             None => Ok(()),
         }
     }
-}
-
-async fn ensure_stream(jetstream: &jetstream::Context, wanted: &Config) -> Result<Config, TopologyError> {
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| TopologyError::Server {
-        stream: wanted.name.clone(),
-        source,
-    };
-    let mut stream = match jetstream.get_stream(&wanted.name).await {
-        Ok(stream) => stream,
-        Err(error) if is_absent(error.kind()) => {
-            // Two services may start at once: whoever is second finds the other's stream.
-            jetstream.get_or_create_stream(wanted.clone()).await.map_err(|error| failed(Box::new(error)))?
-        }
-        Err(error) => return Err(failed(Box::new(error))),
-    };
-    let info = stream.info().await.map_err(|error| failed(Box::new(error)))?;
-    Ok(info.config.clone())
 }
 
 /// Gives a stream the room that is asked for now, if that is more than it has. Nothing else of it changes.

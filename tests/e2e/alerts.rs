@@ -1,4 +1,4 @@
-//! Alerts and the dashboard: each fires when it should and not otherwise, on metrics that there are, and says what to do.
+//! Alerts and the dashboard: each fires when it should and not otherwise, on metrics that there are, and says why.
 
 use std::{collections::BTreeSet, process::Command};
 

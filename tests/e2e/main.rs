@@ -5,6 +5,8 @@ mod accounts;
 mod as_of;
 mod bad_input;
 mod cancel;
+mod cluster;
+mod compose;
 mod contract;
 mod cross;
 mod doctor;

@@ -7,10 +7,10 @@ use twelve_tests::{
     Client, Process, Server, binary,
     client::order,
     free_port,
-    manifests::{faults, objects, render},
+    manifests::{faults, faults_elsewhere, objects, render},
 };
 
-const ALL: [&str; 4] = ["base", "overlays/hpa-15", "overlays/hpa-50", "overlays/keda"];
+const ALL: [&str; 5] = ["base", "overlays/hpa-15", "overlays/hpa-50", "overlays/keda", "overlays/nack"];
 
 #[test]
 fn every_manifest_validates_and_planted_mistakes_are_found() {
@@ -18,6 +18,7 @@ fn every_manifest_validates_and_planted_mistakes_are_found() {
         let Some(text) = render(name) else { return };
         let Some(rendered) = objects(&text) else { return };
         assert_eq!(faults(&rendered).expect("a validator"), "", "{name}");
+        assert_eq!(faults_elsewhere(&rendered), Vec::<String>::new(), "{name}");
     }
     let base = render("base").expect("as before");
     for (right, wrong) in [
@@ -44,6 +45,85 @@ fn commands_scale_as_the_replaced_systems_did() {
         assert_eq!(spec["metrics"][0]["resource"]["target"]["averageUtilization"], percent);
         assert_eq!((&spec["minReplicas"], &spec["maxReplicas"]), (&least.into(), &most.into()));
     }
+}
+
+#[test]
+fn planted_mistakes_in_resources_of_others_are_found() {
+    for (name, right, wrong) in [
+        ("base", "replaceFullPath: /docs", "replaceFullPth: /docs"),
+        ("overlays/keda", "cooldownPeriod: 120", "cooldwnPeriod: 120"),
+        ("overlays/nack", "denyPurge: true", "denyPurg: true"),
+        ("overlays/nack", "retention: limits", "retention: for-ever"),
+    ] {
+        let Some(text) = render(name) else { return };
+        assert!(text.contains(right), "{right}");
+        let Some(planted) = objects(&text.replace(right, wrong)) else { return };
+        assert_ne!(faults_elsewhere(&planted), Vec::<String>::new(), "{wrong} is not found");
+    }
+}
+
+/// A resource of a stream as the controller makes it of the server: the same under the server's own names.
+fn as_the_controller_makes_it(resource: &Value) -> Value {
+    let names = [
+        ("replicas", "num_replicas"),
+        ("duplicateWindow", "duplicate_window"),
+        ("maxBytes", "max_bytes"),
+        ("maxMsgSize", "max_msg_size"),
+        ("maxMsgsPerSubject", "max_msgs_per_subject"),
+        ("denyDelete", "deny_delete"),
+        ("denyPurge", "deny_purge"),
+        ("allowDirect", "allow_direct"),
+        ("allowAtomicPublish", "allow_atomic"),
+        ("allowMsgSchedules", "allow_msg_schedules"),
+        ("allowMsgTtl", "allow_msg_ttl"),
+    ];
+    let mut stream = serde_json::Map::new();
+    for (name, value) in resource["spec"].as_object().expect("a spec") {
+        let known =
+            names.iter().find(|(theirs, _)| theirs == name).map_or(name.as_str(), |(_, server)| server);
+        let value = match name.as_str() {
+            "duplicateWindow" => serde_json::json!(1_000_000_000),
+            // Here is one server only.
+            "replicas" => serde_json::json!(1),
+            "preventDelete" => continue,
+            _ => value.clone(),
+        };
+        stream.insert(known.to_owned(), value);
+    }
+    Value::Object(stream)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_verify_the_streams_that_the_cluster_declares_and_make_none() {
+    let printed = Command::new(binary("twelve")).args(["streams", "--replicas", "3"]).output();
+    let printed = String::from_utf8(printed.expect("it runs").stdout).expect("a text");
+    let folder = twelve_tests::workspace().join("deploy/kubernetes/overlays/nack");
+    let committed = std::fs::read_to_string(folder.join("streams.yaml")).expect("the streams");
+    assert!(
+        printed == committed,
+        "run `cargo twelve streams --replicas 3 > deploy/kubernetes/overlays/nack/streams.yaml`"
+    );
+    let Some(resources) = objects(&committed) else { return };
+    let server = Server::start().await;
+    let start = || {
+        let listen = format!("127.0.0.1:{}", free_port());
+        let arguments =
+            ["--nats", server.url(), "--listen", &listen, "--partitions", "4", "--streams", "verify"];
+        (Process::start("command-svc", &arguments), Client::new(&format!("http://{listen}")))
+    };
+    let (too_early, _) = start();
+    assert!(!too_early.wait(), "without its streams it does not start");
+    let client = async_nats::connect(server.url()).await.expect("connected");
+    for resource in &resources {
+        let stream = as_the_controller_makes_it(resource);
+        let subject = format!("$JS.API.STREAM.CREATE.{}", stream["name"].as_str().expect("a name"));
+        let answer = client.request(subject, stream.to_string().into()).await.expect("an answer");
+        let answer: Value = serde_json::from_slice(&answer.payload).expect("JSON");
+        assert!(answer["error"].is_null(), "{answer}");
+    }
+    let (_service, shop) = start();
+    shop.until_ready().await;
+    assert_eq!(shop.post("/orders", &order("gentleman")).await.status, 201);
 }
 
 /// The settings of the base.

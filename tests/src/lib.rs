@@ -1,6 +1,7 @@
 //! What tests stand on: a nats-server and processes of ours, all real, and a client that waits for facts, not for time.
 
 pub mod client;
+pub mod cluster;
 pub mod collector;
 pub mod disk;
 pub mod flows;

@@ -5,12 +5,16 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use kcr_gateway_networking_k8s_io::v1::httproutes::HttpRoute;
+use kcr_jetstream_nats_io::v1beta2::streams::Stream;
+use kcr_keda_sh::v1alpha1::scaledobjects::ScaledObject;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{tools::kubernetes_validate, workspace};
 
-/// Kinds that are not the cluster's own, and whose schemas are not at hand.
-const ELSEWHERE: [&str; 2] = ["gateway.networking.k8s.io/", "keda.sh/"];
+/// Kinds that are not the cluster's own, and are held against types instead of schemas.
+const ELSEWHERE: [&str; 3] = ["gateway.networking.k8s.io/", "keda.sh/", "jetstream.nats.io/"];
 
 /// A kustomization (`base`, `overlays/…`) as text; `None`, said aloud, where there is no `kubectl`.
 pub fn render(name: &str) -> Option<String> {
@@ -46,6 +50,56 @@ pub fn faults(objects: &[Value]) -> Option<String> {
     let output = python(&["-c", script], &serde_json::to_string(&ours).expect("JSON"))?;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Some(String::from_utf8(output.stdout).expect("text"))
+}
+
+/// The faults of the objects that are not the cluster's own: what their types do not take, and fields that are lost in
+/// them, because there are none of that name.
+pub fn faults_elsewhere(objects: &[Value]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for object in objects {
+        let version = object["apiVersion"].as_str().unwrap_or_default();
+        if !ELSEWHERE.iter().any(|group| version.starts_with(group)) {
+            continue;
+        }
+        let name = format!("{} {}", object["kind"], object["metadata"]["name"]);
+        let back = match object["kind"].as_str().unwrap_or_default() {
+            "HTTPRoute" => there_and_back::<HttpRoute>(object),
+            "ScaledObject" => there_and_back::<ScaledObject>(object),
+            "Stream" => there_and_back::<Stream>(object),
+            _ => Err("there is no type for it".to_owned()),
+        };
+        match back {
+            Ok(back) => lost(object, &back, &name, &mut faults),
+            Err(fault) => faults.push(format!("{name}: {fault}")),
+        }
+    }
+    faults
+}
+
+fn there_and_back<T: Serialize + DeserializeOwned>(object: &Value) -> Result<Value, String> {
+    let typed: T = serde_json::from_value(object.clone()).map_err(|error| error.to_string())?;
+    serde_json::to_value(typed).map_err(|error| error.to_string())
+}
+
+/// Notes what is in one and not in the other.
+fn lost(object: &Value, back: &Value, path: &str, faults: &mut Vec<String>) {
+    match object {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let path = format!("{path}.{name}");
+                match back.get(name) {
+                    Some(back) => lost(value, back, &path, faults),
+                    None => faults.push(format!("{path} is no field")),
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (number, item) in items.iter().enumerate() {
+                lost(item, &back[number], &format!("{path}[{number}]"), faults);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 fn python(arguments: &[&str], input: &str) -> Option<Output> {

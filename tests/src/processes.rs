@@ -79,9 +79,9 @@ impl Process {
         self.child.wait().expect("it ended");
     }
 
-    /// Waits until it ended, however.
-    pub fn wait(mut self) {
-        self.child.wait().expect("it ended");
+    /// Waits until it ended, and says whether with success.
+    pub fn wait(mut self) -> bool {
+        self.child.wait().expect("it ended").success()
     }
 
     /// Sends Ctrl-C, waits until it ended, and says how long that took. It must end with success.

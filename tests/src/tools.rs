@@ -6,6 +6,8 @@ use crate::workspace;
 
 const NATSCLI: &str = "github.com/nats-io/natscli";
 const NATSCLI_VERSION: &str = "v0.4.0";
+const COMPOSE: &str = "github.com/compose-spec/compose-go/v2";
+const COMPOSE_VERSION: &str = "v2.9.1";
 
 /// The real `nats` CLI: from PATH, from `.tools`, or built there if Go is here. `None`, said aloud, if there is no way.
 pub fn nats_cli() -> Option<PathBuf> {
@@ -20,7 +22,7 @@ fn find_nats_cli() -> Option<PathBuf> {
             return Some(candidate);
         }
     }
-    match build(&installed) {
+    match build(NATSCLI, NATSCLI_VERSION, "./nats", &installed) {
         Ok(()) => Some(installed),
         Err(why) => {
             eprintln!("SKIPPED: there is no nats CLI, and none could be built with Go: {why}");
@@ -29,9 +31,29 @@ fn find_nats_cli() -> Option<PathBuf> {
     }
 }
 
-/// Builds the CLI within its own module, as `go install` would, without asking for the list of its versions.
-fn build(target: &std::path::Path) -> Result<(), String> {
-    let module = format!("{NATSCLI}@{NATSCLI_VERSION}");
+/// What reads compose files as their specification says: from `.tools`, or built there if Go is here. `None`, said
+/// aloud, if there is no way.
+pub fn compose_spec() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let find = || {
+        let installed = workspace().join(".tools").join("bin").join("compose-spec");
+        if installed.exists() {
+            return Some(installed);
+        }
+        match build(COMPOSE, COMPOSE_VERSION, "./cmd", &installed) {
+            Ok(()) => Some(installed),
+            Err(why) => {
+                eprintln!("SKIPPED: the reader of compose files could not be built with Go: {why}");
+                None
+            }
+        }
+    };
+    FOUND.get_or_init(find).clone()
+}
+
+/// Builds a program within its own module, as `go install` would, without asking for the list of its versions.
+fn build(module: &str, version: &str, package: &str, target: &std::path::Path) -> Result<(), String> {
+    let module = format!("{module}@{version}");
     let download = Command::new("go").args(["mod", "download", "-json", &module]).output();
     let output = download.map_err(|error| error.to_string())?;
     let module: serde_json::Value =
@@ -40,7 +62,7 @@ fn build(target: &std::path::Path) -> Result<(), String> {
     let built = Command::new("go")
         .args(["build", "-mod=mod", "-o"])
         .arg(target)
-        .arg("./nats")
+        .arg(package)
         .current_dir(folder)
         .output()
         .map_err(|error| error.to_string())?;

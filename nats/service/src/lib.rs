@@ -1,8 +1,8 @@
 //! What every process of Twelve needs.
 //!
-//! [`settings`] reads flags, environment and a file; [`flows`] reads the flows and checks them; [`telemetry`] sends
-//! log lines and spans, [`process`] sets up signals and the HTTP server; [`request`] gives every call an id, a trace and a metric;
-//! [`guard`] tells who calls, [`limits`] how often they may, [`contract`] what they may ask; [`problem`] is the
+//! [`settings`] reads flags, environment and a file; [`flows`] reads the flows and checks them; [`telemetry`] sends log
+//! lines and spans; [`process`] sets up signals and the HTTP server; [`request`] gives every call an id, a trace and a
+//! metric; [`guard`] tells who calls, [`limits`] how often they may, [`contract`] what they may ask; [`problem`] is the
 //! one shape of an error answer.
 
 pub mod settings;

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::{Args, Command, Parser};
 use nats::{
     Connection, Durability, EventLog, Identity,
-    topology::{PARTITION_BYTES_DEFAULT, PARTITIONS_DEFAULT, PARTITIONS_MAX, Topology},
+    topology::{PARTITION_BYTES_DEFAULT, PARTITIONS_DEFAULT, PARTITIONS_MAX, Streams, Topology},
 };
 
 const CONFIG_FLAG: &str = "--config";
@@ -31,6 +31,9 @@ pub struct LogSettings {
     #[arg(long, env = "TWELVE_PARTITION_BYTES_MAX", value_name = "BYTES", default_value_t = PARTITION_BYTES_DEFAULT,
           value_parser = clap::value_parser!(i64).range(1_048_576..))]
     pub partition_bytes_max: i64,
+    /// Who makes the log's streams
+    #[arg(long, env = "TWELVE_STREAMS", value_enum, value_name = "WHO", default_value_t = Streams::Make)]
+    pub streams: Streams,
     #[command(flatten)]
     pub identity: Identity,
 }
@@ -38,8 +41,8 @@ pub struct LogSettings {
 /// Where the log is, for a service that does not bring its own server.
 #[derive(Args, Clone, Debug)]
 pub struct ServerSettings {
-    /// The nats-server to use (2.15 or newer)
-    #[arg(long, env = "TWELVE_NATS", value_name = "URL", default_value = "nats://127.0.0.1:4222")]
+    /// The nats-server to use (2.15 or newer); of a cluster, several, separated by commas
+    #[arg(long, env = "TWELVE_NATS", value_name = "URL,…", default_value = "nats://127.0.0.1:4222")]
     pub nats: String,
     /// What an acknowledgement of that server is worth: `fsync` if it runs with `sync_interval: always`
     #[arg(long, env = "TWELVE_DURABILITY", value_enum, default_value_t = Durability::Memory)]
@@ -53,6 +56,7 @@ impl LogSettings {
             partitions: self.partitions,
             replicas: usize::from(self.replicas),
             partition_bytes_max: self.partition_bytes_max,
+            streams: self.streams,
         }
     }
 

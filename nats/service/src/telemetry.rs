@@ -47,7 +47,8 @@ pub struct TelemetrySettings {
     /// How to write log lines
     #[arg(long, env = "TWELVE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
     pub log_format: LogFormat,
-    /// The collector of traces, which takes OTLP by gRPC, for example `http://127.0.0.1:4317`; without one, none are sent
+    /// The collector of traces, which takes OTLP by gRPC, for example `http://127.0.0.1:4317`; without one, none are
+    /// sent
     #[arg(long, env = "TWELVE_OTLP", value_name = "URL", global = true)]
     pub otlp: Option<String>,
     /// Per cent of traces to send, of those that begin here; a caller who traces decides for theirs

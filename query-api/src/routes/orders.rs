@@ -71,11 +71,13 @@ pub(super) async fn events(
 ) -> Result<Response, Problem> {
     let order_id = order_id(&id)?;
     read.finish()?;
+    let row = app.views.row::<Orders>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
+    // A replica of the log may be behind the views, and is not to answer with less than they show.
+    let at_least = row.as_ref().and_then(Row::position).map_or(0, |position| position.sequence);
     if read.caller.person.is_some() {
-        let row = app.views.row::<Orders>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
         read.caller.permit_seeing(&row.ok_or_else(Problem::order_not_found)?.parties())?;
     }
-    let story = app.log.load(order_id, 0).await.map_err(|error| {
+    let story = app.log.load(order_id, at_least).await.map_err(|error| {
         tracing::warn!(%order_id, error = %nats::causes(&error), "an order's events could not be read");
         Problem::unavailable("log_unavailable", "the log did not answer; try again", 1)
     })?;
