@@ -19,6 +19,7 @@ pub mod notify;
 pub mod routes;
 pub mod body;
 pub mod contract;
+pub mod grpc;
 pub mod start;
 
 pub use settings::{CommandSettings, Role};

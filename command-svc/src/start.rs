@@ -14,6 +14,7 @@ use crate::{
     breaker::Breakers,
     calls::Calls,
     execute::{ExecuteError, Executed, Executor, Intent},
+    grpc,
     notify::{Notifier, Post},
     payment::{PaymentError, Payments},
     provider::{HttpProvider, Provider},
@@ -46,14 +47,15 @@ impl CommandService {
         Ok(Self { settings, executor, calls, breakers })
     }
 
-    /// The REST routes of this process's roles.
+    /// The REST routes of this process's roles, and the same by gRPC.
     pub fn router(&self) -> Router {
         let app = App {
             executor: self.executor.clone(),
             calls: self.calls.clone(),
             breakers: self.breakers.clone(),
         };
-        routes::router(app, &self.settings.roles)
+        let rest = routes::router(app, &self.settings.roles);
+        rest.clone().merge(grpc::router(rest))
     }
 
     /// Starts the endpoints and the runners of this process's roles; they end some time after `stop`. From when this

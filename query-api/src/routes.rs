@@ -23,7 +23,7 @@ use service::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{AsOf, access, as_of, live};
+use crate::{AsOf, access, as_of, grpc, live};
 
 /// What handlers read from.
 #[derive(Clone)]
@@ -36,11 +36,12 @@ pub struct App {
     pub stop: CancellationToken,
 }
 
-/// All queries, now and as of a moment that has passed.
+/// All queries, now and as of a moment that has passed; and an order by gRPC.
 pub fn router(app: App) -> Router {
-    table(app.clone())
+    let rest = table(app.clone())
         .layer(middleware::from_fn_with_state(app, as_of::answer))
-        .route_layer(middleware::from_fn(access::check))
+        .route_layer(middleware::from_fn(access::check));
+    rest.clone().merge(grpc::router(rest))
 }
 
 /// All queries of these views.

@@ -1,7 +1,5 @@
 //! A cluster of three servers, and a log of three replicas: what is acknowledged outlives any one of them.
 
-use std::time::Duration;
-
 use serde_json::json;
 use twelve_tests::{Client, LIMIT, Process, client::order, cluster::Cluster, free_port};
 
@@ -11,20 +9,14 @@ fn start(program: &str, cluster: &Cluster, more: &[&str]) -> (Process, Client) {
     (Process::start(program, &[&common[..], more].concat()), Client::new(&format!("http://{listen}")))
 }
 
-/// Places an order under a key, again until it is taken.
-async fn place(client: &Client, key: String) -> String {
-    let placing = async {
-        loop {
-            let request = client.request(reqwest::Method::POST, "/orders").header("idempotency-key", &key);
-            let answer = client.send(request.json(&order("gentleman"))).await;
-            match answer.status.as_u16() {
-                201 | 200 => return answer.order_id(),
-                503 => tokio::time::sleep(Duration::from_millis(50)).await,
-                _ => panic!("{answer:?}"),
-            }
+/// Waits until the views have the order: they follow a server that may have to be left first.
+async fn until_seen(queries: &Client, id: &str) {
+    let looking = async {
+        while queries.get(&format!("/orders/{id}")).await.status != 200 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(LIMIT, placing).await.unwrap_or_else(|_| panic!("{key} is not taken"))
+    tokio::time::timeout(LIMIT, looking).await.unwrap_or_else(|_| panic!("{id} is not seen"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,31 +30,35 @@ async fn orders_go_on_while_any_one_server_of_three_dies_or_hangs_and_none_is_lo
     let first = client.post("/orders", &order("gentleman")).await;
     assert_eq!((first.status.as_u16(), first.header("durability")), (201, "replicated"));
 
-    let mut ids = vec![first.order_id()];
+    let mut placed = vec![first];
     for (round, is_killed) in [(0, true), (1, false)] {
         let stream = format!("ORDERS-{}", round % twelve_tests::partitions());
         let leader = cluster.leader_of(&stream).await.expect("a leader");
         let (placing, sent) = (client.clone(), format!("round-{round}"));
-        let placed = tokio::spawn(async move {
+        let placing = tokio::spawn(async move {
             let keys = (0..40).map(|number| format!("{sent}-{number}"));
-            futures::future::join_all(keys.map(|key| place(&placing, key))).await
+            let body = order("gentleman");
+            let place = async |key: String| placing.place_at_last(&body, &key).await;
+            futures::future::join_all(keys.map(place)).await
         });
         if is_killed {
             cluster.kill(leader);
         } else {
             cluster.freeze(leader, true);
         }
-        ids.extend(placed.await.expect("all are taken"));
+        placed.extend(placing.await.expect("all are taken"));
         if is_killed {
             cluster.restart(leader);
         } else {
             cluster.freeze(leader, false);
         }
     }
-    for id in &ids {
-        queries.until_status(id, "out_for_delivery").await;
-        assert_eq!(queries.event_types(id).await.len(), 6, "each event once");
+    for answer in &placed {
+        let id = answer.order_id();
+        until_seen(&queries, &id).await;
+        queries.until_status(&id, "out_for_delivery").await;
+        assert_eq!(queries.event_types(&id).await.len(), 6, "each event once");
     }
     let rows = queries.get("/views/orders").await.body["rows"].clone();
-    assert_eq!(rows, json!(ids.len()));
+    assert_eq!(rows, json!(placed.len()));
 }

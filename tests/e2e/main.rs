@@ -11,6 +11,7 @@ mod contract;
 mod cross;
 mod doctor;
 mod gateway;
+mod grpc;
 mod image;
 mod live;
 mod log;

@@ -5,7 +5,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use kcr_gateway_networking_k8s_io::v1::httproutes::HttpRoute;
+use kcr_gateway_networking_k8s_io::v1::{grpcroutes::GrpcRoute, httproutes::HttpRoute};
 use kcr_jetstream_nats_io::v1beta2::streams::Stream;
 use kcr_keda_sh::v1alpha1::scaledobjects::ScaledObject;
 use serde::{Serialize, de::DeserializeOwned};
@@ -64,6 +64,7 @@ pub fn faults_elsewhere(objects: &[Value]) -> Vec<String> {
         let name = format!("{} {}", object["kind"], object["metadata"]["name"]);
         let back = match object["kind"].as_str().unwrap_or_default() {
             "HTTPRoute" => there_and_back::<HttpRoute>(object),
+            "GRPCRoute" => there_and_back::<GrpcRoute>(object),
             "ScaledObject" => there_and_back::<ScaledObject>(object),
             "Stream" => there_and_back::<Stream>(object),
             _ => Err("there is no type for it".to_owned()),

@@ -17,7 +17,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{Instrument, Span, field::Empty};
 use uuid::Uuid;
 
-use crate::problem::Problem;
+use crate::{grpc, problem::Problem};
 
 /// The longest a caller's own request id may be.
 const REQUEST_ID_CHARS_MAX: usize = 128;
@@ -116,6 +116,7 @@ pub(crate) fn layered(router: Router) -> Router {
                 .into_response()
         }))
         .layer(middleware::from_fn(observe))
+        .layer(middleware::from_fn(grpc::speak))
 }
 
 async fn observe(mut request: Request, next: Next) -> Response {

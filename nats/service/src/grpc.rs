@@ -1,0 +1,143 @@
+//! gRPC beside REST: what it has in common on both sides. A call becomes the REST call that means the same, so that
+//! both ways in are one: the same checks, limits, idempotency and events.
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::Request,
+    http::{HeaderValue, Method, StatusCode, header},
+    middleware::Next,
+    response::Response,
+};
+use serde::{Deserializer, Serialize, de::Deserialize};
+use serde_json::Value;
+use tonic::{
+    Code, Status,
+    metadata::{MetadataMap, MetadataValue},
+};
+use tower::ServiceExt;
+
+use crate::Caller;
+
+/// Types, servers and clients, as `proto/twelve/v1/twelve.proto` declares them.
+#[expect(
+    clippy::pedantic,
+    clippy::allow_attributes,
+    unused_qualifications,
+    reason = "this is written by the compiler of the contract"
+)]
+pub mod v1 {
+    tonic::include_proto!("twelve.v1");
+}
+
+/// The longest answer of a REST call that is handed on, in bytes.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// The longest call, in bytes, as by REST.
+pub const CALL_BYTES_MAX: usize = 64 * 1024;
+const CODE: &str = "twelve-code";
+const PROBLEM: &str = "problem-bin";
+/// The REST answers' headers that are handed on as metadata.
+const HANDED_ON: [&str; 6] =
+    ["log-position", "durability", "idempotency-replayed", "view-position", "view-generation", "retry-after"];
+
+/// The answer to a REST call.
+pub struct Answered {
+    pub status: StatusCode,
+    pub body: Value,
+    pub metadata: MetadataMap,
+}
+
+impl Answered {
+    /// A header of the answer; empty if it has none of this name.
+    pub fn header(&self, name: &str) -> &str {
+        self.metadata.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// Makes the REST call that means the same, as the same caller.
+pub async fn call<M>(
+    rest: &Router,
+    method: Method,
+    path: &str,
+    given: tonic::Request<M>,
+    body: &impl Serialize,
+) -> Result<Answered, Status> {
+    let (metadata, extensions, _) = given.into_parts();
+    let not_handed_on = || Status::internal("the call could not be handed on");
+    let is_query = method == Method::GET;
+    let body = if is_query { Vec::new() } else { serde_json::to_vec(body).map_err(|_| not_handed_on())? };
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .body(Body::from(body))
+        .map_err(|_| Status::invalid_argument("the call does not read"))?;
+    *request.headers_mut() = metadata.into_headers();
+    request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    request.headers_mut().remove(header::CONTENT_LENGTH);
+    if let Some(caller) = extensions.get::<Caller>() {
+        request.extensions_mut().insert(caller.clone());
+    }
+    let Ok(response) = rest.clone().oneshot(request).await;
+    let (parts, body) = response.into_parts();
+    let bytes = to_bytes(body, ANSWER_BYTES_MAX).await.map_err(|_| not_handed_on())?;
+    let mut metadata = MetadataMap::new();
+    for name in HANDED_ON {
+        if let Some(value) = parts.headers.get(name).and_then(|value| value.to_str().ok()?.parse().ok()) {
+            metadata.insert(name, value);
+        }
+    }
+    if parts.status.is_success() {
+        let body = serde_json::from_slice(&bytes).map_err(|_| not_handed_on())?;
+        return Ok(Answered { status: parts.status, body, metadata });
+    }
+    Err(refusal(parts.status, &bytes, metadata))
+}
+
+/// A problem as gRPC says it: the nearest code, what happened, and the whole problem beside it.
+fn refusal(status: StatusCode, problem: &[u8], mut metadata: MetadataMap) -> Status {
+    let Ok(said) = serde_json::from_slice::<Value>(problem) else {
+        return Status::unimplemented("this process does not serve this call: see its --roles");
+    };
+    let code = match status.as_u16() {
+        400 | 413 | 415 | 422 => Code::InvalidArgument,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::NotFound,
+        402 | 409 => Code::FailedPrecondition,
+        412 => Code::Aborted,
+        429 => Code::ResourceExhausted,
+        503 => Code::Unavailable,
+        _ => Code::Internal,
+    };
+    if let Some(value) = said["code"].as_str().and_then(|code| code.parse().ok()) {
+        metadata.insert(CODE, value);
+    }
+    metadata.insert_bin(PROBLEM, MetadataValue::from_bytes(problem));
+    Status::with_metadata(code, said["detail"].as_str().unwrap_or_default(), metadata)
+}
+
+/// Says refusals of what stands before the calls (tokens, limits) as gRPC does, to who speaks it.
+pub(crate) async fn speak(request: Request, next: Next) -> Response {
+    let is_grpc = |value: Option<&HeaderValue>| {
+        value.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    };
+    let speaks = is_grpc(request.headers().get(header::CONTENT_TYPE));
+    let response = next.run(request).await;
+    if !speaks || is_grpc(response.headers().get(header::CONTENT_TYPE)) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let mut metadata = MetadataMap::new();
+    for name in ["retry-after", "www-authenticate"] {
+        if let Some(value) = parts.headers.get(name).and_then(|value| value.to_str().ok()?.parse().ok()) {
+            metadata.insert(name, value);
+        }
+    }
+    let problem = to_bytes(body, ANSWER_BYTES_MAX).await.unwrap_or_default();
+    refusal(parts.status, &problem, metadata).into_http()
+}
+
+/// Any JSON as its text.
+fn as_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Value::deserialize(deserializer).map(|value| value.to_string())
+}

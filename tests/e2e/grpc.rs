@@ -1,0 +1,190 @@
+//! The second way in: the same commands by gRPC, on the same port, to the same events.
+
+use serde_json::{Value, json};
+use service::grpc::v1::{
+    Accepted, Address, Customer, GetOrderRequest, Line, OrderRequest, PaymentMeans, PickUpDeliveryRequest,
+    PlaceOrderRequest, ReasonRequest, WriteReviewRequest, commands_client::CommandsClient,
+    queries_client::QueriesClient,
+};
+use tonic::{Code, Request, Status, transport::Channel};
+use twelve_tests::{
+    Client, Platform,
+    issuer::{Issuer, Key},
+};
+
+struct Grpc {
+    commands: CommandsClient<Channel>,
+    queries: QueriesClient<Channel>,
+}
+
+impl Grpc {
+    async fn of(platform: &Platform) -> Self {
+        let channel = Channel::from_shared(platform.client.url().to_owned()).expect("an address");
+        let channel = channel.timeout(twelve_tests::LIMIT).connect().await.expect("connected");
+        Self { commands: CommandsClient::new(channel.clone()), queries: QueriesClient::new(channel) }
+    }
+}
+
+/// A meal, by gRPC.
+fn meal() -> PlaceOrderRequest {
+    PlaceOrderRequest {
+        flow: "food".into(),
+        customer: Some(Customer { id: "hungry".into(), name: "배고픈".into(), ..Customer::default() }),
+        lines: vec![Line {
+            item_id: "kimbap".into(),
+            name: "김밥".into(),
+            quantity: 2,
+            unit_price: 4_500,
+            options: vec!["참치".into()],
+        }],
+        currency: "KRW".into(),
+        address: Some(Address { line: "마포대로 1".into(), region: Some("mapo".into()) }),
+        payment: Some(PaymentMeans { method: "card".into(), token: "tok_ok".into() }),
+        store_id: Some("kimbap-heaven".into()),
+        delivery_type: Some("bicycle".into()),
+        ..PlaceOrderRequest::default()
+    }
+}
+
+fn on(order_id: &str) -> OrderRequest {
+    OrderRequest { order_id: order_id.into() }
+}
+
+fn keyed<T>(message: T, key: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("idempotency-key", key.parse().expect("a key"));
+    request
+}
+
+/// The stable code of a refusal.
+fn code(status: &Status) -> (Code, &str) {
+    let code = status.metadata().get("twelve-code").and_then(|code| code.to_str().ok());
+    (status.code(), code.unwrap_or_default())
+}
+
+async fn data(client: &Client, order_id: &str) -> Vec<(Value, Value)> {
+    let events = client.get(&format!("/orders/{order_id}/events")).await.body;
+    let items = events["items"].as_array().cloned().expect("events");
+    let moving = items.into_iter().filter(|event| event["context"] != "notification");
+    moving.map(|event| (event["type"].clone(), event["data"].clone())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x_12_an_order_by_grpc_has_the_events_of_one_by_rest_from_its_placing_to_its_review() {
+    let platform = Platform::up().await;
+    let (client, mut grpc) = (&platform.client, Grpc::of(&platform).await);
+    let by_rest = client.place(&json!(meal())).await;
+    let Accepted { order_id, flow, status, position, durability, replayed, .. } =
+        grpc.commands.place_order(keyed(meal(), "one")).await.expect("accepted").into_inner();
+    assert_eq!((flow.as_deref(), status.as_str(), durability.as_str()), (Some("food"), "paid", "fsync"));
+    assert!(!replayed && position.contains(':'));
+    let again = grpc.commands.place_order(keyed(meal(), "one")).await.expect("accepted").into_inner();
+    assert_eq!((again.order_id.as_str(), again.replayed), (order_id.as_str(), true), "the same order");
+    client.order_after(&order_id, &position).await;
+    for id in [&by_rest, &order_id] {
+        client.until(id, "received", |row| row["store"]["status"] == "received").await;
+    }
+    let post = async |path: &str, body: Value| {
+        let answer = client.post(&format!("/orders/{by_rest}/{path}"), &body).await;
+        assert!(answer.status.is_success(), "{path}: {answer:?}");
+    };
+    let commands = &mut grpc.commands;
+    post("store/accept", json!({})).await;
+    commands.accept_store_order(on(&order_id)).await.expect("accepted");
+    post("store/start", json!({})).await;
+    commands.start_preparation(on(&order_id)).await.expect("started");
+    post("store/finish", json!({})).await;
+    commands.finish_preparation(on(&order_id)).await.expect("finished");
+    for id in [&by_rest, &order_id] {
+        client.until(id, "listed", |row| row["delivery"]["status"] == "listed").await;
+    }
+    post("delivery/pickup", json!({ "rider_id": "rider-7" })).await;
+    let pick_up = PickUpDeliveryRequest { order_id: order_id.clone(), rider_id: "rider-7".into() };
+    commands.pick_up_delivery(pick_up).await.expect("picked up");
+    post("delivery/complete", json!({})).await;
+    commands.complete_delivery(on(&order_id)).await.expect("delivered");
+    post("review", json!({ "rating": 5, "text": "맛있다" })).await;
+    let review = WriteReviewRequest { order_id: order_id.clone(), rating: 5, text: "맛있다".into() };
+    let last = commands.write_review(review).await.expect("written").into_inner();
+    let get = GetOrderRequest { order_id: order_id.clone(), after: Some(last.position) };
+    let order = grpc.queries.get_order(get).await.expect("the order").into_inner();
+    let text = order.review.as_ref().map(|review| review.text.as_str());
+    assert_eq!((order.status.as_str(), text), ("delivered", Some("맛있다")));
+    assert_eq!(order.total.as_ref().map(|total| total.amount), Some(9_000));
+    assert!(
+        order
+            .timeline
+            .iter()
+            .any(|entry| entry.r#type == "DeliveryPickedUp" && entry.data.contains("rider-7"))
+    );
+    let without_names = |events: Vec<(Value, Value)>| -> Vec<(Value, Value)> {
+        let clean = |(event_type, mut data): (Value, Value)| {
+            // The provider's own name for each charge.
+            data.as_object_mut().map(|data| data.remove("reference"));
+            (event_type, data)
+        };
+        events.into_iter().map(clean).collect()
+    };
+    let (rest, other) = (data(client, &by_rest).await, data(client, &order_id).await);
+    assert_eq!(without_names(rest), without_names(other));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_by_grpc_has_the_code_of_the_one_by_rest_and_says_what_to_do() {
+    let platform = Platform::up().await;
+    let mut grpc = Grpc::of(&platform).await;
+    let mut wrong = meal();
+    (wrong.lines[0].quantity, wrong.currency) = (0, "won".into());
+    let refused = grpc.commands.place_order(wrong).await.expect_err("refused");
+    assert_eq!(code(&refused), (Code::InvalidArgument, "invalid"));
+    let problem = refused.metadata().get_bin("problem-bin").and_then(|bytes| bytes.to_bytes().ok());
+    let problem: Value = serde_json::from_slice(&problem.expect("the whole problem")).expect("JSON");
+    assert_eq!(problem["errors"].as_array().map(Vec::len), Some(2), "every fault at once: {problem:#}");
+    let mut declined = meal();
+    declined.payment = Some(PaymentMeans { method: "card".into(), token: "tok_declined".into() });
+    let refused = grpc.commands.place_order(declined).await.expect_err("refused");
+    assert_eq!(code(&refused), (Code::FailedPrecondition, "payment_declined"));
+    for id in [uuid::Uuid::new_v4().to_string(), "../../sagas".into(), String::new()] {
+        let refused = grpc.commands.confirm_order(on(&id)).await.expect_err("refused");
+        assert_eq!(refused.code(), Code::NotFound, "{id:?}");
+        let refused = grpc.queries.get_order(GetOrderRequest { order_id: id, after: None }).await;
+        assert_eq!(refused.expect_err("refused").code(), Code::NotFound);
+    }
+    let placed = grpc.commands.place_order(meal()).await.expect("accepted").into_inner();
+    let refused = grpc.commands.complete_delivery(on(&placed.order_id)).await.expect_err("refused");
+    assert_eq!(code(&refused).0, Code::FailedPrecondition, "{refused:?}");
+    let mut stale = Request::new(ReasonRequest { order_id: placed.order_id.clone(), reason: None });
+    stale.metadata_mut().insert("if-match", "\"0:1\"".parse().expect("an ETag"));
+    let refused = grpc.commands.cancel_order(stale).await.expect_err("refused");
+    assert_eq!(code(&refused), (Code::Aborted, "stale"));
+    let mut large = meal();
+    large.lines[0].name = "x".repeat(100_000);
+    assert_eq!(grpc.commands.place_order(large).await.expect_err("refused").code(), Code::OutOfRange);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_grpc_the_same_tokens_and_limits_hold() {
+    let key = Key::ed25519("key");
+    let issuer = Issuer::start(&[&key]).await;
+    let limits = ["--calls-per-second", "1", "--calls-at-once", "3"];
+    let platform = Platform::up_with(&[&["--auth-jwks", issuer.url()], &limits[..]].concat()).await;
+    let mut grpc = Grpc::of(&platform).await;
+    let refused = grpc.commands.place_order(meal()).await.expect_err("refused");
+    assert_eq!(code(&refused), (Code::Unauthenticated, "unauthenticated"));
+    let bearing = |customer: &str| {
+        let mut request = Request::new(meal());
+        let token = format!("Bearer {}", key.token(customer, "customer"));
+        request.metadata_mut().insert("authorization", token.parse().expect("a token"));
+        request
+    };
+    let refused = grpc.commands.place_order(bearing("somebody-else")).await.expect_err("refused");
+    assert_eq!(code(&refused), (Code::PermissionDenied, "forbidden"));
+    grpc.commands.place_order(bearing("hungry")).await.expect("their own");
+    let mut refused = None;
+    for _ in 0..6 {
+        refused = refused.or(grpc.commands.place_order(bearing("hungry")).await.err());
+    }
+    let refused = refused.expect("too many");
+    assert_eq!(code(&refused), (Code::ResourceExhausted, "too_many_calls"), "{refused:?}");
+    assert!(refused.metadata().get("retry-after").is_some());
+}
