@@ -4,6 +4,7 @@ mod accounts;
 mod bench;
 mod doctor;
 mod flow;
+mod ledger;
 mod local;
 mod openapi;
 mod streams;
@@ -36,6 +37,8 @@ enum Command {
     Flow(flow::Settings),
     /// Rebuild the views from the log, or compare two generations of them
     Views(views::Settings),
+    /// Book the payments of the log twice, in SQL, and prove the books
+    Ledger(ledger::Settings),
     /// Issue a token for development, and the key set that it is checked with
     Token(token::Settings),
     /// Make a key for each kind of process, and the permissions that a nats-server gives them
@@ -60,6 +63,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Up(settings) => up::run(*settings).await,
         Command::Flow(settings) => flow::run(settings),
         Command::Views(settings) => views::run(settings).await,
+        Command::Ledger(settings) => ledger::run(settings).await,
         Command::Token(settings) => token::run(&settings),
         Command::NatsAccounts(settings) => accounts::run(&settings),
         Command::Streams(settings) => {

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    ledger,
     local::{LocalSettings, Opened},
     openapi,
 };
@@ -27,6 +28,9 @@ pub(crate) struct Settings {
     flows: FlowSettings,
     #[command(flatten)]
     operator: OperatorSettings,
+    /// Keep the payments in SQL, too: `sqlite:FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`
+    #[arg(long, env = "TWELVE_LEDGER", value_name = "URL", hide_env_values = true)]
+    ledger: Option<String>,
     #[command(flatten)]
     commands: CommandSettings,
     #[command(flatten)]
@@ -72,6 +76,16 @@ async fn serve(
     let (settings_of, folder) = (settings.operator.clone(), settings.local.views());
     let (operated, followed, ending) = (views.clone(), log.clone(), stop.clone());
     following.spawn(async move { operator::serve(&settings_of, operated, followed, &folder, ending).await });
+    if let Some(url) = settings.ledger.clone() {
+        let kept = ledger::keep(url, log.clone(), stop.clone());
+        // What it is about goes on without it.
+        following.spawn(async move {
+            if let Err(error) = kept.await {
+                tracing::error!(error = %format!("{error:#}"), "the ledger stands still; everything else goes on");
+            }
+            Ok(())
+        });
+    }
     let app = App {
         views,
         log: log.clone(),

@@ -13,6 +13,7 @@ mod doctor;
 mod gateway;
 mod grpc;
 mod image;
+mod ledger;
 mod live;
 mod log;
 mod log_contract;

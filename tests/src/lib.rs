@@ -12,6 +12,7 @@ pub mod mail;
 pub mod manifests;
 pub mod node;
 pub mod payments;
+pub mod postgres;
 pub mod processes;
 pub mod secured;
 pub mod server;

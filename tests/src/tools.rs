@@ -73,6 +73,7 @@ const AIOSMTPD: &str = "aiosmtpd==1.4.6";
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 const REDOCLY: &str = "@redocly/cli@2.77.0";
 const ASYNCAPI_PARSER: &str = "@asyncapi/parser@3.6.3";
+const POSTGRES: &str = "15";
 const KUBERNETES_VALIDATE: &str = "kubernetes-validate==1.37.0";
 
 /// A mail server as a Python library, installed into `.tools`. `None`, said aloud, if there is no way.
@@ -160,6 +161,17 @@ fn find_package(requirement: &str) -> Option<PathBuf> {
 pub fn nginx() -> Option<PathBuf> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
     FOUND.get_or_init(|| find_debian("nginx-light", "usr/sbin/nginx", "-v")).clone()
+}
+
+/// The folder of PostgreSQL's programs: where Debian puts them, or fetched. `None`, said aloud, if there is no way.
+pub fn postgres() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let find = || {
+        let program = format!("usr/lib/postgresql/{POSTGRES}/bin/postgres");
+        let found = find_debian(&format!("postgresql-{POSTGRES}"), &program, "--version")?;
+        Some(found.parent()?.to_owned()).filter(|folder| folder.join("initdb").exists())
+    };
+    FOUND.get_or_init(find).clone()
 }
 
 /// Prometheus' tool that checks rules: from PATH, from where Debian puts it, or fetched. `None`, said aloud, if there

@@ -1,0 +1,97 @@
+//! Keeps the ledger up with the log.
+
+use std::collections::BTreeMap;
+
+use nats::{
+    EventLog,
+    follow::{Batch, PartitionInfo},
+};
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Booking, Ledger, LedgerError, store::Step};
+
+/// Batches that are read ahead.
+const BATCHES_WAITING_MAX: usize = 16;
+/// Events that are booked together.
+const EVENTS_MAX: usize = 5_000;
+
+/// Describes all partitions of a log.
+pub async fn partitions(log: &EventLog) -> Result<Vec<PartitionInfo>, LedgerError> {
+    let mut infos = Vec::new();
+    for partition in 0..log.partitions() {
+        infos.push(log.partition_info(partition).await?);
+    }
+    Ok(infos)
+}
+
+/// Books what the log has and what comes, until `stop`.
+pub async fn follow(log: &EventLog, ledger: &Ledger, stop: &CancellationToken) -> Result<(), LedgerError> {
+    let infos = partitions(log).await?;
+    let mut reached = ledger.checkpoints(&infos).await?;
+    let (sink, mut batches) = mpsc::channel(BATCHES_WAITING_MAX);
+    let over = stop.child_token();
+    let mut followers = JoinSet::new();
+    for (partition, after) in (0_u16..).zip(&reached) {
+        let (log, sink, over, after) = (log.clone(), sink.clone(), over.clone(), *after);
+        followers.spawn(async move { log.follow(partition, after, sink, over).await });
+    }
+    drop(sink);
+    let booked = book_all(ledger, &mut batches, &mut reached).await;
+    over.cancel();
+    drop(batches);
+    followers.join_all().await;
+    booked
+}
+
+async fn book_all(
+    ledger: &Ledger,
+    batches: &mut mpsc::Receiver<Batch>,
+    reached: &mut [u64],
+) -> Result<(), LedgerError> {
+    while let Some(batch) = batches.recv().await {
+        let mut steps = BTreeMap::new();
+        let mut events = batch.events.len();
+        let mut stopped = note(batch, reached, &mut steps);
+        while stopped.is_ok()
+            && events < EVENTS_MAX
+            && let Ok(batch) = batches.try_recv()
+        {
+            events += batch.events.len();
+            stopped = note(batch, reached, &mut steps);
+        }
+        let steps: Vec<Step> = steps.into_values().collect();
+        ledger.commit(&steps).await?;
+        for step in &steps {
+            reached[usize::from(step.partition)] = step.to;
+            tell(step);
+        }
+        // What reads is booked before what does not stops it.
+        stopped?;
+    }
+    Ok(())
+}
+
+/// Adds a batch to what its partition is booked on to.
+fn note(batch: Batch, reached: &[u64], steps: &mut BTreeMap<u16, Step>) -> Result<(), LedgerError> {
+    let partition = batch.partition;
+    let from = reached[usize::from(partition)];
+    for event in batch.events {
+        let stored = event?;
+        let step = steps.entry(partition).or_insert_with(|| Step {
+            partition,
+            from,
+            to: from,
+            bookings: Vec::new(),
+        });
+        step.to = stored.recorded.position.sequence;
+        step.bookings.extend(Booking::of(&stored.recorded));
+    }
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and no log has 2^53 events")]
+fn tell(step: &Step) {
+    metrics::gauge!("twelve_ledger_position", "partition" => step.partition.to_string()).set(step.to as f64);
+    metrics::counter!("twelve_ledger_bookings_total").increment(step.bookings.len() as u64);
+}
