@@ -9,6 +9,7 @@ use async_nats::{
     client::RequestErrorKind,
     service::{self, ServiceExt},
 };
+use bytes::Bytes;
 use domain::{Command, CommandId, Context, Event, EventId, OrderId, Position, Recorded, Refusal, Timestamp};
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,11 @@ use crate::{
 const IN_FLIGHT_MAX: usize = 1_024;
 /// How long requests that are on their way are waited for when a context stops.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
+/// Messages that are still taken once the stop came: more than can be on their way.
+const LAST_TAKEN: u64 = 256;
+/// Messages of no meaning that are sent at once, and how often, to get there; replicas share them.
+const FILLED_AT_ONCE: u32 = 64;
+const FILL_EVERY: Duration = Duration::from_millis(2);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -176,9 +182,9 @@ impl Connection {
             .await?;
         // A subscription of our own, because the library's endpoints drop what is on its way when they stop.
         let (subject, group) = (subject::commands(context), context.as_str().to_owned());
-        let requests = self.client.queue_subscribe(subject, group).await?;
+        let requests = self.client.queue_subscribe(subject.clone(), group).await?;
         self.client.flush().await?;
-        Ok(Offer { service, requests, client: self.client.clone() })
+        Ok(Offer { service, requests, subject, client: self.client.clone() })
     }
 }
 
@@ -186,12 +192,16 @@ impl Connection {
 pub struct Offer {
     service: service::Service,
     requests: Subscriber,
+    subject: String,
     client: Client,
 }
 
 impl Offer {
-    /// Answers the commands until `stop`, and then those that the server has handed over already: it hands no more over
-    /// from then on, and none is lost.
+    /// Answers the commands until `stop`, and then those that the server has handed over already; none is lost.
+    ///
+    /// What is on its way to a subscription that is given up is dropped, and the library's own way to drain one gives
+    /// it up before all has come. So the server is told how many more messages are taken, which both sides count alike,
+    /// and the subscription is filled up with messages of no meaning, until that many have come.
     pub async fn serve<F, A>(mut self, stop: CancellationToken, decide: F) -> Result<(), Failure>
     where
         F: Fn(Ask) -> A + Send + Sync + 'static,
@@ -202,6 +212,8 @@ impl Offer {
         let mut at_hand = JoinSet::new();
         // Until then, requests that are on their way are waited for; set once the stop came.
         let mut until: Option<Instant> = None;
+        let mut received = 0;
+        let mut filling = tokio::time::interval(FILL_EVERY);
         loop {
             let over = async {
                 match until {
@@ -211,8 +223,14 @@ impl Offer {
             };
             let request = tokio::select! {
                 () = stop.cancelled(), if until.is_none() => {
-                    self.requests.drain().await?;
+                    self.requests.unsubscribe_after(received + LAST_TAKEN).await?;
                     until = Some(Instant::now() + DRAIN_MAX);
+                    continue;
+                }
+                _ = filling.tick(), if until.is_some() => {
+                    for _ in 0..FILLED_AT_ONCE {
+                        self.client.publish(self.subject.clone(), Bytes::new()).await?;
+                    }
                     continue;
                 }
                 // The server is away, or it would have said that there are no more.
@@ -220,6 +238,7 @@ impl Offer {
                 Some(_) = at_hand.join_next(), if !at_hand.is_empty() => continue,
                 request = self.requests.next() => match request { Some(request) => request, None => break },
             };
+            received += 1;
             let slot = Arc::clone(&slots).acquire_owned().await?;
             let (client, decide) = (self.client.clone(), Arc::clone(&decide));
             at_hand.spawn(async move {
@@ -237,6 +256,7 @@ where
     F: Fn(Ask) -> A,
     A: Future<Output = Answer>,
 {
+    // Nobody waits for an answer: a message of no meaning.
     let Some(reply) = request.reply else { return };
     let trace_parent =
         request.headers.as_ref().and_then(|headers| Some(headers.get(TRACE_PARENT)?.to_string()));
