@@ -6,7 +6,7 @@ use clap::Args;
 use command_svc::{CommandService, CommandSettings};
 use nats::FlowBook;
 use projector::Views;
-use query_api::{App, AsOf, OperatorSettings, operator, readiness};
+use query_api::{App, AsOf, OperatorSettings, console, operator, readiness};
 use service::{FlowSettings, Guard, GuardSettings, LimitSettings, contract, guarded, limited, process};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -96,7 +96,8 @@ async fn serve(
     let (commands, queries) = (service.router(), query_api::router(app));
     let routes = limited(commands, &settings.limits).merge(limited(queries, &settings.limits));
     let contract = contract::router(openapi::document(&settings.commands.roles));
-    let whole = guarded(routes, &settings.guard, guard)?.merge(probes).merge(contract);
+    let whole =
+        guarded(routes, &settings.guard, guard)?.merge(probes).merge(contract).merge(console::router());
     greet(settings, listener.local_addr()?, url);
     let serving = process::serve(listener, whole, stop.clone());
     tokio::pin!(serving);
@@ -138,6 +139,7 @@ fn greet(settings: &Settings, address: SocketAddr, url: &str) {
     println!(
         "\nTwelve is up.\n\n  \
          REST      http://{address}        (all calls: /docs; also /readyz, /metrics, /views, /flows)\n  \
+         console   http://{address}/console\n  \
          log       {url}        (nats stream ls --server {url})\n  \
          data      {data}\n\n\
          Place an order:\n\n  \

@@ -8,6 +8,7 @@ mod access;
 pub mod read;
 pub mod routes;
 pub mod contract;
+pub mod console;
 mod grpc;
 pub mod live;
 pub mod operator;

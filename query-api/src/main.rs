@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Parser;
 use nats::FlowBook;
 use projector::Views;
-use query_api::{App, AsOf, OperatorSettings, operator, readiness, router};
+use query_api::{App, AsOf, OperatorSettings, console, operator, readiness, router};
 use service::{
     FlowSettings, GuardSettings, LimitSettings, contract, guarded, limited,
     process::{self, ProcessSettings},
@@ -70,7 +70,8 @@ async fn main() -> anyhow::Result<()> {
         listener,
         guarded(limited(router(app), &settings.limits), &settings.guard, guard)?
             .merge(probes)
-            .merge(contract),
+            .merge(contract)
+            .merge(console::router()),
         stop.clone(),
     )
     .await;

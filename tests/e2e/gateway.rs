@@ -42,6 +42,21 @@ async fn commands_queries_and_live_streams_go_through_one_door() {
     for path in ["/orders", "/customers/gentleman/orders", "/flows", "/views", "/items/order-counts"] {
         assert_eq!(door.get(path).await.status, 200, "{path}");
     }
+    for (path, kind) in [
+        ("/console", "text/html"),
+        ("/console/console.js", "text/javascript"),
+        ("/docs", "text/html"),
+        ("/openapi.json", "application/json"),
+        ("/asyncapi.json", "application/json"),
+    ] {
+        let answer = door.get(path).await;
+        assert!(
+            answer.status == 200 && answer.header("content-type").starts_with(kind),
+            "{path}: {answer:?}"
+        );
+    }
+    let contract = door.get("/openapi.json").await.body;
+    assert!(contract["paths"]["/orders"]["post"].is_object(), "the whole contract, commands too");
     for path in ["/metrics", "/readyz", "/admin/views/rebuild", "/breakers"] {
         assert_eq!(door.get(path).await.status, 404, "{path} is not for callers");
     }

@@ -7,6 +7,7 @@ mod bad_input;
 mod cancel;
 mod cluster;
 mod compose;
+mod console;
 mod contract;
 mod cross;
 mod doctor;

@@ -126,6 +126,37 @@ async fn services_verify_the_streams_that_the_cluster_declares_and_make_none() {
     assert_eq!(shop.post("/orders", &order("gentleman")).await.status, 201);
 }
 
+#[test]
+fn workers_scale_on_every_worklist_of_every_partition() {
+    let Some(rendered) = render("overlays/keda").and_then(|text| objects(&text)) else { return };
+    let scaled = rendered.iter().find(|object| object["kind"] == "ScaledObject").expect("the workers");
+    let triggers = scaled["spec"]["triggers"].as_array().cloned().expect("triggers");
+    let mut lists: Vec<String> = triggers
+        .iter()
+        .map(|trigger| &trigger["metadata"])
+        .filter_map(|list| Some(format!("{}/{}", list["stream"].as_str()?, list["consumer"].as_str()?)))
+        .collect();
+    lists.sort();
+    let of = |partition: u16| [format!("NOTICES/notices-{partition}"), format!("ORDERS-{partition}/saga")];
+    let mut wanted: Vec<String> = (0..4).flat_map(of).collect();
+    wanted.sort();
+    assert_eq!(lists, wanted);
+}
+
+#[test]
+fn the_values_of_the_charts_read_and_name_the_server_that_is_tested() {
+    let folder = twelve_tests::workspace().join("deploy/kubernetes/nats");
+    for (file, chart) in [("values.yaml", "config"), ("nack-values.yaml", "jetstream")] {
+        let text = std::fs::read_to_string(folder.join(file)).expect("values");
+        let Some(values) = objects(&text) else { return };
+        assert!(values[0][chart].is_object(), "{file}");
+    }
+    let values = std::fs::read_to_string(folder.join("values.yaml")).expect("values");
+    assert!(values.contains("tag: 2.15.1-alpine") && values.contains("replicas: 3"));
+    let compose = std::fs::read_to_string(twelve_tests::workspace().join("compose.yaml")).expect("compose");
+    assert!(compose.contains("image: nats:2.15.1-alpine"));
+}
+
 /// The settings of the base.
 fn settings() -> Option<Vec<(String, String)>> {
     let rendered = objects(&render("base")?)?;

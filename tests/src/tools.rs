@@ -71,6 +71,7 @@ fn build(module: &str, version: &str, package: &str, target: &std::path::Path) -
 
 const AIOSMTPD: &str = "aiosmtpd==1.4.6";
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+const PLAYWRIGHT: &str = "playwright-core@1.64.1";
 const REDOCLY: &str = "@redocly/cli@2.77.0";
 const ASYNCAPI_PARSER: &str = "@asyncapi/parser@3.6.3";
 const POSTGRES: &str = "15";
@@ -131,6 +132,31 @@ pub fn redocly() -> Option<PathBuf> {
 pub fn asyncapi_parser() -> Option<PathBuf> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
     FOUND.get_or_init(|| find_package(ASYNCAPI_PARSER)).clone()
+}
+
+/// What drives a browser, as a package of Node.js, installed into `.tools`. `None`, said aloud, if there is no way.
+pub fn playwright() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| find_package(PLAYWRIGHT)).clone()
+}
+
+/// A browser: from PATH, or installed from Debian where this may be done. `None`, said aloud, if there is no way.
+pub fn chromium() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let find = || {
+        let path = PathBuf::from("/usr/bin/chromium");
+        let script = "apt-get install -y -q --no-install-recommends chromium || \
+                      { apt-get update -q && apt-get install -y -q --no-install-recommends chromium; }";
+        if !path.exists() {
+            // Without the right to, it fails, and that is said.
+            drop(Command::new("sh").args(["-c", script]).env("DEBIAN_FRONTEND", "noninteractive").output());
+        }
+        if !path.exists() {
+            eprintln!("SKIPPED: there is no chromium, and none could be installed");
+        }
+        path.exists().then_some(path)
+    };
+    FOUND.get_or_init(find).clone()
 }
 
 /// The folder in whose `node_modules` a package is, installed by `npm` if it is not there.

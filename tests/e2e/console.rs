@@ -1,0 +1,63 @@
+//! The console, in a real browser: what it shows and does, and that it asks nobody else.
+
+use std::process::Output;
+
+use serde_json::{Value, json};
+use twelve_tests::{
+    Platform,
+    client::order,
+    tools::{chromium, playwright},
+    workspace,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_console_shows_orders_as_they_change_and_cancels_one_and_asks_nobody_else() {
+    let (Some(browser), Some(tools)) = (chromium(), playwright()) else { return };
+    let platform = Platform::up().await;
+    let mut body = order("gentleman");
+    body["flow"] = json!("kitchen");
+    body["store_id"] = json!("kimbap-heaven");
+    // Names are text, never markup.
+    body["customer"]["name"] = json!("<img src=x onerror=alert(1)>홍길동");
+    let id = platform.client.place(&body).await;
+    platform.client.place(&order("gentleman")).await;
+    let mut command = tokio::process::Command::new("node");
+    command.arg(workspace().join("tests/browser/console.mjs")).arg(&tools).arg(&browser);
+    command.args([platform.client.url(), &id]).kill_on_drop(true);
+    if let Ok(picture) = std::env::var("TWELVE_PICTURE") {
+        command.arg(picture);
+    }
+    let run = tokio::time::timeout(std::time::Duration::from_mins(3), command.output()).await;
+    let Output { stdout, stderr, .. } = run.expect("in time").expect("it runs");
+    let said = String::from_utf8_lossy(&[stdout.clone(), stderr].concat()).into_owned();
+    let saw: Value = serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    assert!(saw["stopped"].is_null(), "{saw:#}");
+    // The one fault is the browser's own line about the order that there is not.
+    let faults: Vec<&str> =
+        saw["faults"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    assert!(faults.iter().all(|fault| fault.contains("404")), "{faults:?}");
+    let happened: Vec<&str> =
+        saw["timeline"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    assert!(happened.contains(&"OrderPlaced") && happened.contains(&"PaymentApproved"), "{happened:?}");
+    assert!(saw["facts"].as_str().is_some_and(|facts| facts.contains("<img src=x onerror=alert(1)>홍길동")));
+    assert_eq!((&saw["after"], &saw["filtered"]), (&json!("canceled"), &json!(1)));
+    let status = platform.client.get(&format!("/orders/{id}")).await.body["status"].clone();
+    assert_eq!(status, "canceled", "it really is");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_console_may_run_only_what_comes_with_it() {
+    let platform = Platform::up().await;
+    for (path, kind) in [
+        ("/console", "text/html"),
+        ("/console/console.js", "text/javascript"),
+        ("/console/console.css", "text/css"),
+    ] {
+        let answer = platform.client.get(path).await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.header("content-type").starts_with(kind), "{path}");
+        let policy = answer.header("content-security-policy");
+        assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self'"), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+    }
+}
