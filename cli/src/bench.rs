@@ -1,5 +1,6 @@
 //! `twelve bench`: what this machine does, as ratios to what it could at best.
 
+mod appends;
 mod history;
 mod orders;
 
@@ -17,6 +18,8 @@ enum Work {
     Orders(orders::Settings),
     /// Fill an empty log with whole lives of orders of all flows
     History(Box<history::Settings>),
+    /// Append the first events of orders, next to plain guarded publishes on the same server
+    Appends(Box<appends::Settings>),
     /// Append events at a steady rate to a log whose views are followed, and measure how far the views are behind
     Lag(Box<history::LagSettings>),
     /// Read the log bare, then rebuild all views from it, and compare the two
@@ -27,6 +30,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     match settings.work {
         Work::Orders(settings) => orders::run(settings).await,
         Work::History(settings) => history::load(*settings).await,
+        Work::Appends(settings) => appends::run(*settings).await,
         Work::Lag(settings) => history::lag(*settings).await,
         Work::Rebuild(settings) => history::rebuild(*settings).await,
     }

@@ -72,6 +72,33 @@ async fn publish(
     Ok(started.elapsed())
 }
 
+/// Appends the first event of `count` orders, with `clients` under way at a time, by the way that every command goes.
+/// Answers with each append's time, and with the time of the whole.
+pub async fn appends(
+    log: &EventLog,
+    clients: usize,
+    orders: impl Iterator<Item = Recorded>,
+) -> Result<(Vec<Duration>, Duration), Failure> {
+    let started = Instant::now();
+    let appended: Vec<_> = futures_stream::iter(orders)
+        .map(|event| async move {
+            let began = Instant::now();
+            let new = NewEvent {
+                event: event.event,
+                command_id: event.command_id,
+                causation_id: None,
+                time: event.time,
+                fingerprint: None,
+                trace_parent: None,
+            };
+            log.append(event.order_id, 0, &new).await.map(|_| began.elapsed())
+        })
+        .buffer_unordered(clients)
+        .collect()
+        .await;
+    Ok((appended.into_iter().collect::<Result<_, _>>()?, started.elapsed()))
+}
+
 /// Publishes whose acknowledgement is still awaited while a history is loaded.
 const UNACKNOWLEDGED_MAX: usize = 2_000;
 /// Batches that may wait to be counted while the log is read.

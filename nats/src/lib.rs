@@ -1,7 +1,8 @@
 //! The log on NATS JetStream: the only crate that names a subject, a stream or a header.
 //!
 //! [`server`] finds, installs and runs a local nats-server; [`connection`] connects to it; [`topology`] declares the
-//! streams; [`log`] loads and appends an order's events; [`follow`] reads a partition as it grows; [`worklist`] hands
+//! streams; [`log`] loads and appends an order's events, in groups
+//! where each append waits for the disk; [`follow`] reads a partition as it grows; [`worklist`] hands
 //! a partition's events to exactly one worker, and with it [`deadline`]
 //! what comes due and [`notice`] who is to be told; [`flows`] keeps every flow that an
 //! order follows, [`snapshots`] what views were; [`ask`] carries commands to the context that decides about them;
@@ -16,6 +17,7 @@ pub mod connection;
 pub mod topology;
 pub mod nack;
 pub mod log;
+mod group;
 pub mod follow;
 pub mod worklist;
 pub mod deadline;

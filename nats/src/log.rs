@@ -1,8 +1,8 @@
 //! The log of orders: load one order's story, append one decision.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use async_nats::jetstream::{self, ErrorCode, context::PublishError, message::PublishMessage};
+use async_nats::jetstream::{self, ErrorCode, context::PublishError};
 use bytes::Bytes;
 use domain::{OrderId, Position};
 use futures::StreamExt;
@@ -13,6 +13,7 @@ pub use crate::codec::NewEvent;
 use crate::{
     codec::{self, Stored, Undecodable},
     connection::{ConnectError, Connection, SERVER_TIMEOUT},
+    group::{self, Groups, Message},
     subject,
     topology::{Durability, Topology, TopologyError},
     trace,
@@ -87,6 +88,8 @@ pub struct EventLog {
     partitions: u16,
     pub(crate) replicas: usize,
     durability: Durability,
+    /// Where each append waits for the disk.
+    groups: Option<Arc<Groups>>,
 }
 
 impl EventLog {
@@ -103,12 +106,16 @@ impl EventLog {
     /// The log as it is said to be, to look at; nothing is made or checked.
     pub fn look(connection: Connection, topology: Topology, durability: Durability) -> Self {
         let durability = if topology.replicas > 1 { Durability::Replicated } else { durability };
-        Self { connection, partitions: topology.partitions, replicas: topology.replicas, durability }
+        let (partitions, replicas) = (topology.partitions, topology.replicas);
+        let groups = (durability == Durability::Fsync).then(|| Groups::start(&connection, partitions).into());
+        Self { connection, partitions, replicas, durability, groups }
     }
 
     /// The same log over a connection of its own.
     pub async fn another(&self, name: &str) -> Result<Self, ConnectError> {
-        Ok(Self { connection: self.connection.another(name).await?, ..self.clone() })
+        let connection = self.connection.another(name).await?;
+        let groups = self.groups.is_some().then(|| Groups::start(&connection, self.partitions).into());
+        Ok(Self { connection, groups, ..self.clone() })
     }
 
     pub const fn partitions(&self) -> u16 {
@@ -256,11 +263,9 @@ impl EventLog {
                 return Err(AppendError::Unavailable("not connected to nats-server".into()));
             }
             sends_left -= 1;
-            let message = PublishMessage::build()
-                .payload(body.clone())
-                .headers(headers.clone())
-                .expected_last_subject_sequence(expected);
-            match self.publish(subject.clone(), message).await {
+            let (subject, headers) = (subject.clone(), headers.clone());
+            let message = Message { subject, headers, body: body.clone(), expected };
+            match self.publish(partition, message).await {
                 Ok(sequence) => {
                     let position = Position { partition, sequence };
                     return Ok(Appended::New(stored(order_id, position, new, body)));
@@ -277,16 +282,23 @@ impl EventLog {
         }
     }
 
-    async fn publish(&self, subject: String, message: PublishMessage) -> Result<u64, PublishError> {
+    async fn publish(&self, partition: u16, message: Message) -> Result<u64, PublishError> {
         let started = std::time::Instant::now();
         let span = trace::span(
             None,
-            || tracing::info_span!("append", otel.kind = "producer", messaging.system = "nats", messaging.destination.name = %subject),
+            || tracing::info_span!("append", otel.kind = "producer", messaging.system = "nats", messaging.destination.name = %message.subject),
         );
-        let sending = async { self.connection.jetstream.send_publish(subject, message).await?.await };
-        let acknowledged = sending.instrument(span).await;
+        let writing = async {
+            match &self.groups {
+                Some(groups) => groups.write(partition, message).await.unwrap_or_else(|| {
+                    Err(PublishError::new(jetstream::context::PublishErrorKind::BrokenPipe))
+                }),
+                None => group::publish(&self.connection, &message).await,
+            }
+        };
+        let written = writing.instrument(span).await;
         metrics::histogram!("twelve_append_seconds").record(started.elapsed().as_secs_f64());
-        Ok(acknowledged?.sequence)
+        written
     }
 
     /// Finds out whether the event that met a conflict is in the log already, from an earlier try.

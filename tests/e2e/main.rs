@@ -13,6 +13,7 @@ mod cross;
 mod doctor;
 mod gateway;
 mod grpc;
+mod groups;
 mod image;
 mod ledger;
 mod live;

@@ -1,0 +1,285 @@
+//! Group commit: events that wait for the disk at the same time are written together, with one sync.
+//!
+//! A server that syncs before it acknowledges writes one event of a stream after the other, each with its own sync.
+//! So in each partition only so many single publishes are under way at a time as a batch takes to be quicker; what
+//! comes meanwhile waits, and if it becomes enough, it is written as one atomic batch (ADR-50 of NATS). How many
+//! are enough follows from what both took lately. A batch that is refused or not answered is sent again as single
+//! ones, under the same guards: a conflict then meets its loser alone, and what was stored all the same is found by
+//! its own guard.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use async_nats::{
+    HeaderMap, Request,
+    jetstream::{context::PublishError, message::PublishMessage},
+};
+use bytes::Bytes;
+use futures::future::join_all;
+use serde::Deserialize;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+
+use crate::connection::{Connection, SERVER_TIMEOUT};
+
+/// Events that one batch may have; the server takes 1,000.
+const BATCH_MAX: usize = 500;
+/// Fewer are never a batch, and so many single ones may always be under way.
+const BATCH_MIN: usize = 8;
+/// Events of a partition that may wait.
+const WAITING_MAX: usize = 16_384;
+/// What is assumed before anything was measured, in microseconds: of a single publish, of a batch, and of each event in
+/// one.
+const SINGLE_US: u64 = 500;
+const BATCH_US: u64 = 4_000;
+const BATCHED_US: u64 = 30;
+/// A new measurement counts as much as the seven before.
+const WEIGHT: u64 = 8;
+/// After so many single publishes while others waited, a batch is tried, so that it stays measured.
+const EXPLORE_EVERY: u64 = 500;
+
+const BATCH_ID: &str = "Nats-Batch-Id";
+const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
+const BATCH_COMMIT: &str = "Nats-Batch-Commit";
+const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
+
+/// An event that is to be written.
+pub(crate) struct Message {
+    pub(crate) subject: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// The sequence of the subject's last message.
+    pub(crate) expected: u64,
+}
+
+struct Waiting {
+    message: Message,
+    done: oneshot::Sender<Result<u64, PublishError>>,
+}
+
+/// The rounds of all partitions; they end when this is dropped.
+pub(crate) struct Groups {
+    queues: Vec<mpsc::Sender<Waiting>>,
+    _rounds: JoinSet<()>,
+}
+
+impl Groups {
+    pub(crate) fn start(connection: &Connection, partitions: u16) -> Self {
+        let mut rounds = JoinSet::new();
+        let queues = (0..partitions).map(|_| {
+            let (queue, waiting) = mpsc::channel(WAITING_MAX);
+            rounds.spawn(Rounds::new(connection.clone()).run(waiting));
+            queue
+        });
+        Self { queues: queues.collect(), _rounds: rounds }
+    }
+
+    /// Writes an event in the next round of its partition, and answers with its sequence; `None` if there are no rounds
+    /// any more.
+    pub(crate) async fn write(&self, partition: u16, message: Message) -> Option<Result<u64, PublishError>> {
+        let (done, written) = oneshot::channel();
+        self.queues.get(usize::from(partition))?.send(Waiting { message, done }).await.ok()?;
+        written.await.ok()
+    }
+}
+
+/// Publishes one event.
+pub(crate) async fn publish(connection: &Connection, message: &Message) -> Result<u64, PublishError> {
+    let publish = PublishMessage::build()
+        .payload(message.body.clone())
+        .headers(message.headers.clone())
+        .expected_last_subject_sequence(message.expected);
+    let sent = connection.jetstream.send_publish(message.subject.clone(), publish).await?;
+    Ok(sent.await?.sequence)
+}
+
+/// What one partition writes.
+struct Rounds {
+    connection: Connection,
+    /// What a stream takes for a single publish lately, and for a batch, besides what its events take.
+    single_us: u64,
+    batch_us: u64,
+    /// Single publishes while others waited, since the last batch.
+    since_batch: u64,
+    /// When the last single publish was acknowledged.
+    acknowledged: Option<Instant>,
+    /// When the last batch was.
+    batched: Option<Instant>,
+}
+
+/// What the server says of a batch.
+#[derive(Deserialize)]
+struct Committed {
+    /// Of its last event.
+    seq: Option<u64>,
+    count: Option<u64>,
+}
+
+/// Events for which a batch is quicker than as many single publishes.
+fn enough(single_us: u64, batch_us: u64) -> usize {
+    let gained_us = single_us.saturating_sub(BATCHED_US).max(1);
+    usize::try_from(batch_us / gained_us).unwrap_or(BATCH_MAX).clamp(BATCH_MIN, BATCH_MAX)
+}
+
+fn blend(average: u64, took: Duration) -> u64 {
+    let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    (average * (WEIGHT - 1)).saturating_add(took) / WEIGHT
+}
+
+impl Rounds {
+    const fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            single_us: SINGLE_US,
+            batch_us: BATCH_US,
+            since_batch: 0,
+            acknowledged: None,
+            batched: None,
+        }
+    }
+
+    async fn run(mut self, mut queue: mpsc::Receiver<Waiting>) {
+        let mut held: VecDeque<Waiting> = VecDeque::new();
+        let mut singles: JoinSet<Instant> = JoinSet::new();
+        loop {
+            tokio::select! {
+                Some(began) = singles.join_next() => if let Ok(began) = began {
+                    self.note_single(began);
+                },
+                next = queue.recv(), if held.len() < BATCH_MAX => match next {
+                    Some(next) => held.push_back(next),
+                    None => return,
+                },
+            }
+            while held.len() < BATCH_MAX
+                && let Ok(next) = queue.try_recv()
+            {
+                held.push_back(next);
+            }
+            let enough = enough(self.single_us, self.batch_us);
+            let explores = self.since_batch > EXPLORE_EVERY && held.len() >= BATCH_MIN;
+            if held.len() >= enough || explores {
+                let round = distinct(&mut held);
+                self.write_together(round, singles.len()).await;
+            }
+            while singles.len() < enough
+                && let Some(Waiting { message, done }) = held.pop_front()
+            {
+                self.since_batch += u64::from(!held.is_empty());
+                let connection = self.connection.clone();
+                singles.spawn(async move {
+                    let began = Instant::now();
+                    // Whoever waited may have left.
+                    drop(done.send(publish(&connection, &message).await));
+                    began
+                });
+            }
+        }
+    }
+
+    /// A stream writes one event after the other: it took since the one before was acknowledged, or since this one was
+    /// sent.
+    fn note_single(&mut self, began: Instant) {
+        let now = Instant::now();
+        // One that a batch came in between with says nothing.
+        if self.batched.is_some_and(|batched| began < batched) {
+            return;
+        }
+        let since = self.acknowledged.replace(now).map_or(began, |before| before.max(began));
+        self.single_us = blend(self.single_us, now - since);
+    }
+
+    /// Writes a round as a batch, behind so many single publishes.
+    async fn write_together(&mut self, round: Vec<Waiting>, singles: usize) {
+        let (size, started) = (round.len() as u64, Instant::now());
+        self.since_batch = 0;
+        metrics::counter!("twelve_append_batches_total").increment(1);
+        let written = self.batch(&round).await;
+        self.batched = Some(Instant::now());
+        let Some(first) = written else {
+            metrics::counter!("twelve_append_batches_refused_total").increment(1);
+            let connection = &self.connection;
+            let publish_one = async |Waiting { message, done }: Waiting| {
+                drop(done.send(publish(connection, &message).await));
+            };
+            join_all(round.into_iter().map(publish_one)).await;
+            return;
+        };
+        let others_us = size * BATCHED_US + singles as u64 * self.single_us;
+        let took = started.elapsed().saturating_sub(Duration::from_micros(others_us));
+        self.batch_us = blend(self.batch_us, took);
+        metrics::counter!("twelve_append_batched_total").increment(size);
+        for (sequence, waiting) in (first..).zip(round) {
+            drop(waiting.done.send(Ok(sequence)));
+        }
+    }
+
+    /// Writes a round as one, all or nothing; answers with the sequence of its first event, or not at all.
+    async fn batch(&self, round: &[Waiting]) -> Option<u64> {
+        let client = &self.connection.client;
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let last = round.len();
+        for (number, Waiting { message, .. }) in (1..).zip(round) {
+            let mut headers = message.headers.clone();
+            headers.insert(EXPECTED, message.expected.to_string());
+            headers.insert(BATCH_ID, &id[..8]);
+            headers.insert(BATCH_SEQUENCE, number.to_string());
+            if number < last {
+                let sent =
+                    client.publish_with_headers(message.subject.clone(), headers, message.body.clone());
+                sent.await.ok()?;
+                continue;
+            }
+            headers.insert(BATCH_COMMIT, "1");
+            let commit =
+                Request::new().headers(headers).payload(message.body.clone()).timeout(Some(SERVER_TIMEOUT));
+            let answer = client.send_request(message.subject.clone(), commit).await.ok()?;
+            let Committed { seq, count } = serde_json::from_slice(&answer.payload).ok()?;
+            let (seq, count) = (seq?, count?);
+            return (count == last as u64).then(|| seq + 1 - count);
+        }
+        None
+    }
+}
+
+/// The first of those that are held, no subject twice: a batch guards a subject once. The others stay.
+fn distinct(held: &mut VecDeque<Waiting>) -> Vec<Waiting> {
+    let mut subjects = BTreeSet::new();
+    let (round, rest): (Vec<Waiting>, Vec<Waiting>) =
+        held.drain(..).partition(|waiting| subjects.insert(waiting.message.subject.clone()));
+    held.extend(rest);
+    round
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(subject: &str) -> Waiting {
+        let message =
+            Message { subject: subject.into(), headers: HeaderMap::new(), body: Bytes::new(), expected: 0 };
+        Waiting { message, done: oneshot::channel().0 }
+    }
+
+    fn subjects(waiting: impl IntoIterator<Item = Waiting>) -> Vec<String> {
+        waiting.into_iter().map(|waiting| waiting.message.subject).collect()
+    }
+
+    #[test]
+    fn a_batch_has_each_order_once_and_what_stays_keeps_its_order() {
+        let mut held: VecDeque<Waiting> = ["a", "b", "a", "c", "b", "a"].map(waiting).into();
+        assert_eq!(subjects(distinct(&mut held)), ["a", "b", "c"]);
+        assert_eq!(subjects(held), ["a", "b", "a"]);
+    }
+
+    #[test]
+    fn the_dearer_a_sync_the_fewer_events_are_enough_for_a_batch() {
+        assert_eq!(enough(4_000, 8_000), BATCH_MIN, "a slow disk");
+        assert!((20..40).contains(&enough(180, 4_000)), "a fast one");
+        assert_eq!(enough(20, 4_000), BATCH_MAX, "no syncs at all");
+    }
+}
