@@ -74,8 +74,9 @@ pub(crate) async fn keep(url: String, log: EventLog, stop: CancellationToken) ->
         };
         match kept {
             Ok(()) => return Ok(()),
-            Err(error @ LedgerError::Sql(_)) => {
-                tracing::warn!(error = %nats::causes(&error), "the ledger waits for its database");
+            // Two that keep one ledger may each have been first in another partition: neither gives up.
+            Err(error @ (LedgerError::Sql(_) | LedgerError::Overtaken { .. })) => {
+                tracing::warn!(error = %nats::causes(&error), "the ledger waits a moment and goes on from where it is");
                 tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(RETRY_PAUSE) => {} }
             }
             Err(error) => return Err(error).context("the ledger stands still"),
