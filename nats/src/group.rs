@@ -61,25 +61,24 @@ struct Waiting {
     done: oneshot::Sender<Result<u64, PublishError>>,
 }
 
-/// The rounds of all partitions; they end when this is dropped.
+/// The writers of all partitions; they end when this is dropped.
 pub(crate) struct Groups {
     queues: Vec<mpsc::Sender<Waiting>>,
-    _rounds: JoinSet<()>,
+    _writers: JoinSet<()>,
 }
 
 impl Groups {
     pub(crate) fn start(connection: &Connection, partitions: u16) -> Self {
-        let mut rounds = JoinSet::new();
+        let mut writers = JoinSet::new();
         let queues = (0..partitions).map(|_| {
             let (queue, waiting) = mpsc::channel(WAITING_MAX);
-            rounds.spawn(Rounds::new(connection.clone()).run(waiting));
+            writers.spawn(Writer::new(connection.clone()).run(waiting));
             queue
         });
-        Self { queues: queues.collect(), _rounds: rounds }
+        Self { queues: queues.collect(), _writers: writers }
     }
 
-    /// Writes an event in the next round of its partition, and answers with its sequence; `None` if there are no rounds
-    /// any more.
+    /// Writes an event by its partition's writer, and answers with its sequence; `None` if that has ended.
     pub(crate) async fn write(&self, partition: u16, message: Message) -> Option<Result<u64, PublishError>> {
         let (done, written) = oneshot::channel();
         self.queues.get(usize::from(partition))?.send(Waiting { message, done }).await.ok()?;
@@ -88,17 +87,15 @@ impl Groups {
 }
 
 /// Publishes one event.
-pub(crate) async fn publish(connection: &Connection, message: &Message) -> Result<u64, PublishError> {
-    let publish = PublishMessage::build()
-        .payload(message.body.clone())
-        .headers(message.headers.clone())
-        .expected_last_subject_sequence(message.expected);
-    let sent = connection.jetstream.send_publish(message.subject.clone(), publish).await?;
-    Ok(sent.await?.sequence)
+pub(crate) async fn publish(connection: &Connection, message: Message) -> Result<u64, PublishError> {
+    let Message { subject, headers, body, expected } = message;
+    let publish =
+        PublishMessage::build().payload(body).headers(headers).expected_last_subject_sequence(expected);
+    Ok(connection.jetstream.send_publish(subject, publish).await?.await?.sequence)
 }
 
-/// What one partition writes.
-struct Rounds {
+/// Writes one partition's events.
+struct Writer {
     connection: Connection,
     /// What a stream takes for a single publish lately, and for a batch, besides what its events take.
     single_us: u64,
@@ -130,7 +127,7 @@ fn blend(average: u64, took: Duration) -> u64 {
     (average * (WEIGHT - 1)).saturating_add(took) / WEIGHT
 }
 
-impl Rounds {
+impl Writer {
     const fn new(connection: Connection) -> Self {
         Self {
             connection,
@@ -163,8 +160,8 @@ impl Rounds {
             let enough = enough(self.single_us, self.batch_us);
             let explores = self.since_batch > EXPLORE_EVERY && held.len() >= BATCH_MIN;
             if held.len() >= enough || explores {
-                let round = distinct(&mut held);
-                self.write_together(round, singles.len()).await;
+                let together = distinct(&mut held);
+                self.write_together(together, singles.len()).await;
             }
             while singles.len() < enough
                 && let Some(Waiting { message, done }) = held.pop_front()
@@ -174,7 +171,7 @@ impl Rounds {
                 singles.spawn(async move {
                     let began = Instant::now();
                     // Whoever waited may have left.
-                    drop(done.send(publish(&connection, &message).await));
+                    drop(done.send(publish(&connection, message).await));
                     began
                 });
             }
@@ -193,66 +190,65 @@ impl Rounds {
         self.single_us = blend(self.single_us, now - since);
     }
 
-    /// Writes a round as a batch, behind so many single publishes.
-    async fn write_together(&mut self, round: Vec<Waiting>, singles: usize) {
-        let (size, started) = (round.len() as u64, Instant::now());
+    /// Writes these as a batch, behind so many single publishes.
+    async fn write_together(&mut self, together: Vec<Waiting>, singles: usize) {
+        let (size, started) = (together.len() as u64, Instant::now());
         self.since_batch = 0;
         metrics::counter!("twelve_append_batches_total").increment(1);
-        let written = self.batch(&round).await;
+        let written = self.batch(&together).await;
         self.batched = Some(Instant::now());
         let Some(first) = written else {
             metrics::counter!("twelve_append_batches_refused_total").increment(1);
             let connection = &self.connection;
             let publish_one = async |Waiting { message, done }: Waiting| {
-                drop(done.send(publish(connection, &message).await));
+                drop(done.send(publish(connection, message).await));
             };
-            join_all(round.into_iter().map(publish_one)).await;
+            join_all(together.into_iter().map(publish_one)).await;
             return;
         };
         let others_us = size * BATCHED_US + singles as u64 * self.single_us;
         let took = started.elapsed().saturating_sub(Duration::from_micros(others_us));
         self.batch_us = blend(self.batch_us, took);
         metrics::counter!("twelve_append_batched_total").increment(size);
-        for (sequence, waiting) in (first..).zip(round) {
+        for (sequence, waiting) in (first..).zip(together) {
             drop(waiting.done.send(Ok(sequence)));
         }
     }
 
-    /// Writes a round as one, all or nothing; answers with the sequence of its first event, or not at all.
-    async fn batch(&self, round: &[Waiting]) -> Option<u64> {
+    /// Writes these as one, all or nothing; answers with the sequence of the first, or not at all.
+    async fn batch(&self, together: &[Waiting]) -> Option<u64> {
         let client = &self.connection.client;
+        // Kept in the log for ever, and so short; it only tells batches apart that are under way at the same time.
         let id = uuid::Uuid::new_v4().simple().to_string();
-        let last = round.len();
-        for (number, Waiting { message, .. }) in (1..).zip(round) {
+        let headers = |number: usize, message: &Message| {
             let mut headers = message.headers.clone();
             headers.insert(EXPECTED, message.expected.to_string());
             headers.insert(BATCH_ID, &id[..8]);
             headers.insert(BATCH_SEQUENCE, number.to_string());
-            if number < last {
-                let sent =
-                    client.publish_with_headers(message.subject.clone(), headers, message.body.clone());
-                sent.await.ok()?;
-                continue;
-            }
-            headers.insert(BATCH_COMMIT, "1");
-            let commit =
-                Request::new().headers(headers).payload(message.body.clone()).timeout(Some(SERVER_TIMEOUT));
-            let answer = client.send_request(message.subject.clone(), commit).await.ok()?;
-            let Committed { seq, count } = serde_json::from_slice(&answer.payload).ok()?;
-            let (seq, count) = (seq?, count?);
-            return (count == last as u64).then(|| seq + 1 - count);
+            headers
+        };
+        let (Waiting { message: last, .. }, others) = together.split_last()?;
+        for (number, Waiting { message, .. }) in (1..).zip(others) {
+            let headers = headers(number, message);
+            client.publish_with_headers(message.subject.clone(), headers, message.body.clone()).await.ok()?;
         }
-        None
+        let mut closing = headers(together.len(), last);
+        closing.insert(BATCH_COMMIT, "1");
+        let commit = Request::new().headers(closing).payload(last.body.clone()).timeout(Some(SERVER_TIMEOUT));
+        let answer = client.send_request(last.subject.clone(), commit).await.ok()?;
+        let Committed { seq, count } = serde_json::from_slice(&answer.payload).ok()?;
+        let (seq, count) = (seq?, count?);
+        (count == together.len() as u64).then(|| seq + 1 - count)
     }
 }
 
 /// The first of those that are held, no subject twice: a batch guards a subject once. The others stay.
 fn distinct(held: &mut VecDeque<Waiting>) -> Vec<Waiting> {
     let mut subjects = BTreeSet::new();
-    let (round, rest): (Vec<Waiting>, Vec<Waiting>) =
+    let (together, rest): (Vec<Waiting>, Vec<Waiting>) =
         held.drain(..).partition(|waiting| subjects.insert(waiting.message.subject.clone()));
     held.extend(rest);
-    round
+    together
 }
 
 #[cfg(test)]

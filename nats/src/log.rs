@@ -293,7 +293,7 @@ impl EventLog {
                 Some(groups) => groups.write(partition, message).await.unwrap_or_else(|| {
                     Err(PublishError::new(jetstream::context::PublishErrorKind::BrokenPipe))
                 }),
-                None => group::publish(&self.connection, &message).await,
+                None => group::publish(&self.connection, message).await,
             }
         };
         let written = writing.instrument(span).await;

@@ -129,6 +129,25 @@ async fn x_12_an_order_by_grpc_has_the_events_of_one_by_rest_from_its_placing_to
     assert_eq!(without_names(rest), without_names(other));
 }
 
+#[test]
+fn every_command_by_rest_is_one_by_grpc_too() {
+    let text = |file: &str| std::fs::read_to_string(twelve_tests::workspace().join(file)).expect("a source");
+    let (routes, grpc) = (text("command-svc/src/routes.rs"), text("command-svc/src/grpc.rs"));
+    let mut commands = 0;
+    for route in routes.split(".route(\"").skip(1).filter(|route| route.contains("post(")) {
+        let path = route.split('"').next().expect("a path");
+        let what = path.trim_start_matches("/orders/{order_id}/").trim_start_matches("/sagas/{order_id}/");
+        // Breakers are a process's own, and operators hold them by REST.
+        if path.starts_with("/breakers") {
+            continue;
+        }
+        let is_there = grpc.contains(&format!("\"{what}\"")) || grpc.contains(&format!("/{what}\""));
+        assert!(is_there, "{path} is no command by gRPC");
+        commands += 1;
+    }
+    assert_eq!(commands, grpc.matches("-> Answer {").count(), "and nothing else is");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_by_grpc_has_the_code_of_the_one_by_rest_and_says_what_to_do() {
     let platform = Platform::up().await;

@@ -107,17 +107,18 @@ fn find_library(requirement: &str) -> Option<PathBuf> {
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"])
         .arg(&target)
         .arg(requirement);
-    match pip.output() {
-        Ok(output) if output.status.success() => Some(target),
-        Ok(output) => {
-            eprintln!("SKIPPED: no {name}: {}", String::from_utf8_lossy(&output.stderr));
-            None
-        }
-        Err(error) => {
-            eprintln!("SKIPPED: no {name}: {error}");
-            None
-        }
-    }
+    has_installed(&mut pip, &name).then_some(target)
+}
+
+/// Whether an installer has done it; if not, why is said aloud.
+fn has_installed(installer: &mut Command, name: &str) -> bool {
+    let why = match installer.output() {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    eprintln!("SKIPPED: no {name}: {why}");
+    false
 }
 
 /// What finds faults in `OpenAPI` documents, as a package of Node.js, installed into `.tools`. `None`, said aloud, if
@@ -140,21 +141,16 @@ pub fn playwright() -> Option<PathBuf> {
     FOUND.get_or_init(|| find_package(PLAYWRIGHT)).clone()
 }
 
-/// A browser: from PATH, or installed from Debian where this may be done. `None`, said aloud, if there is no way.
+/// Debian's browser, installed where this may be done. `None`, said aloud, if there is no way.
 pub fn chromium() -> Option<PathBuf> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
     let find = || {
         let path = PathBuf::from("/usr/bin/chromium");
         let script = "apt-get install -y -q --no-install-recommends chromium || \
                       { apt-get update -q && apt-get install -y -q --no-install-recommends chromium; }";
-        if !path.exists() {
-            // Without the right to, it fails, and that is said.
-            drop(Command::new("sh").args(["-c", script]).env("DEBIAN_FRONTEND", "noninteractive").output());
-        }
-        if !path.exists() {
-            eprintln!("SKIPPED: there is no chromium, and none could be installed");
-        }
-        path.exists().then_some(path)
+        let mut apt = Command::new("sh");
+        apt.args(["-c", script]).env("DEBIAN_FRONTEND", "noninteractive");
+        (path.exists() || has_installed(&mut apt, "chromium")).then_some(path)
     };
     FOUND.get_or_init(find).clone()
 }
@@ -170,17 +166,7 @@ fn find_package(requirement: &str) -> Option<PathBuf> {
     let mut npm = Command::new("npm");
     npm.args(["install", "--silent", "--no-audit", "--no-fund", "--no-save", "--ignore-scripts", "--prefix"]);
     npm.arg(&target).arg(requirement).current_dir(&target);
-    match npm.output() {
-        Ok(output) if output.status.success() => Some(target),
-        Ok(output) => {
-            eprintln!("SKIPPED: no {name}: {}", String::from_utf8_lossy(&output.stderr));
-            None
-        }
-        Err(error) => {
-            eprintln!("SKIPPED: no {name}: {error}");
-            None
-        }
-    }
+    has_installed(&mut npm, name).then_some(target)
 }
 
 /// nginx: from PATH, from where Debian puts it, or fetched. `None`, said aloud, if there is no way.
