@@ -229,7 +229,7 @@ impl<'a> Fields<'a> {
 }
 
 /// An order as its customer wants it, and how it is to be paid, if it is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Placement {
     pub placed: OrderPlaced,
     pub payment: Option<PaymentMeans>,
@@ -238,7 +238,7 @@ pub struct Placement {
 }
 
 /// What the payment provider is to be asked with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PaymentMeans {
     pub method: String,
     pub token: String,

@@ -6,10 +6,10 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use self::circuit::{Circuit, End, Passage, Phase};
 use crate::preset::BreakerSettings;

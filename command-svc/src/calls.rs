@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use domain::Context;
 use nats::{
-    Connection,
+    Broker,
     ask::{Answer, Ask, AskError},
 };
 
@@ -31,8 +31,8 @@ pub struct Calls {
 }
 
 impl Calls {
-    pub fn new(connection: &Connection, settings: &CommandSettings, breakers: &Breakers) -> Self {
-        let guarded = |context| (context, guarded(context, connection.clone(), settings, breakers));
+    pub fn new<B: Broker>(broker: &B, settings: &CommandSettings, breakers: &Breakers) -> Self {
+        let guarded = |context| (context, guarded(context, broker.clone(), settings, breakers));
         Self { breakers: Context::ALL.into_iter().map(guarded).collect() }
     }
 
@@ -47,19 +47,19 @@ impl Calls {
     }
 }
 
-fn guarded(
+fn guarded<B: Broker>(
     context: Context,
-    connection: Connection,
+    broker: B,
     settings: &CommandSettings,
     breakers: &Breakers,
 ) -> Breaker<Ask, Answer, CallError> {
     let limit = settings.breaker.call_timeout(context);
     let provider_limit = settings.provider_timeout();
     breakers.breaker(context.as_str(), &settings.breaker, move |ask: Ask| {
-        let connection = connection.clone();
+        let broker = broker.clone();
         let limit = if ask.waits_for_provider() { limit + provider_limit } else { limit };
         async move {
-            match connection.ask(&ask, limit).await? {
+            match broker.ask(&ask, limit).await? {
                 Answer::Unavailable(detail) => Err(CallError::Unavailable(detail)),
                 answer @ (Answer::Done(_) | Answer::Already | Answer::Refused(_) | Answer::Moved) => {
                     Ok(answer)

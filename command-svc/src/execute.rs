@@ -6,7 +6,10 @@ use domain::{
     Command, CommandId, EventId, FlowRef, OrderId, OrderState, Refusal, order::OrderCommand,
     payment::PaymentCommand,
 };
-use nats::{AppendError, EventLog, FlowBook, FlowBookError, LoadError, NewEvent, Stored, log::Appended};
+use nats::{
+    AppendError, Broker, Connection, EventLog, FlowBook, FlowBookError, LoadError, NewEvent, Stored,
+    log::Appended,
+};
 use tokio::sync::Mutex;
 use tracing::{Instrument, Span, field::Empty};
 
@@ -17,8 +20,9 @@ use crate::{
 
 /// Times a command is decided afresh because another event came first.
 const ATTEMPTS_MAX: u32 = 16;
-/// Locks that serialise one order's commands in this process; orders share them by their id.
-const TURNS: usize = 4_096;
+/// Orders that a process is made for to work on at a time: so many have a lock and a place of their own, more share
+/// them by their ids.
+pub const ORDERS_AT_HAND: usize = 4_096;
 
 /// A command on one order, and where it comes from.
 #[derive(Clone, Debug)]
@@ -74,18 +78,20 @@ enum Attempt {
 
 /// Decides commands on the log.
 #[derive(Clone)]
-pub struct Executor {
-    log: EventLog,
-    flows: FlowBook,
+pub struct Executor<B = Connection> {
+    log: EventLog<B>,
+    flows: FlowBook<B>,
     turns: Arc<Vec<Mutex<()>>>,
     recent: Arc<Recent>,
     admission: Admission,
 }
 
-impl Executor {
-    pub fn new(log: EventLog, flows: FlowBook, admission: Admission) -> Self {
-        let turns = std::iter::repeat_with(Mutex::default).take(TURNS).collect();
-        Self { log, flows, turns: Arc::new(turns), recent: Arc::default(), admission }
+impl<B: Broker> Executor<B> {
+    /// Decides for about so many orders at a time, most often [`ORDERS_AT_HAND`].
+    pub fn new(log: EventLog<B>, flows: FlowBook<B>, admission: Admission, orders: usize) -> Self {
+        // One after the other, an order's commands do not get into each other's way.
+        let turns = std::iter::repeat_with(Mutex::default).take(orders.max(1)).collect();
+        Self { log, flows, turns: Arc::new(turns), recent: Arc::new(Recent::new(orders)), admission }
     }
 
     /// How many commands of callers are taken at a time.
@@ -93,11 +99,11 @@ impl Executor {
         &self.admission
     }
 
-    pub const fn log(&self) -> &EventLog {
+    pub const fn log(&self) -> &EventLog<B> {
         &self.log
     }
 
-    pub const fn flows(&self) -> &FlowBook {
+    pub const fn flows(&self) -> &FlowBook<B> {
         &self.flows
     }
 
@@ -154,7 +160,7 @@ impl Executor {
     async fn execute_in_turn(&self, intent: &Intent) -> Result<Executed, ExecuteError> {
         let order_id = intent.order_id;
         let (_, low) = order_id.0.as_u64_pair();
-        let turn = usize::try_from(low % TURNS as u64).unwrap_or_default();
+        let turn = usize::try_from(low % self.turns.len() as u64).unwrap_or_default();
         let _turn = self.turns[turn].lock().await;
         // A remembered story is good enough to decide on, and not to deny on. So is the empty one, for a first command.
         let (mut story, mut is_whole) = match self.recent.get(order_id) {
@@ -197,7 +203,7 @@ impl Executor {
             event,
             command_id: intent.command_id,
             causation_id: intent.causation_id,
-            time: nats::now(),
+            time: self.log.now(),
             fingerprint: intent.fingerprint.clone(),
             trace_parent: nats::trace::current().or_else(|| intent.trace_parent.clone()),
         };

@@ -2,8 +2,9 @@
 //!
 //! Read in this order: [`story`] (what is known of an order), [`execute`] (load, decide, append, once), [`payment`]
 //! and [`provider`] (the one context that calls outside), [`admission`] (how many at a time), [`calls`] (commands to
-//! other contexts, behind breakers), [`runner`] (the saga at work), [`notify`] (customers are told), [`routes`] (the
-//! URL table), [`contract`] (the same as data) and [`body`] (what a body must say).
+//! other contexts, behind breakers), [`decide`] (answers to theirs), [`checkout`] (calls that several take part in),
+//! [`runner`] (the saga at work), [`notify`] (customers are told), [`routes`] (the URL table), [`contract`] (the same
+//! as data) and [`body`] (what a body must say).
 
 pub mod preset;
 pub mod settings;
@@ -14,6 +15,8 @@ pub mod payment;
 pub mod admission;
 pub mod breaker;
 pub mod calls;
+pub mod decide;
+pub mod checkout;
 pub mod runner;
 pub mod notify;
 pub mod routes;

@@ -151,7 +151,7 @@ impl Notifier {
         };
         let to = Some(message.to.clone());
         let tried = self.send(work, notice, message).await;
-        let late = nats::now().duration_since(notice.since).unsigned_abs() > self.within;
+        let late = self.executor.log().now().duration_since(notice.since).unsigned_abs() > self.within;
         match tried {
             Ok(()) => Ok(()),
             Err(PostError::Never(why)) => self.give_up(work, rule, notice, to, &why).await,

@@ -1,6 +1,6 @@
 //! The payment context's commands that call outside: intent first, then the call, then the outcome.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use domain::{
     Command, CommandId, Event, Money, OrderState, Refusal,
@@ -8,12 +8,12 @@ use domain::{
     order::Order,
     payment::{self, Payment, PaymentCommand, provider_key},
 };
-use nats::Stored;
+use nats::{Broker, Connection, Stored};
 use tokio::time::timeout;
 
 use crate::{
     execute::{ExecuteError, Executed, Executor, Intent},
-    provider::{Provider, ProviderDown},
+    provider::{PaymentProvider, ProviderDown},
 };
 
 /// Why a payment command led to nothing.
@@ -29,13 +29,13 @@ pub enum PaymentError {
 
 /// Charges, settles and returns.
 #[derive(Clone)]
-pub struct Payments {
-    pub executor: Executor,
-    pub provider: Provider,
+pub struct Payments<B = Connection> {
+    pub executor: Executor<B>,
+    pub provider: Arc<dyn PaymentProvider>,
     pub provider_timeout: Duration,
 }
 
-impl Payments {
+impl<B: Broker> Payments<B> {
     /// Records the intent, asks the provider, records the outcome; answers with `PaymentApproved` or `PaymentDeclined`.
     ///
     /// A repeat finds the outcome recorded, or asks the provider again under the same key.

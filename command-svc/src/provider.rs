@@ -5,9 +5,10 @@
 
 mod http;
 
-use std::time::Duration;
+use std::{future::ready, time::Duration};
 
 use domain::{Money, payment::Charge};
+use futures::future::BoxFuture;
 
 pub use http::HttpProvider;
 
@@ -20,42 +21,64 @@ const SANDBOX_SLOW_MS_MAX: u64 = 60_000;
 pub struct ProviderDown(pub String);
 
 /// A payment provider.
-#[derive(Clone, Debug)]
-pub enum Provider {
-    /// The built-in one, which answers by token and remembers nothing: the same call has the same answer.
-    Sandbox,
-    Http(HttpProvider),
-}
-
-impl Provider {
+pub trait PaymentProvider: Send + Sync {
     /// Takes the money, once a key.
-    pub async fn charge(
-        &self,
-        key: &str,
+    fn charge<'a>(
+        &'a self,
+        key: &'a str,
         amount: Money,
-        method: &str,
-        token: &str,
-    ) -> Result<Charge, ProviderDown> {
-        match self {
-            Self::Sandbox => sandbox_charge(key, token).await,
-            Self::Http(provider) => provider.charge(key, amount, method, token).await,
-        }
-    }
+        method: &'a str,
+        token: &'a str,
+    ) -> BoxFuture<'a, Result<Charge, ProviderDown>>;
 
     /// What became of a key; `None`: nothing was ever charged or declined under it.
-    pub async fn look_up(&self, key: &str) -> Result<Option<Charge>, ProviderDown> {
-        match self {
-            Self::Sandbox => Ok(None),
-            Self::Http(provider) => provider.look_up(key).await,
-        }
-    }
+    fn look_up<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Charge>, ProviderDown>>;
 
     /// Closes a key, and says what was given back; `taken` is what our own log knows of.
-    pub async fn close(&self, key: &str, taken: Money) -> Result<Money, ProviderDown> {
-        match self {
-            Self::Sandbox => Ok(taken),
-            Self::Http(provider) => provider.close(key, taken.currency).await,
-        }
+    fn close<'a>(&'a self, key: &'a str, taken: Money) -> BoxFuture<'a, Result<Money, ProviderDown>>;
+}
+
+/// The built-in one, which answers by token and remembers nothing: the same call has the same answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sandbox;
+
+impl PaymentProvider for Sandbox {
+    fn charge<'a>(
+        &'a self,
+        key: &'a str,
+        _: Money,
+        _: &'a str,
+        token: &'a str,
+    ) -> BoxFuture<'a, Result<Charge, ProviderDown>> {
+        Box::pin(sandbox_charge(key, token))
+    }
+
+    fn look_up<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Charge>, ProviderDown>> {
+        Box::pin(ready(Ok(None)))
+    }
+
+    fn close<'a>(&'a self, _: &'a str, taken: Money) -> BoxFuture<'a, Result<Money, ProviderDown>> {
+        Box::pin(ready(Ok(taken)))
+    }
+}
+
+impl PaymentProvider for HttpProvider {
+    fn charge<'a>(
+        &'a self,
+        key: &'a str,
+        amount: Money,
+        method: &'a str,
+        token: &'a str,
+    ) -> BoxFuture<'a, Result<Charge, ProviderDown>> {
+        Box::pin(self.charge(key, amount, method, token))
+    }
+
+    fn look_up<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Charge>, ProviderDown>> {
+        Box::pin(self.look_up(key))
+    }
+
+    fn close<'a>(&'a self, key: &'a str, taken: Money) -> BoxFuture<'a, Result<Money, ProviderDown>> {
+        Box::pin(self.close(key, taken.currency))
     }
 }
 

@@ -8,7 +8,10 @@ mod review;
 mod sagas;
 mod store;
 
-use crate::{body::BODY_BYTES_MAX, breaker::Breakers, calls::Calls, execute::Executor, settings::Role};
+use crate::{
+    body::BODY_BYTES_MAX, breaker::Breakers, calls::Calls, checkout::Checkout, execute::Executor,
+    settings::Role,
+};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
@@ -21,6 +24,12 @@ pub struct App {
     pub executor: Executor,
     pub calls: Calls,
     pub breakers: Breakers,
+}
+
+impl App {
+    fn checkout(&self) -> Checkout {
+        Checkout { executor: self.executor.clone(), calls: self.calls.clone() }
+    }
 }
 
 /// The routes of the contexts that this process serves.

@@ -16,7 +16,9 @@ use domain::{
     notification,
     saga::{self, Step},
 };
+use futures::{StreamExt, stream};
 use nats::{
+    Broker, Connection, LoadError,
     ask::{Answer, Ask},
     notice::NoticeError,
     worklist::{List, PROLONG_EVERY, Work, Worklist},
@@ -48,8 +50,8 @@ const ALREADY_MAX: u32 = 3;
 
 /// Runs sagas.
 #[derive(Clone)]
-pub struct Runner {
-    pub executor: Executor,
+pub struct Runner<B = Connection> {
+    pub executor: Executor<B>,
     pub calls: Calls,
     pub retry_pause_max: Duration,
     pub sends: Arc<Semaphore>,
@@ -103,28 +105,31 @@ enum Advanced {
     Later(Duration),
 }
 
-impl Runner {
-    pub fn sends() -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(SENDS_MAX))
-    }
+/// The slots of one process's sagas.
+pub fn sends() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(SENDS_MAX))
+}
 
+impl<B: Broker> Runner<B> {
     /// Works on one partition until `stop`.
     pub async fn run(self, partition: u16, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let list = |list| Worklist::new(self.executor.log(), partition, list);
             Box::pin(self.work(partition, list(List::Saga), list(List::Due), &stop)).await;
-            tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(REJOIN_PAUSE) => {} }
+            tokio::select! { biased; () = stop.cancelled() => {}, () = tokio::time::sleep(REJOIN_PAUSE) => {} }
         }
     }
 
-    async fn work(&self, partition: u16, mut events: Worklist, mut due: Worklist, stop: &CancellationToken) {
+    async fn work(&self, partition: u16, events: Worklist<B>, due: Worklist<B>, stop: &CancellationToken) {
         let mut active: HashMap<OrderId, Active> = HashMap::new();
         let mut settled: HashMap<OrderId, u64> = HashMap::new();
         let mut tasks: JoinSet<Left> = JoinSet::new();
+        let mut works = stream::select(events.stream(), due.stream());
         let waiting = metrics::gauge!("twelve_saga_orders_active", "partition" => partition.to_string());
         loop {
             waiting.set(u32::try_from(active.len()).unwrap_or(u32::MAX));
             tokio::select! {
+                biased;
                 // Dropped tasks were not acknowledged; their work comes again.
                 () = stop.cancelled() => return,
                 Some(joined) = tasks.join_next() => match joined {
@@ -134,8 +139,7 @@ impl Runner {
                         return;
                     }
                 },
-                work = events.next() => self.take(work, &mut active, &settled, &mut tasks).await,
-                work = due.next() => self.take(work, &mut active, &settled, &mut tasks).await,
+                Some(work) = works.next() => self.take(work, &mut active, &settled, &mut tasks).await,
             }
         }
     }
@@ -199,12 +203,15 @@ impl Runner {
         let mut prolong = tokio::time::interval(PROLONG_EVERY);
         prolong.tick().await;
         let positions = works.iter().filter_map(|work| work.position);
-        let newest = positions.map(|position| position.sequence).max().unwrap_or_default();
+        let newest = positions.map(|position| position.sequence).max();
+        // A deadline that comes due does not say how far the story went since it was set.
+        let newest = newest.filter(|_| works.iter().all(|work| work.position.is_some()));
         let tries = works.iter().map(|work| work.deliveries.saturating_sub(1)).max().unwrap_or_default();
         let advancing = self.advance(order_id, newest, tries, news);
         tokio::pin!(advancing);
         let advanced = loop {
             tokio::select! {
+                biased;
                 advanced = &mut advancing => break advanced,
                 _ = prolong.tick() => for work in &works {
                     if let Err(error) = work.prolong().await {
@@ -229,8 +236,15 @@ impl Runner {
         }
     }
 
-    /// Load, react, send, again, until the order waits for a person or is at its end. `tries` were made before.
-    async fn advance(&self, order_id: OrderId, mut newest: u64, mut tries: u32, news: &Notify) -> Advanced {
+    /// Load, react, send, again, until the order waits for a person or is at its end. The story goes at least up to
+    /// `newest`, or as far as the log says; `tries` were made before.
+    async fn advance(
+        &self,
+        order_id: OrderId,
+        mut newest: Option<u64>,
+        mut tries: u32,
+        news: &Notify,
+    ) -> Advanced {
         let mut already = 0;
         loop {
             let pause = match self.take_step(order_id, &mut newest, &mut already).await {
@@ -254,6 +268,7 @@ impl Runner {
                 }
             };
             tokio::select! {
+                biased;
                 () = news.notified() => return Advanced::Interrupted,
                 () = tokio::time::sleep(pause.min(HOLD_MAX)) => if pause > HOLD_MAX {
                     return Advanced::Later(pause.saturating_sub(HOLD_MAX));
@@ -264,8 +279,9 @@ impl Runner {
 
     /// Waits for a deadline: here if it is near, else the server wakes us.
     async fn wait_until(&self, order_id: OrderId, due: Timestamp, news: &Notify) -> Waited {
-        let left = time_left(due).unwrap_or_default();
+        let left = time_left(due, self.executor.log().now()).unwrap_or_default();
         tokio::select! {
+            biased;
             () = news.notified() => return Waited::Interrupted,
             () = tokio::time::sleep(left.min(HOLD_MAX)) => {}
         }
@@ -284,8 +300,8 @@ impl Runner {
         }
     }
 
-    async fn take_step(&self, order_id: OrderId, newest: &mut u64, already: &mut u32) -> Taken {
-        let story = match self.executor.story(order_id, *newest).await {
+    async fn take_step(&self, order_id: OrderId, newest: &mut Option<u64>, already: &mut u32) -> Taken {
+        let story = match self.story(order_id, *newest).await {
             Ok(story) => story,
             Err(error) => return Taken::NotNow { step: "load", why: nats::causes(&error) },
         };
@@ -296,7 +312,8 @@ impl Runner {
         };
         let state = &story.state;
         let step = saga::react(&flow, state);
-        let due = step.as_ref().and_then(|step| step.not_before).filter(|due| time_left(*due).is_some());
+        let now = self.executor.log().now();
+        let due = step.as_ref().and_then(|step| step.not_before).filter(|due| time_left(*due, now).is_some());
         let step = match (step, due) {
             (Some(step), None) => step,
             // The order rests for now: the moment to have its customer told.
@@ -319,7 +336,7 @@ impl Runner {
         );
         match self.send(order_id, state, step, trace_parent).instrument(span).await {
             // Either way the story goes on, beyond what was acted on.
-            Ok(Answer::Done(_) | Answer::Moved) => (*already, *newest) = (0, state.sequence() + 1),
+            Ok(Answer::Done(_) | Answer::Moved) => (*already, *newest) = (0, Some(state.sequence() + 1)),
             Ok(Answer::Already) if *already < ALREADY_MAX => *already += 1,
             Ok(Answer::Already) => self.park(order_id, state, name, "already", "it is so already").await,
             Ok(Answer::Refused(why)) => {
@@ -331,6 +348,14 @@ impl Runner {
             }
         }
         Taken::One
+    }
+
+    async fn story(&self, order_id: OrderId, newest: Option<u64>) -> Result<Arc<Story>, LoadError> {
+        let at_least = match newest {
+            Some(newest) => newest,
+            None => self.executor.log().last_sequence(order_id).await?,
+        };
+        self.executor.story(order_id, at_least).await
     }
 
     /// A step has to wait; the customer need not.
@@ -414,8 +439,8 @@ impl Runner {
 }
 
 /// How long it is until `due`; `None` once it is past.
-fn time_left(due: Timestamp) -> Option<Duration> {
-    let left = Duration::try_from(due.duration_since(nats::now())).ok()?;
+fn time_left(due: Timestamp, now: Timestamp) -> Option<Duration> {
+    let left = Duration::try_from(due.duration_since(now)).ok()?;
     (!left.is_zero()).then_some(left)
 }
 

@@ -13,8 +13,6 @@ use domain::{
 };
 use nats::Stored;
 
-/// Shelves, each with a lock of its own; an order's shelf follows from its id.
-const SHELVES: usize = 1_024;
 /// Stories on a shelf; the one that was put there first makes room.
 const STORIES_A_SHELF: usize = 4;
 /// Longer stories are not remembered.
@@ -80,16 +78,17 @@ type Shelf = Mutex<Vec<(OrderId, Arc<Story>)>>;
 /// The stories that were worked on a moment ago.
 #[derive(Debug)]
 pub struct Recent {
+    /// Each with a lock of its own; an order's shelf follows from its id.
     shelves: Vec<Shelf>,
 }
 
-impl Default for Recent {
-    fn default() -> Self {
-        Self { shelves: std::iter::repeat_with(Mutex::default).take(SHELVES).collect() }
-    }
-}
-
 impl Recent {
+    /// Room for about so many stories.
+    pub fn new(stories: usize) -> Self {
+        let shelves = stories.div_ceil(STORIES_A_SHELF).max(1);
+        Self { shelves: std::iter::repeat_with(Mutex::default).take(shelves).collect() }
+    }
+
     /// The remembered story of an order.
     pub fn get(&self, order_id: OrderId) -> Option<Arc<Story>> {
         let stories = self.shelf(order_id).lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,6 +115,6 @@ impl Recent {
 
     fn shelf(&self, order_id: OrderId) -> &Shelf {
         let (_, low) = order_id.0.as_u64_pair();
-        &self.shelves[usize::try_from(low % SHELVES as u64).unwrap_or_default()]
+        &self.shelves[usize::try_from(low % self.shelves.len() as u64).unwrap_or_default()]
     }
 }

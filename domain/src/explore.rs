@@ -12,7 +12,7 @@
 //! What is not: two orders at once (they share nothing), and a log that loses what it acknowledged.
 
 mod money;
-mod people;
+pub mod people;
 mod rules;
 mod stories;
 
@@ -22,13 +22,15 @@ use std::{
 };
 
 use crate::{
+    command::{Command, SagaCommand},
+    event::Recorded,
     flow::{Flow, FlowRef},
     saga::{self, Step},
     state::OrderState,
     status::Status,
 };
 use money::{Errand, Till};
-use stories::{Stories, StoryId};
+use stories::{Stories, Story, StoryId};
 
 /// The longest story; no order of a sound flow has a longer one.
 pub const EVENTS_MAX: usize = 24;
@@ -116,6 +118,17 @@ pub fn explore(flow: &Flow, reference: &FlowRef) -> Exploration {
     explore_with(flow, reference, Manager::REAL)
 }
 
+/// The first rule that an order's story breaks, after any of its events; `None`: all hold.
+pub fn broken_rule(flow: &Flow, story: &[Recorded]) -> Option<&'static str> {
+    let mut told = Story::default();
+    story.iter().find_map(|recorded| {
+        told.names.push(recorded.event.type_name());
+        told.state = std::mem::take(&mut told.state).evolve(recorded);
+        told.step = saga::react(flow, &told.state);
+        rules::broken(flow, &told)
+    })
+}
+
 /// Walks a flow; stops at the first moment that breaks a rule.
 pub fn explore_with(flow: &Flow, reference: &FlowRef, manager: Manager) -> Exploration {
     let mut walk = Walk {
@@ -172,7 +185,12 @@ impl Walk<'_> {
     }
 
     fn people_act(&mut self, at: usize, moment: &Moment) {
-        for (who, command) in people::commands(&self.stories, moment.story) {
+        let story = &self.stories[moment.story];
+        let mut commands = people::commands(self.stories.flow, self.stories.reference, &story.state);
+        // To resume once is enough: what it leads to is the same the next time.
+        let has_resumed = story.names.contains(&"SagaResumed");
+        commands.retain(|(_, command)| !has_resumed || *command != Command::Saga(SagaCommand::Resume));
+        for (who, command) in commands {
             if let Some(next) = self.stories.decided(moment.story, &command) {
                 let made =
                     Move { who, what: command.name(), event: self.stories[next].names.last().copied() };

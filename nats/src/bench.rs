@@ -220,5 +220,5 @@ async fn send(log: &EventLog, event: Recorded) -> Result<jetstream::context::Pub
         trace_parent: None,
     })?;
     let message = PublishMessage::build().headers(headers).payload(body);
-    Ok(log.connection.jetstream.send_publish(subject, message).await?)
+    Ok(log.connection().jetstream.send_publish(subject, message).await?)
 }

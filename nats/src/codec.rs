@@ -89,7 +89,7 @@ pub(crate) fn encode(new: &NewEvent) -> Result<(HeaderMap, Bytes), serde_json::E
 }
 
 /// Reads a message of the log at `position` on `subject_name`.
-pub(crate) fn decode(
+pub fn decode(
     subject_name: &str,
     position: Position,
     headers: &HeaderMap,

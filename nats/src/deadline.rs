@@ -4,12 +4,17 @@
 //! merely a reason to look at the order again; whether anything is to be done, its story says.
 
 use async_nats::{
+    HeaderMap,
     header::{NATS_SCHEDULE, NATS_SCHEDULE_TARGET},
-    jetstream::message::PublishMessage,
 };
+use bytes::Bytes;
 use domain::{OrderId, Timestamp};
 
-use crate::{connection::Connection, log::EventLog, subject};
+use crate::{
+    broker::{Broker, Message, Unpublished},
+    log::EventLog,
+    subject,
+};
 
 /// Why a deadline was not set.
 #[derive(Debug, thiserror::Error)]
@@ -17,28 +22,19 @@ use crate::{connection::Connection, log::EventLog, subject};
 pub struct DeadlineError {
     pub order_id: OrderId,
     pub due: Timestamp,
-    source: Box<dyn std::error::Error + Send + Sync>,
+    source: Unpublished,
 }
 
-impl EventLog {
+impl<B: Broker> EventLog<B> {
     /// Has the order looked at again at `due`, to the second, or a little later.
     pub async fn set_deadline(&self, order_id: OrderId, due: Timestamp) -> Result<(), DeadlineError> {
-        let failed = |source| DeadlineError { order_id, due, source };
-        schedule(self.connection(), self.partitions(), order_id, due).await.map_err(failed)
+        let partition = order_id.partition(self.partitions());
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_SCHEDULE, format!("@at {due}"));
+        headers.insert(NATS_SCHEDULE_TARGET, subject::due(partition, order_id));
+        let subject = subject::deadline(partition, order_id);
+        let message = Message { subject, headers, body: Bytes::new(), expected: None };
+        let set = self.broker.publish(message).await;
+        set.map(drop).map_err(|source| DeadlineError { order_id, due, source })
     }
-}
-
-async fn schedule(
-    connection: &Connection,
-    partitions: u16,
-    order_id: OrderId,
-    due: Timestamp,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let partition = order_id.partition(partitions);
-    let message = PublishMessage::build()
-        .header(NATS_SCHEDULE, format!("@at {due}").as_str())
-        .header(NATS_SCHEDULE_TARGET, subject::due(partition, order_id).as_str());
-    let sent = connection.jetstream.send_publish(subject::deadline(partition, order_id), message).await?;
-    sent.await?;
-    Ok(())
 }

@@ -6,13 +6,18 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use async_nats::jetstream::{self, ErrorCode, message::PublishMessage};
+use async_nats::HeaderMap;
 use domain::{
     Flow, FlowRef, Flows,
     flow::{Declared, FlowError},
 };
 
-use crate::{connection::Connection, log::EventLog, subject};
+use crate::{
+    broker::{Broker, Failure, Message, Unpublished},
+    connection::Connection,
+    log::EventLog,
+    subject,
+};
 
 /// Why a flow is not at hand.
 #[derive(Debug, thiserror::Error)]
@@ -22,23 +27,23 @@ pub enum FlowBookError {
     #[error("flow {} ({}) was kept, and does not read", .flow.name, .flow.version)]
     Unreadable { flow: FlowRef, source: FlowError },
     #[error("the log did not answer when it was asked for flow {} ({})", .flow.name, .flow.version)]
-    Unavailable { flow: FlowRef, source: Box<dyn std::error::Error + Send + Sync> },
+    Unavailable { flow: FlowRef, source: Failure },
 }
 
 /// The flows a process knows; clones share them.
 #[derive(Clone)]
-pub struct FlowBook {
-    connection: Connection,
+pub struct FlowBook<B = Connection> {
+    broker: B,
     offered: Arc<Flows>,
     known: Arc<RwLock<BTreeMap<FlowRef, Arc<Flow>>>>,
 }
 
-impl FlowBook {
+impl<B: Broker> FlowBook<B> {
     /// Opens the book of a log, for a process that offers some flows.
-    pub fn new(log: &EventLog, offered: Flows) -> Self {
+    pub fn new(log: &EventLog<B>, offered: Flows) -> Self {
         let known = offered.iter().map(|declared| (declared.reference.clone(), Arc::clone(&declared.flow)));
         let known = Arc::new(RwLock::new(known.collect()));
-        Self { connection: log.connection().clone(), offered: Arc::new(offered), known }
+        Self { broker: log.broker().clone(), offered: Arc::new(offered), known }
     }
 
     /// The flows that new orders can follow.
@@ -56,19 +61,18 @@ impl FlowBook {
 
     async fn keep_one(&self, declared: &Declared) -> Result<(), FlowBookError> {
         let flow = &declared.reference;
-        let unavailable = |source: Box<dyn std::error::Error + Send + Sync>| FlowBookError::Unavailable {
-            flow: flow.clone(),
-            source,
+        let message = Message {
+            subject: subject::flow(flow),
+            headers: HeaderMap::new(),
+            body: declared.text.clone().into(),
+            expected: Some(0),
         };
-        let message =
-            PublishMessage::build().payload(declared.text.clone().into()).expected_last_subject_sequence(0);
-        let jetstream = &self.connection.jetstream;
-        let sent = jetstream.send_publish(subject::flow(flow), message).await;
-        match sent.map_err(|error| unavailable(Box::new(error)))?.await {
-            Ok(_) => Ok(()),
-            // Kept before: the name holds a hash of the text, so it is the same.
-            Err(error) if is_there(&error) => Ok(()),
-            Err(error) => Err(unavailable(Box::new(error))),
+        match self.broker.publish(message).await {
+            // Kept now, or before: the name holds a hash of the text, so it is the same.
+            Ok(_) | Err(Unpublished::Conflict { .. }) => Ok(()),
+            Err(error @ (Unpublished::Unanswered(_) | Unpublished::Refused(_))) => {
+                Err(FlowBookError::Unavailable { flow: flow.clone(), source: error.into() })
+            }
         }
     }
 
@@ -87,24 +91,11 @@ impl FlowBook {
     }
 
     async fn text(&self, reference: &FlowRef) -> Result<String, FlowBookError> {
-        use jetstream::stream::LastRawMessageErrorKind as Kind;
         let flow = || reference.clone();
-        let stream = self.connection.jetstream.get_stream_no_info(subject::FLOWS_STREAM).await;
-        let stream =
-            stream.map_err(|error| FlowBookError::Unavailable { flow: flow(), source: Box::new(error) })?;
-        match stream.get_last_raw_message_by_subject(&subject::flow(reference)).await {
-            Ok(message) => Ok(String::from_utf8_lossy(&message.payload).into_owned()),
-            Err(error) if matches!(error.kind(), Kind::NoMessageFound) => Err(FlowBookError::Unknown(flow())),
-            Err(error) => Err(FlowBookError::Unavailable { flow: flow(), source: Box::new(error) }),
+        match self.broker.last(subject::FLOWS_STREAM.to_owned(), subject::flow(reference)).await {
+            Ok(Some(kept)) => Ok(String::from_utf8_lossy(&kept.body).into_owned()),
+            Ok(None) => Err(FlowBookError::Unknown(flow())),
+            Err(source) => Err(FlowBookError::Unavailable { flow: flow(), source }),
         }
     }
-}
-
-fn is_there(error: &jetstream::context::PublishError) -> bool {
-    use std::error::Error;
-    let code = error.source().and_then(|source| source.downcast_ref::<jetstream::Error>());
-    code.is_some_and(|error| {
-        [ErrorCode::STREAM_WRONG_LAST_SEQUENCE, ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT]
-            .contains(&error.error_code())
-    })
 }

@@ -9,22 +9,17 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use async_nats::{
-    HeaderMap, Request,
-    jetstream::{context::PublishError, message::PublishMessage},
-};
-use bytes::Bytes;
 use futures::future::join_all;
-use serde::Deserialize;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
+    time::Instant,
 };
 
-use crate::connection::{Connection, SERVER_TIMEOUT};
+use crate::broker::{Broker, Message, Unpublished};
 
 /// Events that one batch may have; the server takes 1,000.
 const BATCH_MAX: usize = 500;
@@ -42,23 +37,9 @@ const WEIGHT: u64 = 8;
 /// After so many single publishes while others waited, a batch is tried, so that it stays measured.
 const EXPLORE_EVERY: u64 = 500;
 
-const BATCH_ID: &str = "Nats-Batch-Id";
-const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
-const BATCH_COMMIT: &str = "Nats-Batch-Commit";
-const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
-
-/// An event that is to be written.
-pub(crate) struct Message {
-    pub(crate) subject: String,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-    /// The sequence of the subject's last message.
-    pub(crate) expected: u64,
-}
-
 struct Waiting {
     message: Message,
-    done: oneshot::Sender<Result<u64, PublishError>>,
+    done: oneshot::Sender<Result<u64, Unpublished>>,
 }
 
 /// The writers of all partitions; they end when this is dropped.
@@ -68,35 +49,27 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    pub(crate) fn start(connection: &Connection, partitions: u16) -> Self {
+    pub(crate) fn start<B: Broker>(broker: &B, partitions: u16) -> Self {
         let mut writers = JoinSet::new();
         let queues = (0..partitions).map(|_| {
             let (queue, waiting) = mpsc::channel(WAITING_MAX);
-            writers.spawn(Writer::new(connection.clone()).run(waiting));
+            writers.spawn(Writer::new(broker.clone()).run(waiting));
             queue
         });
         Self { queues: queues.collect(), _writers: writers }
     }
 
     /// Writes an event by its partition's writer, and answers with its sequence; `None` if that has ended.
-    pub(crate) async fn write(&self, partition: u16, message: Message) -> Option<Result<u64, PublishError>> {
+    pub(crate) async fn write(&self, partition: u16, message: Message) -> Option<Result<u64, Unpublished>> {
         let (done, written) = oneshot::channel();
         self.queues.get(usize::from(partition))?.send(Waiting { message, done }).await.ok()?;
         written.await.ok()
     }
 }
 
-/// Publishes one event.
-pub(crate) async fn publish(connection: &Connection, message: Message) -> Result<u64, PublishError> {
-    let Message { subject, headers, body, expected } = message;
-    let publish =
-        PublishMessage::build().payload(body).headers(headers).expected_last_subject_sequence(expected);
-    Ok(connection.jetstream.send_publish(subject, publish).await?.await?.sequence)
-}
-
 /// Writes one partition's events.
-struct Writer {
-    connection: Connection,
+struct Writer<B> {
+    broker: B,
     /// What a stream takes for a single publish lately, and for a batch, besides what its events take.
     single_us: u64,
     batch_us: u64,
@@ -106,14 +79,6 @@ struct Writer {
     acknowledged: Option<Instant>,
     /// When the last batch was.
     batched: Option<Instant>,
-}
-
-/// What the server says of a batch.
-#[derive(Deserialize)]
-struct Committed {
-    /// Of its last event.
-    seq: Option<u64>,
-    count: Option<u64>,
 }
 
 /// Events for which a batch is quicker than as many single publishes.
@@ -127,10 +92,10 @@ fn blend(average: u64, took: Duration) -> u64 {
     (average * (WEIGHT - 1)).saturating_add(took) / WEIGHT
 }
 
-impl Writer {
-    const fn new(connection: Connection) -> Self {
+impl<B: Broker> Writer<B> {
+    const fn new(broker: B) -> Self {
         Self {
-            connection,
+            broker,
             single_us: SINGLE_US,
             batch_us: BATCH_US,
             since_batch: 0,
@@ -167,11 +132,11 @@ impl Writer {
                 && let Some(Waiting { message, done }) = held.pop_front()
             {
                 self.since_batch += u64::from(!held.is_empty());
-                let connection = self.connection.clone();
+                let broker = self.broker.clone();
                 singles.spawn(async move {
                     let began = Instant::now();
                     // Whoever waited may have left.
-                    drop(done.send(publish(&connection, message).await));
+                    drop(done.send(broker.publish(message).await));
                     began
                 });
             }
@@ -195,13 +160,14 @@ impl Writer {
         let (size, started) = (together.len() as u64, Instant::now());
         self.since_batch = 0;
         metrics::counter!("twelve_append_batches_total").increment(1);
-        let written = self.batch(&together).await;
+        let messages = together.iter().map(|waiting| waiting.message.clone()).collect();
+        let written = self.broker.publish_together(messages).await;
         self.batched = Some(Instant::now());
         let Some(first) = written else {
             metrics::counter!("twelve_append_batches_refused_total").increment(1);
-            let connection = &self.connection;
+            let broker = &self.broker;
             let publish_one = async |Waiting { message, done }: Waiting| {
-                drop(done.send(publish(connection, message).await));
+                drop(done.send(broker.publish(message).await));
             };
             join_all(together.into_iter().map(publish_one)).await;
             return;
@@ -213,32 +179,6 @@ impl Writer {
         for (sequence, waiting) in (first..).zip(together) {
             drop(waiting.done.send(Ok(sequence)));
         }
-    }
-
-    /// Writes these as one, all or nothing; answers with the sequence of the first, or not at all.
-    async fn batch(&self, together: &[Waiting]) -> Option<u64> {
-        let client = &self.connection.client;
-        // Kept in the log for ever, and so short; it only tells batches apart that are under way at the same time.
-        let id = uuid::Uuid::new_v4().simple().to_string();
-        let headers = |number: usize, message: &Message| {
-            let mut headers = message.headers.clone();
-            headers.insert(EXPECTED, message.expected.to_string());
-            headers.insert(BATCH_ID, &id[..8]);
-            headers.insert(BATCH_SEQUENCE, number.to_string());
-            headers
-        };
-        let (Waiting { message: last, .. }, others) = together.split_last()?;
-        for (number, Waiting { message, .. }) in (1..).zip(others) {
-            let headers = headers(number, message);
-            client.publish_with_headers(message.subject.clone(), headers, message.body.clone()).await.ok()?;
-        }
-        let mut closing = headers(together.len(), last);
-        closing.insert(BATCH_COMMIT, "1");
-        let commit = Request::new().headers(closing).payload(last.body.clone()).timeout(Some(SERVER_TIMEOUT));
-        let answer = client.send_request(last.subject.clone(), commit).await.ok()?;
-        let Committed { seq, count } = serde_json::from_slice(&answer.payload).ok()?;
-        let (seq, count) = (seq?, count?);
-        (count == together.len() as u64).then(|| seq + 1 - count)
     }
 }
 
@@ -253,11 +193,14 @@ fn distinct(held: &mut VecDeque<Waiting>) -> Vec<Waiting> {
 
 #[cfg(test)]
 mod tests {
+    use async_nats::HeaderMap;
+    use bytes::Bytes;
+
     use super::*;
 
     fn waiting(subject: &str) -> Waiting {
-        let message =
-            Message { subject: subject.into(), headers: HeaderMap::new(), body: Bytes::new(), expected: 0 };
+        let (headers, body) = (HeaderMap::new(), Bytes::new());
+        let message = Message { subject: subject.into(), headers, body, expected: Some(0) };
         Waiting { message, done: oneshot::channel().0 }
     }
 

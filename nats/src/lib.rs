@@ -1,12 +1,11 @@
 //! The log on NATS JetStream: the only crate that names a subject, a stream or a header.
 //!
 //! [`server`] finds, installs and runs a local nats-server; [`connection`] connects to it; [`topology`] declares the
-//! streams; [`log`] loads and appends an order's events, in groups
-//! where each append waits for the disk; [`follow`] reads a partition as it grows; [`worklist`] hands
-//! a partition's events to exactly one worker, and with it [`deadline`]
-//! what comes due and [`notice`] who is to be told; [`flows`] keeps every flow that an
-//! order follows, [`snapshots`] what views were; [`ask`] carries commands to the context that decides about them;
-//! [`contract`] tells others how to read it all.
+//! streams; [`broker`] is what the commands' side asks of a server; [`log`] loads and appends an order's events, in
+//! groups where each append waits for the disk; [`follow`] reads a partition as it grows; [`worklist`] hands a
+//! partition's events to exactly one worker, and with it [`deadline`] what comes due and [`notice`] who is to be
+//! told; [`flows`] keeps every flow that an order follows, [`snapshots`] what views were; [`ask`] carries commands to
+//! the context that decides about them; [`contract`] tells others how to read it all.
 
 pub mod subject;
 pub mod accounts;
@@ -16,6 +15,7 @@ pub mod server;
 pub mod connection;
 pub mod topology;
 pub mod nack;
+pub mod broker;
 pub mod log;
 mod group;
 pub mod follow;
@@ -29,6 +29,7 @@ pub mod trace;
 pub mod checkup;
 pub mod bench;
 
+pub use broker::Broker;
 pub use codec::{Stored, Undecodable};
 pub use connection::{ConnectError, Connection, Identity};
 pub use flows::{FlowBook, FlowBookError};

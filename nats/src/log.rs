@@ -2,25 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::jetstream::{self, ErrorCode, context::PublishError};
 use bytes::Bytes;
-use domain::{OrderId, Position};
-use futures::StreamExt;
+use domain::{OrderId, Position, Timestamp};
 use tokio::time::timeout;
 use tracing::Instrument;
 
 pub use crate::codec::NewEvent;
 use crate::{
+    broker::{Broker, Message, Page, Raw, Unpublished},
     codec::{self, Stored, Undecodable},
     connection::{ConnectError, Connection, SERVER_TIMEOUT},
-    group::{self, Groups, Message},
+    group::Groups,
     subject,
     topology::{Durability, Topology, TopologyError},
     trace,
 };
 
-/// Messages asked for in one read of an order.
-const LOAD_BATCH: usize = 1_000;
 /// Events one order may have; a story longer than this is not an order's.
 pub const EVENTS_PER_ORDER_MAX: usize = 10_000;
 /// Times an event is sent while no acknowledgement comes.
@@ -83,8 +80,8 @@ impl Appended {
 
 /// The log, as declared; clones share the connection.
 #[derive(Clone)]
-pub struct EventLog {
-    pub(crate) connection: Connection,
+pub struct EventLog<B = Connection> {
+    pub(crate) broker: B,
     partitions: u16,
     pub(crate) replicas: usize,
     durability: Durability,
@@ -103,19 +100,35 @@ impl EventLog {
         Ok(Self::look(connection, topology, durability))
     }
 
-    /// The log as it is said to be, to look at; nothing is made or checked.
-    pub fn look(connection: Connection, topology: Topology, durability: Durability) -> Self {
-        let durability = if topology.replicas > 1 { Durability::Replicated } else { durability };
-        let (partitions, replicas) = (topology.partitions, topology.replicas);
-        let groups = (durability == Durability::Fsync).then(|| Groups::start(&connection, partitions).into());
-        Self { connection, partitions, replicas, durability, groups }
-    }
-
     /// The same log over a connection of its own.
     pub async fn another(&self, name: &str) -> Result<Self, ConnectError> {
-        let connection = self.connection.another(name).await?;
-        let groups = self.groups.is_some().then(|| Groups::start(&connection, self.partitions).into());
-        Ok(Self { connection, groups, ..self.clone() })
+        let broker = self.broker.another(name).await?;
+        let groups = self.groups.is_some().then(|| Groups::start(&broker, self.partitions).into());
+        Ok(Self { broker, groups, ..self.clone() })
+    }
+
+    pub const fn connection(&self) -> &Connection {
+        &self.broker
+    }
+}
+
+impl<B: Broker> EventLog<B> {
+    /// The log as it is said to be, to look at; nothing is made or checked.
+    pub fn look(broker: B, topology: Topology, durability: Durability) -> Self {
+        let durability = if topology.replicas > 1 { Durability::Replicated } else { durability };
+        let (partitions, replicas) = (topology.partitions, topology.replicas);
+        let groups = (durability == Durability::Fsync).then(|| Groups::start(&broker, partitions).into());
+        Self { broker, partitions, replicas, durability, groups }
+    }
+
+    /// The server that keeps the log.
+    pub const fn broker(&self) -> &B {
+        &self.broker
+    }
+
+    /// The moment by this process's clock.
+    pub fn now(&self) -> Timestamp {
+        self.broker.now()
     }
 
     pub const fn partitions(&self) -> u16 {
@@ -127,25 +140,14 @@ impl EventLog {
         self.durability
     }
 
-    pub const fn connection(&self) -> &Connection {
-        &self.connection
-    }
-
     /// The sequence of an order's newest event, as the partition's leader knows it; 0 if it has none.
     ///
     /// With replicas, [`Self::load`] may be answered by one that is behind. Before something is denied on the ground
     /// of a story, the leader is asked whether that was all of it.
     pub async fn last_sequence(&self, order_id: OrderId) -> Result<u64, LoadError> {
-        use jetstream::stream::LastRawMessageErrorKind as Kind;
         let partition = order_id.partition(self.partitions);
-        let failed = |error: Box<dyn std::error::Error + Send + Sync>| LoadError::Unavailable(error);
-        let stream = self.connection.jetstream.get_stream_no_info(subject::stream(partition)).await;
-        let stream = stream.map_err(|error| failed(Box::new(error)))?;
-        match stream.get_last_raw_message_by_subject(&subject::order(partition, order_id)).await {
-            Ok(message) => Ok(message.sequence),
-            Err(error) if matches!(error.kind(), Kind::NoMessageFound) => Ok(0),
-            Err(error) => Err(failed(Box::new(error))),
-        }
+        let last = self.broker.last(subject::stream(partition), subject::order(partition, order_id)).await;
+        Ok(last.map_err(LoadError::Unavailable)?.map_or(0, |newest| newest.sequence))
     }
 
     /// Whether a read may miss what was acknowledged a moment ago.
@@ -194,54 +196,23 @@ impl EventLog {
             }
             metrics::counter!("twelve_reads_unanswered_total").increment(1);
         }
-        let why = format!("no answer within {SERVER_TIMEOUT:?}");
-        Err(LoadError::Unavailable(Box::new(std::io::Error::other(why))))
+        Err(LoadError::Unavailable(format!("no answer within {SERVER_TIMEOUT:?}").into()))
     }
 
-    /// One batched direct get of the order's exact subject; answers where to go on if the story is longer.
+    /// Some of the story; answers where to go on if it is longer.
     async fn read_batch(
         &self,
         order_id: OrderId,
         from: u64,
     ) -> Result<(Vec<Stored>, Option<u64>), LoadError> {
-        let mut story = Vec::new();
-        let unavailable = |error| LoadError::Unavailable(error);
         let partition = order_id.partition(self.partitions);
         let subject = subject::order(partition, order_id);
-        let client = &self.connection.client;
-        let inbox = client.new_inbox();
-        let mut answers =
-            client.subscribe(inbox.clone()).await.map_err(|error| unavailable(Box::new(error)))?;
-        let ask =
-            serde_json::json!({ "seq": from, "batch": LOAD_BATCH, "next_by_subj": subject }).to_string();
-        let api = format!("$JS.API.DIRECT.GET.{}", subject::stream(partition));
-        client
-            .publish_with_reply(api, inbox, ask.into())
-            .await
-            .map_err(|error| unavailable(Box::new(error)))?;
-        let mut last = from;
-        while let Some(message) = answers.next().await {
-            let headers = message.headers.clone().unwrap_or_default();
-            match message.status.map(|status| status.as_u16()) {
-                None => {
-                    let sequence = header_number(&headers, "Nats-Sequence").unwrap_or_default();
-                    let position = Position { partition, sequence };
-                    story.push(codec::decode(&subject, position, &headers, message.payload)?);
-                    last = sequence;
-                }
-                Some(404) => return Ok((story, None)),
-                Some(204) => {
-                    let pending = header_number(&headers, "Nats-Num-Pending").unwrap_or_default();
-                    return Ok((story, (pending > 0).then_some(last + 1)));
-                }
-                Some(status) => {
-                    let description = message.description.unwrap_or_default();
-                    let closed = std::io::Error::other(format!("{status} {description}"));
-                    return Err(unavailable(Box::new(closed)));
-                }
-            }
-        }
-        Err(LoadError::Refused { status: "nothing: the connection closed".into() })
+        let Page { messages, next } = self.broker.read(partition, subject.clone(), from).await?;
+        let decode = |raw: Raw| {
+            let position = Position { partition, sequence: raw.sequence };
+            codec::decode(&subject, position, &raw.headers, raw.body)
+        };
+        Ok((messages.into_iter().map(decode).collect::<Result<_, _>>()?, next))
     }
 
     /// Appends one event to an order whose last event is `expected` (0: the order has none).
@@ -259,22 +230,22 @@ impl EventLog {
         let subject = subject::order(partition, order_id);
         let mut sends_left = SENDS_MAX;
         loop {
-            if !self.connection.is_connected() {
+            if !self.broker.is_connected() {
                 return Err(AppendError::Unavailable("not connected to nats-server".into()));
             }
             sends_left -= 1;
             let (subject, headers) = (subject.clone(), headers.clone());
-            let message = Message { subject, headers, body: body.clone(), expected };
+            let message = Message { subject, headers, body: body.clone(), expected: Some(expected) };
             match self.publish(partition, message).await {
                 Ok(sequence) => {
                     let position = Position { partition, sequence };
                     return Ok(Appended::New(stored(order_id, position, new, body)));
                 }
-                Err(error) if is_conflict(&error) => {
+                Err(Unpublished::Conflict { last }) => {
                     metrics::counter!("twelve_append_conflicts_total").increment(1);
-                    return self.settle(order_id, new, named_sequence(&error)).await;
+                    return self.settle(order_id, new, last).await;
                 }
-                Err(error) if is_ambiguous(&error) && sends_left > 0 => {
+                Err(Unpublished::Unanswered(_)) if sends_left > 0 => {
                     metrics::counter!("twelve_append_ambiguous_total").increment(1);
                 }
                 Err(error) => return Err(AppendError::Unavailable(Box::new(error))),
@@ -282,7 +253,7 @@ impl EventLog {
         }
     }
 
-    async fn publish(&self, partition: u16, message: Message) -> Result<u64, PublishError> {
+    async fn publish(&self, partition: u16, message: Message) -> Result<u64, Unpublished> {
         let started = std::time::Instant::now();
         let span = trace::span(
             None,
@@ -290,10 +261,11 @@ impl EventLog {
         );
         let writing = async {
             match &self.groups {
-                Some(groups) => groups.write(partition, message).await.unwrap_or_else(|| {
-                    Err(PublishError::new(jetstream::context::PublishErrorKind::BrokenPipe))
-                }),
-                None => group::publish(&self.connection, message).await,
+                Some(groups) => {
+                    let written = groups.write(partition, message).await;
+                    written.unwrap_or_else(|| Err(Unpublished::Unanswered("its writer has ended".into())))
+                }
+                None => self.broker.publish(message).await,
             }
         };
         let written = writing.instrument(span).await;
@@ -331,40 +303,4 @@ fn stored(order_id: OrderId, position: Position, new: &NewEvent, data: Bytes) ->
         event: new.event.clone(),
     };
     Stored { recorded, data, causation_id: new.causation_id, trace_parent: new.trace_parent.clone() }
-}
-
-fn header_number(headers: &async_nats::HeaderMap, name: &str) -> Option<u64> {
-    headers.get(name)?.as_str().parse().ok()
-}
-
-fn server_code(error: &PublishError) -> Option<ErrorCode> {
-    Some(std::error::Error::source(error)?.downcast_ref::<jetstream::Error>()?.error_code())
-}
-
-/// The two codes by which a server says "the expected sequence is not the last": 10071, and 10164 (replicated or in
-/// a batch, while another write of the subject is in flight).
-fn is_conflict(error: &PublishError) -> bool {
-    server_code(error).is_some_and(|code| {
-        code == ErrorCode::STREAM_WRONG_LAST_SEQUENCE
-            || code == ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT
-    })
-}
-
-/// Whether the event may have been stored although no acknowledgement came.
-fn is_ambiguous(error: &PublishError) -> bool {
-    use jetstream::context::PublishErrorKind as Kind;
-    match error.kind() {
-        Kind::TimedOut | Kind::BrokenPipe | Kind::StreamNotFound => true,
-        Kind::WrongLastMessageId
-        | Kind::WrongLastSequence
-        | Kind::MaxAckPending
-        | Kind::MaxPayloadExceeded
-        | Kind::Other => false,
-    }
-}
-
-/// The true last sequence, which the server names in the text of 10071.
-fn named_sequence(error: &PublishError) -> Option<u64> {
-    let text = std::error::Error::source(error)?.to_string();
-    text.rsplit_once("wrong last sequence: ")?.1.trim().split(' ').next()?.parse().ok()
 }

@@ -4,14 +4,19 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::{
-    AckKind, Message,
-    consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, pull},
-};
 use domain::{OrderId, Position};
-use futures::{StreamExt, future::BoxFuture};
+use futures::{
+    StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 
-use crate::{log::EventLog, subject};
+use crate::{
+    broker::{Broker, Failure, Handed, Receipt, Word},
+    connection::Connection,
+    log::EventLog,
+    subject,
+};
 
 /// Work that was neither finished nor prolonged for this long is handed out again.
 pub const WORK_WAIT: Duration = Duration::from_secs(1);
@@ -19,18 +24,12 @@ pub const WORK_WAIT: Duration = Duration::from_secs(1);
 pub const PROLONG_EVERY: Duration = Duration::from_millis(400);
 /// Events of one partition that may be handed out and unfinished at a time; beyond it, new events wait.
 pub const UNFINISHED_MAX: i64 = 20_000;
-/// A worker that has not asked for work for this long loses its place to the next.
-const PIN_TIMEOUT: Duration = Duration::from_secs(3);
-const PULL_EXPIRES: Duration = Duration::from_secs(1);
-const PULL_HEARTBEAT: Duration = Duration::from_millis(500);
-const PULL_MESSAGES_MAX: usize = 500;
 const REJOIN_PAUSE: Duration = Duration::from_millis(200);
-const GROUP: &str = "runner";
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Messages = BoxStream<'static, Result<Handed, Failure>>;
 
 /// What a worker is to attend to; each is a durable consumer of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum List {
     /// Every event, for the process manager.
     Saga,
@@ -49,7 +48,8 @@ impl List {
         }
     }
 
-    pub(crate) fn stream(self, partition: u16) -> String {
+    /// The stream that its messages are in.
+    pub fn stream(self, partition: u16) -> String {
         match self {
             Self::Saga => subject::stream(partition),
             Self::Due => subject::DEADLINES_STREAM.to_owned(),
@@ -64,19 +64,28 @@ impl List {
             Self::Notices => format!("notices-{partition}"),
         }
     }
+
+    /// What is on the list, of its stream; empty: everything.
+    pub fn filter(self, partition: u16) -> String {
+        match self {
+            Self::Saga => String::new(),
+            Self::Due => subject::due_filter(partition),
+            Self::Notices => subject::notice_filter(partition),
+        }
+    }
 }
 
 /// The worklist of one partition.
-pub struct Worklist {
-    log: EventLog,
+pub struct Worklist<B = Connection> {
+    log: EventLog<B>,
     list: List,
     partition: u16,
     /// Whether to ask for the place of the active worker: it was ours a moment ago, or its holder may have died.
     take_over: bool,
     /// `None`: to be joined (anew).
-    messages: Option<pull::Stream>,
+    messages: Option<Messages>,
     /// The joining under way. It is kept here, so that it goes on although whoever waits for work looks elsewhere.
-    joining: Option<BoxFuture<'static, Result<pull::Stream, Failure>>>,
+    joining: Option<BoxFuture<'static, Result<Messages, Failure>>>,
 }
 
 /// One event that wants attention.
@@ -86,15 +95,15 @@ pub struct Work {
     pub position: Option<Position>,
     /// How often it was handed out, this time included.
     pub deliveries: u32,
-    message: Message,
+    receipt: Box<dyn Receipt>,
 }
 
-impl Worklist {
+impl<B: Broker> Worklist<B> {
     /// The work of a partition; it comes once this worker is the active one.
     ///
     /// It asks to be that at once, so that nobody waits for a worker that died. One that lives finishes what it has at
     /// hand.
-    pub fn new(log: &EventLog, partition: u16, list: List) -> Self {
+    pub fn new(log: &EventLog<B>, partition: u16, list: List) -> Self {
         Self { log: log.clone(), list, partition, take_over: true, messages: None, joining: None }
     }
 
@@ -111,19 +120,25 @@ impl Worklist {
             };
             tracing::debug!(partition = self.partition, list = ?self.list, why = ended, "a worklist is joined anew");
             self.messages = None;
-            let joining = join(self.log.clone(), self.partition, self.list, self.take_over);
-            self.joining = Some(Box::pin(async move {
-                tokio::time::sleep(REJOIN_PAUSE).await;
-                joining.await
-            }));
+            self.joining = Some(self.join(REJOIN_PAUSE));
         }
+    }
+
+    /// The work, for ever.
+    pub fn stream(self) -> BoxStream<'static, Work> {
+        let take = |mut list: Self| async move {
+            let work = list.next().await;
+            Some((work, list))
+        };
+        stream::unfold(self, take).boxed()
     }
 
     async fn try_next(&mut self) -> Result<Option<Work>, Failure> {
         if self.messages.is_none() {
-            let joining = self.joining.get_or_insert_with(|| {
-                Box::pin(join(self.log.clone(), self.partition, self.list, self.take_over))
-            });
+            if self.joining.is_none() {
+                self.joining = Some(self.join(Duration::ZERO));
+            }
+            let Some(joining) = &mut self.joining else { return Ok(None) };
             let joined = joining.await;
             self.joining = None;
             self.messages = Some(joined?);
@@ -136,6 +151,17 @@ impl Worklist {
         }
     }
 
+    fn join(&self, pause: Duration) -> BoxFuture<'static, Result<Messages, Failure>> {
+        let (broker, list) = (self.log.broker().clone(), self.list);
+        let (partition, take_over) = (self.partition, self.take_over);
+        Box::pin(async move {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            broker.join(list, partition, take_over).await
+        })
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and no log has 2^53 events")]
     fn tell_behind(&self, pending: u64) {
         let (list, partition) = (self.list.name(), self.partition.to_string());
@@ -143,68 +169,29 @@ impl Worklist {
             .set(pending as f64);
     }
 
-    fn work(&self, message: Message) -> Result<Work, Failure> {
-        let (sequence, deliveries, pending) =
-            message.info().map(|info| (info.stream_sequence, u32::try_from(info.delivered), info.pending))?;
+    fn work(&self, handed: Handed) -> Result<Work, Failure> {
+        let Handed { subject, sequence, deliveries, pending, receipt } = handed;
         self.tell_behind(pending);
-        let (_, order_id) = subject::parse_order(&message.subject)
-            .ok_or_else(|| format!("{} is no order's subject", message.subject))?;
+        let (_, order_id) =
+            subject::parse_order(&subject).ok_or_else(|| format!("{subject} is no order's subject"))?;
         let position = (self.list == List::Saga).then_some(Position { partition: self.partition, sequence });
-        Ok(Work { order_id, position, deliveries: deliveries.unwrap_or(1), message })
+        Ok(Work { order_id, position, deliveries, receipt })
     }
-}
-
-/// Joins the group of workers of a partition, making the consumer if it is absent.
-async fn join(log: EventLog, partition: u16, list: List, take_over: bool) -> Result<pull::Stream, Failure> {
-    let stream = log.connection.jetstream.get_stream_no_info(list.stream(partition)).await?;
-    let name = &list.consumer(partition);
-    let filter_subject = match list {
-        List::Saga => String::new(),
-        List::Due => subject::due_filter(partition),
-        List::Notices => subject::notice_filter(partition),
-    };
-    let config = pull::Config {
-        durable_name: Some(name.clone()),
-        description: Some("Twelve: work on this partition's orders, for one worker at a time".into()),
-        filter_subject,
-        deliver_policy: DeliverPolicy::All,
-        ack_policy: AckPolicy::Explicit,
-        ack_wait: WORK_WAIT,
-        max_ack_pending: UNFINISHED_MAX,
-        headers_only: true,
-        priority_policy: PriorityPolicy::PinnedClient,
-        priority_groups: vec![GROUP.to_owned()],
-        priority_timeout: PIN_TIMEOUT,
-        ..pull::Config::default()
-    };
-    let consumer = stream.get_or_create_consumer(name, config).await?;
-    if take_over && let Err(error) = stream.unpin_consumer(name, GROUP).await {
-        tracing::debug!(partition, %error, "nobody had the place");
-    }
-    let messages = consumer
-        .stream()
-        .group(GROUP)
-        .max_messages_per_batch(PULL_MESSAGES_MAX)
-        .expires(PULL_EXPIRES)
-        .heartbeat(PULL_HEARTBEAT)
-        .messages()
-        .await?;
-    Ok(messages)
 }
 
 impl Work {
     /// This event needs nothing more.
     pub async fn done(self) -> Result<(), Failure> {
-        self.message.ack().await
+        self.receipt.tell(Word::Done).await
     }
 
     /// The work waits; it is to be handed out again after `pause`, to whoever is active then.
     pub async fn hand_back(self, pause: Duration) -> Result<(), Failure> {
-        self.message.ack_with(AckKind::Nak(Some(pause))).await
+        self.receipt.tell(Word::Later(pause)).await
     }
 
     /// The work goes on; it is not to be handed to another yet.
     pub async fn prolong(&self) -> Result<(), Failure> {
-        self.message.ack_with(AckKind::Progress).await
+        self.receipt.tell(Word::Going).await
     }
 }

@@ -39,5 +39,6 @@ mod roles;
 mod rolling;
 mod seed_000;
 mod settings;
+mod simulator;
 mod traces;
 mod views;

@@ -3,10 +3,9 @@
 //! The circuit breaker of Nygard's "Release It!", over the last calls, however long ago they were: closed while few of
 //! them fail; open for a while once many do; then half open, for a few calls that show whether the other side is back.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
 
 /// The calls that a half-open breaker lets through to see whether the other side is back.
 const TRIALS: usize = 3;

@@ -4,10 +4,7 @@ use axum::response::Response;
 use domain::{Command, Refusal, delivery::DeliveryCommand};
 use service::Problem;
 
-use super::{
-    answer::{Call, refused},
-    orders::is_canceled_by_consent,
-};
+use super::answer::{Call, failed, refused};
 use crate::body::{nothing, rider};
 
 /// A rider takes it.
@@ -33,7 +30,8 @@ pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
     nothing(&call.body.value)?;
     call.permit(|person, order| person.may(&Command::Delivery(DeliveryCommand::Cancel), order)).await?;
     let order_id = call.order_id()?;
-    if !is_canceled_by_consent(&call.app, order_id).await? {
+    let by_consent = call.app.checkout().is_canceled_by_consent(order_id).await;
+    if !by_consent.map_err(|error| failed(order_id, &error))? {
         return Err(refused(Refusal::NotInFlow));
     }
     call.perform(Command::Delivery(DeliveryCommand::Cancel)).await

@@ -10,12 +10,12 @@ use crate::{
     order::{Address, Channel, Customer, OrderCommand},
     payment::{Payment, PaymentCommand},
     review::ReviewCommand,
+    state::OrderState,
     store::StoreCommand,
 };
 
 /// Commands, each with who gives it.
-pub(super) fn commands(stories: &Stories<'_>, at: StoryId) -> Vec<(&'static str, Command)> {
-    let (flow, state) = (stories.flow, &stories[at].state);
+pub fn commands(flow: &Flow, reference: &FlowRef, state: &OrderState) -> Vec<(&'static str, Command)> {
     let pick_up = |rider: &str| Command::Delivery(DeliveryCommand::PickUp { rider_id: rider.into() });
     let (customer, store, delivery) = ("the customer", "the store", "the delivery team");
     let review = ReviewCommand::Write { rating: 5, text: "good".into() };
@@ -34,17 +34,13 @@ pub(super) fn commands(stories: &Stories<'_>, at: StoryId) -> Vec<(&'static str,
         (delivery, Command::Delivery(DeliveryCommand::Complete)),
         (delivery, Command::Delivery(DeliveryCommand::StartReturn)),
         (delivery, Command::Delivery(DeliveryCommand::CompleteReturn)),
+        ("an operator", Command::Saga(SagaCommand::Resume)),
     ];
-    // Once is enough: what it leads to is the same the next time.
-    if !stories[at].names.contains(&"SagaResumed") {
-        commands.push(("an operator", Command::Saga(SagaCommand::Resume)));
-    }
     if flow.cancel.mode == CancelMode::Synchronous {
         commands.push(("the customer, waiting", Command::Delivery(DeliveryCommand::Cancel)));
     }
     let place = |awaits_payment| {
-        let placed = placed(flow, stories.reference, awaits_payment);
-        (customer, Command::Ordering(OrderCommand::Place(Box::new(placed))))
+        (customer, Command::Ordering(OrderCommand::Place(Box::new(placed(flow, reference, awaits_payment)))))
     };
     match flow.payment.when {
         PaymentTime::None => commands.push(place(false)),
@@ -78,11 +74,12 @@ pub(super) fn payment(stories: &Stories<'_>, at: StoryId) -> Option<PaymentComma
 }
 
 /// What the order costs.
-pub(super) fn price() -> Money {
+pub fn price() -> Money {
     Money { amount: 900, currency: Currency::WON }
 }
 
-fn placed(flow: &Flow, reference: &FlowRef, awaits_payment: bool) -> OrderPlaced {
+/// The order as its customer places it.
+pub fn placed(flow: &Flow, reference: &FlowRef, awaits_payment: bool) -> OrderPlaced {
     let name = || "customer".to_owned();
     OrderPlaced {
         flow: reference.clone(),

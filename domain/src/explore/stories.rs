@@ -27,6 +27,7 @@ use crate::{
 pub(super) struct StoryId(u32);
 
 /// One story.
+#[derive(Default)]
 pub(super) struct Story {
     pub(super) names: Vec<&'static str>,
     pub(super) state: OrderState,

@@ -1,0 +1,111 @@
+//! A deadline that comes due at a process which took part in the order, long ago.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+use std::{sync::Arc, time::Duration};
+
+use command_svc::{
+    body::{PaymentMeans, Placement},
+    execute::Intent,
+};
+use domain::{
+    Command, CommandId, OrderId, OrderState,
+    explore::people,
+    order::{Order, OrderCommand},
+    store::StoreCommand,
+};
+use jiff::SignedDuration;
+use nats::Durability;
+use simulation::{
+    Flaw,
+    bank::Bank,
+    chance::Chance,
+    net::{Net, Weather},
+    process::{Process, Setting},
+    server::Server,
+    setting,
+};
+use tokio::time::sleep;
+
+/// Which process the saga asks is drawn; in half of the seeds it is the one that does not hear of it otherwise.
+const SEEDS: u64 = 12;
+/// Longer than any deadline of the flow.
+const A_DAY: Duration = Duration::from_hours(24);
+
+/// An order, and the ways to it.
+struct Kitchen {
+    net: Arc<Net>,
+    bank: Arc<Bank>,
+    setting: Setting,
+    order_id: OrderId,
+    chance: Chance,
+}
+
+impl Kitchen {
+    fn new(seed: u64) -> Self {
+        let chance = Chance::new(seed);
+        let server = Server::new(Durability::Fsync, Flaw::None);
+        let net = Net::new(server, Weather::default(), chance.clone(), false);
+        let bank = Bank::new(&net, 0);
+        tokio::spawn(Arc::clone(&net).keep_time());
+        let (settings, flows) = setting().clone();
+        let setting = Setting { settings, flows, partitions: 1 };
+        Self { net, bank, setting, order_id: OrderId(chance.uuid()), chance }
+    }
+
+    fn start(&self, number: u64) -> Arc<Process> {
+        Process::start(number, &self.net, &self.bank, &self.setting, SignedDuration::ZERO).unwrap()
+    }
+
+    fn intent(&self, command: Command) -> Intent {
+        Intent {
+            order_id: self.order_id,
+            command,
+            command_id: CommandId(self.chance.uuid()),
+            causation_id: None,
+            expected: None,
+            fingerprint: None,
+            trace_parent: None,
+        }
+    }
+
+    async fn place(&self, process: &Process) {
+        let declared = self.setting.flows.newest("kitchen").unwrap();
+        let placed = people::placed(&declared.flow, &declared.reference, false);
+        let payment = Some(PaymentMeans { method: "card".into(), token: "good".into() });
+        let placement = Placement { placed, payment, defers: false };
+        let intent = self.intent(Command::Ordering(OrderCommand::Cancel));
+        let checkout = process.checkout.clone();
+        process.run(async move { checkout.place(intent, placement).await }).await.unwrap().unwrap();
+        sleep(Duration::from_secs(1)).await;
+    }
+
+    async fn cook(&self, process: &Process, command: StoreCommand) {
+        let (intent, executor) = (self.intent(Command::Store(command)), process.checkout.executor.clone());
+        process.run(async move { executor.execute(intent).await }).await.unwrap().unwrap();
+        sleep(Duration::from_secs(1)).await;
+    }
+
+    fn state(&self) -> OrderState {
+        OrderState::replay(&self.net.server().stories()[&self.order_id])
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_no_rider_takes_expires_although_another_process_runs_the_saga_by_then() {
+    for seed in 1..=SEEDS {
+        let kitchen = Kitchen::new(seed);
+        // The one that starts last runs the saga.
+        let (other, runner) = (kitchen.start(1), kitchen.start(2));
+        sleep(Duration::from_secs(1)).await;
+        kitchen.place(&runner).await;
+        kitchen.cook(&other, StoreCommand::Accept).await;
+        kitchen.cook(&runner, StoreCommand::Start).await;
+        kitchen.cook(&runner, StoreCommand::Finish).await;
+        sleep(Duration::from_secs(10)).await;
+        runner.kill();
+        sleep(A_DAY).await;
+        assert_eq!(kitchen.state().order, Order::Expired, "seed {seed}");
+        assert_eq!(kitchen.bank.held(kitchen.order_id), 0, "the money went back");
+        other.kill();
+    }
+}
