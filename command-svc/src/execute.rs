@@ -218,7 +218,10 @@ impl<B: Broker> Executor<B> {
                 (stored, story)
             }
             Err(AppendError::Conflict { last }) => return Ok(Attempt::Conflict(last.unwrap_or(sequence))),
-            Err(error) => return Err(ExecuteError::Append(error)),
+            Err(AppendError::Unsettled(error)) => return Err(error.into()),
+            Err(error @ (AppendError::Unavailable(_) | AppendError::Encoding(_))) => {
+                return Err(ExecuteError::Append(error));
+            }
         };
         let state = story.state_after(&stored.recorded);
         Ok(Attempt::Done(Executed { event: Some(stored), replayed: false, state }))

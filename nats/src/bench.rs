@@ -39,7 +39,6 @@ pub async fn raw_publish(
             name: format!("{STREAM_PREFIX}{index}"),
             subjects: vec![format!("bench.raw.{index}.*")],
             max_bytes: 1 << 30,
-            compression: Some(stream::Compression::S2),
             allow_direct: true,
             ..stream::Config::default()
         };

@@ -8,7 +8,7 @@ use async_nats::jetstream::{
 use crate::{
     connection::{Connection, SERVER_VERSION_MIN, version},
     subject,
-    topology::{Topology, TopologyError},
+    topology::{Topology, TopologyError, UNCOMPRESS},
     worklist::List,
 };
 
@@ -96,8 +96,12 @@ async fn partition_of(connection: &Connection, declared: &Topology, partition: u
         Ok(found) => found,
         Err(why) => return vec![absent(format!("stream {name}"), &why)],
     };
-    let mut findings =
-        vec![settings(declared, partition, &info), room(&name, &info), replicas(declared, &name, &info)];
+    let mut findings = vec![
+        settings(declared, partition, &info),
+        room(&name, &info),
+        replicas(declared, &name, &info),
+        compression(&name, &info),
+    ];
     for list in [List::Saga, List::Due, List::Notices] {
         findings.extend(behind(connection, list, partition).await);
     }
@@ -133,6 +137,15 @@ fn room(name: &str, info: &Info) -> Finding {
         return finding;
     }
     finding.but(Verdict::Warning, "raise --partition-bytes-max: a full partition refuses new events")
+}
+
+fn compression(name: &str, info: &Info) -> Finding {
+    let what = format!("compression of {name}");
+    if Topology::is_compressed(&info.config) {
+        let found = "compressed: a server that was killed may not read it any more";
+        return Finding::good(what, found).but(Verdict::Warning, UNCOMPRESS);
+    }
+    Finding::good(what, "none")
 }
 
 fn replicas(declared: &Topology, name: &str, info: &Info) -> Finding {

@@ -56,6 +56,9 @@ pub enum AppendError {
     /// Nothing is known to be stored. A repeat with the same command id is safe.
     #[error("the log did not acknowledge the event")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It met a conflict, and whether with itself could not be found out. A repeat is safe.
+    #[error("the order's story could not be read back")]
+    Unsettled(#[source] LoadError),
     #[error("the event cannot be written as JSON")]
     Encoding(#[source] serde_json::Error),
 }
@@ -280,10 +283,7 @@ impl<B: Broker> EventLog<B> {
         new: &NewEvent,
         last: Option<u64>,
     ) -> Result<Appended, AppendError> {
-        let story = self
-            .load(order_id, last.unwrap_or_default())
-            .await
-            .map_err(|error| AppendError::Unavailable(Box::new(error)))?;
+        let story = self.load(order_id, last.unwrap_or_default()).await.map_err(AppendError::Unsettled)?;
         let event_id = new.event_id();
         match story.into_iter().find(|stored| stored.recorded.event_id == event_id) {
             Some(stored) => Ok(Appended::Found(stored)),

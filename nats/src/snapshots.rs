@@ -72,7 +72,6 @@ impl EventLog {
             description: Some("Twelve: snapshots of views; each can be made again from the log".into()),
             max_age: KEPT_FOR,
             num_replicas: self.replicas,
-            compression: true,
             ..Config::default()
         };
         self.connection().jetstream.create_object_store(config).await.map(Snapshots).map_err(failed)

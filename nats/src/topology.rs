@@ -24,6 +24,8 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
 const MESSAGE_BYTES_MAX: i32 = 128 * 1024;
 /// Room for thousands of versions.
 const FLOWS_BYTES_MAX: i64 = 64 * 1024 * 1024;
+/// What to do about a stream that is compressed.
+pub(crate) const UNCOMPRESS: &str = "let it be so no more: nats stream edit NAME --compression none";
 const PARTITIONS_KEY: &str = "twelve-partitions";
 
 /// What an acknowledgement of the log is worth.
@@ -102,6 +104,13 @@ impl Topology {
         for partition in 0..self.partitions {
             let wanted = self.partition(partition);
             let found = self.ensure_stream(&connection.jetstream, &wanted).await?;
+            if Self::is_compressed(&found) {
+                let stream = &found.name;
+                tracing::warn!(
+                    stream,
+                    "is compressed, and may not be read again after a crash; {UNCOMPRESS}"
+                );
+            }
             self.check(&wanted, &found)?;
             if self.streams == Streams::Make {
                 enlarge(&connection.jetstream, &wanted, found).await?;
@@ -140,7 +149,6 @@ impl Topology {
             max_message_size: MESSAGE_BYTES_MAX,
             num_replicas: self.replicas,
             duplicate_window: DUPLICATE_WINDOW,
-            compression: Some(Compression::S2),
             deny_delete: true,
             deny_purge: true,
             allow_direct: true,
@@ -200,6 +208,11 @@ impl Topology {
             allow_direct: true,
             ..Config::default()
         }
+    }
+
+    /// Whether a stream is one that nats-server 2.15.1 does not always read again once it was killed (ADR 22).
+    pub(crate) fn is_compressed(found: &Config) -> bool {
+        found.compression.as_ref().is_some_and(|compression| *compression != Compression::None)
     }
 
     async fn ensure_stream(

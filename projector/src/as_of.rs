@@ -107,6 +107,9 @@ async fn cuts(log: &EventLog, moment: &Moment) -> Result<Vec<Cut>, AsOfError> {
     };
     let (mut named, mut newest) = (BTreeMap::new(), Timestamp::MIN);
     for position in positions {
+        if position.partition >= log.partitions() {
+            return Err(AsOfError::NotYet(*position));
+        }
         named.insert(position.partition, position.sequence);
         if position.sequence > 0 {
             let time = log.time_of(*position).await.map_err(|error| AsOfError::Log(error.into()))?;

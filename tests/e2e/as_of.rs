@@ -101,6 +101,7 @@ async fn a_moment_that_is_none_or_too_far_is_refused_by_name() {
         (answer.status.as_u16(), answer.code().to_owned())
     };
     assert_eq!(refused("/orders?as_of=0:999999").await, (400, "position_unknown".into()));
+    assert_eq!(refused("/orders?as_of=99:1").await, (400, "position_unknown".into()), "no such partition");
     assert_eq!(refused("/orders?as_of=2999-01-01T00:00:00Z").await, (400, "malformed".into()));
     assert_eq!(refused("/orders?as_of=yesterday").await, (400, "malformed".into()));
     assert_eq!(refused("/flows?as_of=0:1").await, (400, "malformed".into()));

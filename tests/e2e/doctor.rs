@@ -2,8 +2,9 @@
 
 use std::process::{Command, Output};
 
+use async_nats::jetstream::stream::Compression;
 use nats::accounts::User;
-use twelve_tests::{Platform, Process, Secured, Server, binary, client::order, free_port};
+use twelve_tests::{Platform, Process, Secured, Server, binary, client::order, free_port, history};
 
 fn doctor(arguments: &[&str]) -> (bool, String) {
     let output = Command::new(binary("twelve")).arg("doctor").args(arguments).output();
@@ -62,6 +63,15 @@ async fn what_breaks_a_promise_is_found_and_what_to_do_is_said() {
     let (fine, said) = tokio::time::timeout(twelve_tests::LIMIT, looking).await.expect("the server is up");
     assert!(!fine && said.contains("BAD   durability") && said.contains("sync_interval: always"), "{said}");
     assert!(said.contains("ok    clock of nats-server"), "{said}");
+    let _log = history::log(&server, twelve_tests::partitions()).await;
+    let client = async_nats::connect(server.url()).await.expect("connected");
+    let jetstream = async_nats::jetstream::new(client);
+    let mut stream = jetstream.get_stream(nats::subject::stream(0)).await.expect("a partition");
+    let mut compressed = stream.info().await.expect("described").config.clone();
+    compressed.compression = Some(Compression::S2);
+    jetstream.update_stream(compressed).await.expect("changed by hand");
+    let (_, said) = doctor(&["--nats", server.url()]);
+    assert!(said.contains("compression of ORDERS-0") && said.contains("--compression none"), "{said}");
     let (fine, said) = doctor(&["--nats", &nats, "--url", "http://127.0.0.1:1"]);
     assert!(!fine && said.contains("it does not answer"), "{said}");
 }

@@ -73,6 +73,11 @@ impl Process {
         self.child.id()
     }
 
+    /// Whether it has not ended by itself.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a process that can be asked").is_none()
+    }
+
     /// Ends it at once, as a crash would.
     pub fn kill(mut self) {
         self.child.kill().expect("it can be killed");

@@ -193,6 +193,40 @@ pub fn promtool() -> Option<PathBuf> {
     FOUND.get_or_init(|| find_debian("prometheus", "usr/bin/promtool", "--version")).clone()
 }
 
+/// What sets a program's clock: a library that is loaded before all others. `None`, said aloud, if there is no way.
+pub fn faketime() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let find = || {
+        let file = format!("usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", std::env::consts::ARCH);
+        let folder = workspace().join(".tools").join("libfaketime");
+        let there = |candidate: &PathBuf| candidate.exists();
+        let candidates = [PathBuf::from("/").join(&file), folder.join(&file)];
+        candidates.clone().into_iter().find(there).or_else(|| {
+            let said = fetch_debian("libfaketime", &folder);
+            let found = candidates.into_iter().find(there);
+            if found.is_none() {
+                eprintln!("SKIPPED: there is no libfaketime, and none could be fetched: {said}");
+            }
+            found
+        })
+    };
+    FOUND.get_or_init(find).clone()
+}
+
+/// Takes a Debian package apart in a folder; answers with what was said meanwhile.
+fn fetch_debian(package: &str, folder: &std::path::Path) -> String {
+    if let Err(error) = std::fs::create_dir_all(folder) {
+        return error.to_string();
+    }
+    let get = format!("apt-get download {package}");
+    let script =
+        format!("{get} || {{ apt-get update && {get}; }}; for deb in *.deb; do dpkg -x \"$deb\" .; done");
+    match Command::new("sh").args(["-c", &script]).current_dir(folder).output() {
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
 /// A program of a Debian package, which is taken apart in `.tools` if the program is not there.
 fn find_debian(package: &str, program: &str, proof: &str) -> Option<PathBuf> {
     let folder = workspace().join(".tools").join(package);
@@ -205,15 +239,10 @@ fn find_debian(package: &str, program: &str, proof: &str) -> Option<PathBuf> {
             return Some(candidate);
         }
     }
-    std::fs::create_dir_all(&folder).ok()?;
-    let get = format!("apt-get download {package}");
-    let script =
-        format!("{get} || {{ apt-get update && {get}; }}; for deb in *.deb; do dpkg -x \"$deb\" .; done");
-    let output = Command::new("sh").args(["-c", &script]).current_dir(&folder).output();
+    let said = fetch_debian(package, &folder);
     if works(&fetched) {
         return Some(fetched);
     }
-    let why = output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
-    eprintln!("SKIPPED: there is no {name}, and none could be fetched: {why:?}");
+    eprintln!("SKIPPED: there is no {name}, and none could be fetched: {said}");
     None
 }

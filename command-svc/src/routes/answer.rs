@@ -307,7 +307,14 @@ pub(super) fn failed(order_id: OrderId, error: &ExecuteError) -> Problem {
             tracing::error!(%order_id, error = %nats::causes(error), "the order cannot be carried on here");
             Problem::unavailable("flow_unknown", error.to_string(), RETRY_AFTER_S)
         }
-        ExecuteError::Load(_)
+        ExecuteError::Load(LoadError::Undecodable(unreadable)) => {
+            tracing::error!(%order_id, position = %unreadable.position, reason = unreadable.reason, "an order has an event that does not read");
+            let detail = format!(
+                "{unreadable}; nothing was done, and nothing will be until a program that reads it runs"
+            );
+            Problem::unavailable("order_unreadable", detail, RETRY_AFTER_S)
+        }
+        ExecuteError::Load(LoadError::Unavailable(_) | LoadError::Refused { .. } | LoadError::TooLong(_))
         | ExecuteError::Flow(FlowBookError::Unavailable { .. })
         | ExecuteError::Append(_) => {
             tracing::warn!(%order_id, error = %nats::causes(error), "the log is not available");

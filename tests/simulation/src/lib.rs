@@ -13,6 +13,8 @@ pub mod process;
 pub mod bank;
 pub mod people;
 pub mod history;
+pub mod mangle;
+pub mod fuzz;
 pub mod views;
 mod world;
 

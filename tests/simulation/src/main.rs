@@ -76,7 +76,7 @@ fn tell(report: &Report) -> ExitCode {
         None => ExitCode::SUCCESS,
         Some(violation) => {
             println!("VIOLATION: {violation}");
-            println!("again: cargo run --package simulation -- --seed {seed}");
+            println!("again: cargo run --package simulation --bin simulation -- --seed {seed}");
             ExitCode::FAILURE
         }
     }

@@ -43,7 +43,9 @@ fn whatever_gets_lost_late_doubled_or_killed_every_order_ends_as_its_callers_wer
     let broken = first_broken(&[range(SEEDS), ONCE_BROKEN.to_vec()].concat(), Flaw::None);
     if let Some(Report { seed, violation, .. }) = broken {
         let story = run(seed, Flaw::None, true).story.join("\n");
-        panic!("{story}\nseed {seed}: {violation:?}; again: cargo run --package simulation -- --seed {seed}");
+        panic!(
+            "{story}\nseed {seed}: {violation:?}; again: cargo run --package simulation --bin simulation -- --seed {seed}"
+        );
     }
 }
 

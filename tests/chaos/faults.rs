@@ -1,0 +1,222 @@
+//! What goes wrong: each fault happens, lasts a while, and is over when its function returns.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use simulation::chance::Chance;
+use tokio::time::sleep;
+
+use crate::{
+    hosts::HOSTS,
+    platform::{COMMANDS, Platform},
+};
+
+/// Longer than the servers take to notice (three pings of a second), and to choose another leader.
+const LASTS: Duration = Duration::from_secs(5);
+/// A slow disk stands still for so long, and then goes on for as long.
+const HALTS: Duration = Duration::from_millis(120);
+const HALTS_MANY: u32 = 20;
+
+/// Something that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Fault {
+    KillNode,
+    FreezeNode,
+    LameDuckNode,
+    KillAllNodes,
+    IsolateNode,
+    CutPair,
+    FullDisk,
+    SlowDisk,
+    PowerCutNode,
+    PowerCutAll,
+    KillCommands,
+    KillAllCommands,
+    FreezeCommands,
+    KillViews,
+    ClockJumps,
+    ProviderDown,
+}
+
+impl Fault {
+    /// In words, for the report.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::KillNode => "kill -9 of a nats-server, back after 5 s",
+            Self::FreezeNode => "a nats-server hangs (SIGSTOP) for 5 s",
+            Self::LameDuckNode => "a nats-server leaves (lame duck) and comes back",
+            Self::KillAllNodes => "kill -9 of all nats-servers at once",
+            Self::IsolateNode => "a nats-server is cut off from the other two for 5 s",
+            Self::CutPair => "two nats-servers do not reach each other for 5 s, the third reaches both",
+            Self::FullDisk => "a nats-server's disk is full for 5 s; room is made, and it is started again",
+            Self::SlowDisk => "a nats-server's disk stands still every other 120 ms for 5 s",
+            Self::PowerCutNode => "power cut of a nats-server's host",
+            Self::PowerCutAll => "power cut of everything at once",
+            Self::KillCommands => "kill -9 of a command service, started again",
+            Self::KillAllCommands => "kill -9 of all command services, started again",
+            Self::FreezeCommands => "a command service hangs (SIGSTOP) for 5 s",
+            Self::KillViews => "kill -9 of the view node, started again",
+            Self::ClockJumps => "a command service's clock jumps 3 s ahead, then 3 s back",
+            Self::ProviderDown => "the payment provider answers 500 for 5 s",
+        }
+    }
+
+    /// Lets it happen; answers with what was done, and to whom.
+    pub(crate) async fn happen(self, platform: &mut Platform, chance: &Chance) -> String {
+        let node = usize::try_from(chance.below(HOSTS as u64)).unwrap_or_default();
+        let service = usize::try_from(chance.below(COMMANDS as u64)).unwrap_or_default();
+        let more = match self {
+            Self::KillNode
+            | Self::FreezeNode
+            | Self::LameDuckNode
+            | Self::KillAllNodes
+            | Self::IsolateNode
+            | Self::CutPair
+            | Self::FullDisk
+            | Self::SlowDisk
+            | Self::PowerCutNode => self.befall_node(platform, node).await,
+            Self::PowerCutAll => everything_off(platform).await,
+            Self::KillCommands => kill_services(platform, &[service]).await,
+            Self::KillAllCommands => kill_services(platform, &(0..COMMANDS).collect::<Vec<_>>()).await,
+            Self::KillViews => kill_services(platform, &[COMMANDS]).await,
+            Self::FreezeCommands | Self::ClockJumps | Self::ProviderDown => {
+                self.befall_service(platform, service).await
+            }
+        };
+        format!("{} (n{node}, s{service}){more}", self.words())
+    }
+
+    async fn befall_node(self, platform: &mut Platform, node: usize) -> String {
+        match self {
+            Self::KillNode => {
+                platform.kill_node(node);
+                sleep(LASTS).await;
+                platform.start_node(node);
+            }
+            Self::FreezeNode => {
+                platform.signal_node(node, "STOP");
+                sleep(LASTS).await;
+                platform.signal_node(node, "CONT");
+            }
+            Self::LameDuckNode => {
+                platform.signal_node(node, "USR2");
+                platform.wait_for_node(node).await;
+                platform.start_node(node);
+            }
+            Self::KillAllNodes => {
+                (0..HOSTS).for_each(|node| platform.kill_node(node));
+                (0..HOSTS).for_each(|node| platform.start_node(node));
+            }
+            Self::IsolateNode => cut(platform, node, &others(node)).await,
+            Self::CutPair => cut(platform, node, &others(node)[..1]).await,
+            Self::FullDisk => {
+                platform.hosts.all[node].fill(true);
+                sleep(LASTS).await;
+                platform.hosts.all[node].fill(false);
+                // It took itself out at the first write that failed, and comes back only so.
+                platform.kill_node(node);
+                platform.start_node(node);
+            }
+            Self::SlowDisk => {
+                for _ in 0..HALTS_MANY {
+                    platform.hosts.all[node].halt_disk(true);
+                    sleep(HALTS).await;
+                    platform.hosts.all[node].halt_disk(false);
+                    sleep(HALTS).await;
+                }
+            }
+            Self::PowerCutNode => power_cut(platform, &[node]),
+            Self::PowerCutAll
+            | Self::KillCommands
+            | Self::KillAllCommands
+            | Self::FreezeCommands
+            | Self::KillViews
+            | Self::ClockJumps
+            | Self::ProviderDown => panic!("{} befalls no single node", self.words()),
+        }
+        String::new()
+    }
+
+    async fn befall_service(self, platform: &mut Platform, service: usize) -> String {
+        if self == Self::FreezeCommands {
+            platform.signal_service(service, "STOP");
+            sleep(LASTS).await;
+            platform.signal_service(service, "CONT");
+        } else if self == Self::ClockJumps {
+            platform.set_clock(service, "+3s");
+            sleep(LASTS / 2).await;
+            platform.set_clock(service, "-3s");
+            sleep(LASTS / 2).await;
+            platform.set_clock(service, "+0");
+        } else {
+            platform.provider.set_down(true);
+            sleep(LASTS).await;
+            platform.provider.set_down(false);
+        }
+        String::new()
+    }
+}
+
+async fn kill_services(platform: &mut Platform, services: &[usize]) -> String {
+    services.iter().for_each(|service| platform.kill_service(*service));
+    let mut slowest = Duration::ZERO;
+    for service in services {
+        slowest = slowest.max(platform.start_service(*service).await);
+    }
+    format!(", ready after {slowest:?}")
+}
+
+/// What can go wrong here, of what is wanted; nothing named: everything.
+pub(crate) fn possible(platform: &Platform, wanted: &[Fault]) -> Vec<Fault> {
+    let can = |fault: &Fault| match fault {
+        Fault::IsolateNode | Fault::CutPair => platform.hosts.has_network(),
+        Fault::FullDisk | Fault::SlowDisk | Fault::PowerCutNode | Fault::PowerCutAll => {
+            platform.hosts.has_disks()
+        }
+        Fault::ClockJumps => platform.has_clocks(),
+        Fault::KillNode
+        | Fault::FreezeNode
+        | Fault::LameDuckNode
+        | Fault::KillAllNodes
+        | Fault::KillCommands
+        | Fault::KillAllCommands
+        | Fault::FreezeCommands
+        | Fault::KillViews
+        | Fault::ProviderDown => true,
+    };
+    let all = Fault::value_variants().iter().copied();
+    all.filter(|fault| wanted.is_empty() || wanted.contains(fault)).filter(can).collect()
+}
+
+fn others(node: usize) -> Vec<usize> {
+    (1..HOSTS).map(|step| (node + step) % HOSTS).collect()
+}
+
+async fn cut(platform: &Platform, node: usize, from: &[usize]) {
+    let addresses: Vec<&str> = from.iter().map(|other| platform.hosts.all[*other].address.as_str()).collect();
+    platform.hosts.all[node].cut_off(&addresses, true);
+    sleep(LASTS).await;
+    platform.hosts.all[node].cut_off(&addresses, false);
+}
+
+/// At one moment these hosts stop, and what was not on their disks is gone.
+fn power_cut(platform: &mut Platform, nodes: &[usize]) {
+    nodes.iter().for_each(|node| platform.signal_node(*node, "STOP"));
+    nodes.iter().for_each(|node| platform.hosts.all[*node].remember_disk());
+    for node in nodes {
+        platform.kill_node(*node);
+        platform.hosts.all[*node].lose_power();
+    }
+    nodes.iter().for_each(|node| platform.start_node(*node));
+}
+
+async fn everything_off(platform: &mut Platform) -> String {
+    let services = 0..=COMMANDS;
+    services.clone().for_each(|service| platform.kill_service(service));
+    power_cut(platform, &(0..HOSTS).collect::<Vec<_>>());
+    let began = tokio::time::Instant::now();
+    for service in services {
+        platform.start_service(service).await;
+    }
+    format!(", all ready after {:?}", began.elapsed())
+}
