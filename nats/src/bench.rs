@@ -6,13 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::jetstream::{self, message::PublishMessage, stream};
+use async_nats::{
+    HeaderMap,
+    jetstream::{self, message::PublishMessage, stream},
+};
 use domain::{Position, Recorded};
 use futures::{StreamExt, stream as futures_stream};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    broker::{Broker, Message},
     codec::{self, NewEvent},
     connection::Connection,
     log::EventLog,
@@ -22,53 +26,100 @@ use crate::{
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const STREAM_PREFIX: &str = "BENCH-RAW-";
+/// Messages that the server takes in one batch.
+const BATCH_MAX: usize = 1_000;
 
-/// Publishes `count` messages of `bytes` bytes, each on a subject of its own and guarded like an order's first event,
-/// with `clients` under way at a time, spread over `streams` streams that are made for it and removed again.
-/// Answers with each publish's time to its acknowledgement, and with the time of the whole.
-pub async fn raw_publish(
-    connection: &Connection,
+/// Streams like those of a log, empty, and gone when they were measured.
+struct Raw<'a> {
+    connection: &'a Connection,
     streams: u16,
+}
+
+impl<'a> Raw<'a> {
+    async fn make(log: &'a EventLog) -> Result<Self, Failure> {
+        let (connection, streams) = (log.connection(), log.partitions());
+        for index in 0..streams {
+            let config = stream::Config {
+                name: format!("{STREAM_PREFIX}{index}"),
+                subjects: vec![format!("bench.raw.{index}.*")],
+                max_bytes: 1 << 30,
+                num_replicas: log.replicas,
+                allow_direct: true,
+                allow_atomic_publish: true,
+                ..stream::Config::default()
+            };
+            connection.jetstream.create_stream(config).await?;
+        }
+        Ok(Self { connection, streams })
+    }
+
+    async fn remove(self) -> Result<(), Failure> {
+        for index in 0..self.streams {
+            self.connection.jetstream.delete_stream(format!("{STREAM_PREFIX}{index}")).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A message on a subject of its own, guarded like an order's first event.
+fn raw_message(index: usize, number: usize, bytes: usize) -> Message {
+    Message {
+        subject: format!("bench.raw.{index}.{number}"),
+        headers: HeaderMap::new(),
+        body: vec![b'x'; bytes].into(),
+        expected: Some(0),
+    }
+}
+
+/// Publishes `count` messages of `bytes` bytes with `clients` under way at a time, spread over as many streams as the
+/// log has partitions. Answers with each publish's time to its acknowledgement, and with the time of the whole.
+pub async fn raw_publish(
+    log: &EventLog,
     clients: usize,
     count: usize,
     bytes: usize,
 ) -> Result<(Vec<Duration>, Duration), Failure> {
-    let jetstream = &connection.jetstream;
-    for index in 0..streams {
-        let config = stream::Config {
-            name: format!("{STREAM_PREFIX}{index}"),
-            subjects: vec![format!("bench.raw.{index}.*")],
-            max_bytes: 1 << 30,
-            allow_direct: true,
-            ..stream::Config::default()
-        };
-        jetstream.create_stream(config).await?;
-    }
-    let payload = vec![b'x'; bytes];
+    let raw = Raw::make(log).await?;
+    let streams = usize::from(raw.streams);
     let started = Instant::now();
     let published: Vec<_> = futures_stream::iter(0..count)
-        .map(|number| publish(jetstream, number, streams, payload.clone()))
+        .map(|number| async move {
+            let began = Instant::now();
+            log.broker().publish(raw_message(number % streams, number, bytes)).await.map(|_| began.elapsed())
+        })
         .buffer_unordered(clients)
         .collect()
         .await;
     let took = started.elapsed();
-    for index in 0..streams {
-        jetstream.delete_stream(format!("{STREAM_PREFIX}{index}")).await?;
-    }
+    raw.remove().await?;
     Ok((published.into_iter().collect::<Result<_, _>>()?, took))
 }
 
-async fn publish(
-    jetstream: &jetstream::Context,
-    number: usize,
-    streams: u16,
-    payload: Vec<u8>,
-) -> Result<Duration, jetstream::context::PublishError> {
-    let subject = format!("bench.raw.{}.{number}", number % usize::from(streams));
-    let message = PublishMessage::build().payload(payload.into()).expected_last_subject_sequence(0);
+/// As [`raw_publish`], in atomic batches: in each stream one at a time, of all that `clients` clients wait for there.
+pub async fn raw_batches(
+    log: &EventLog,
+    clients: usize,
+    count: usize,
+    bytes: usize,
+) -> Result<(Vec<Duration>, Duration), Failure> {
+    let raw = Raw::make(log).await?;
+    let streams = usize::from(raw.streams);
+    let size = (clients / streams).clamp(1, BATCH_MAX);
     let started = Instant::now();
-    jetstream.send_publish(subject, message).await?.await?;
-    Ok(started.elapsed())
+    let in_stream = |index: usize| async move {
+        let mut times = Vec::new();
+        for first in (0..count / streams).step_by(size) {
+            let began = Instant::now();
+            let batch = (first..first + size).map(|number| raw_message(index, number, bytes)).collect();
+            log.broker().publish_together(batch).await.ok_or("a batch was refused")?;
+            times.extend(std::iter::repeat_n(began.elapsed(), size));
+        }
+        Ok::<_, Failure>(times)
+    };
+    let published = futures::future::try_join_all((0..streams).map(in_stream)).await?;
+    let took = started.elapsed();
+    raw.remove().await?;
+    Ok((published.concat(), took))
 }
 
 /// Appends the first event of `count` orders, with `clients` under way at a time, by the way that every command goes.

@@ -16,7 +16,7 @@ use futures::future::join_all;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
-    time::Instant,
+    time::{Instant, sleep_until},
 };
 
 use crate::broker::{Broker, Message, Unpublished};
@@ -34,6 +34,9 @@ const BATCH_US: u64 = 4_000;
 const BATCHED_US: u64 = 30;
 /// A new measurement counts as much as the seven before.
 const WEIGHT: u64 = 8;
+/// The timer knows nothing shorter.
+const PATIENCE_MIN: Duration = Duration::from_millis(1);
+const PATIENCE_MAX: Duration = Duration::from_millis(10);
 /// After so many single publishes while others waited, a batch is tried, so that it stays measured.
 const EXPLORE_EVERY: u64 = 500;
 
@@ -79,12 +82,19 @@ struct Writer<B> {
     acknowledged: Option<Instant>,
     /// When the last batch was.
     batched: Option<Instant>,
+    /// Those who waited for the last batch are about to come again: so many, until then.
+    returning: Option<(usize, Instant)>,
 }
 
 /// Events for which a batch is quicker than as many single publishes.
 fn enough(single_us: u64, batch_us: u64) -> usize {
     let gained_us = single_us.saturating_sub(BATCHED_US).max(1);
     usize::try_from(batch_us / gained_us).unwrap_or(BATCH_MAX).clamp(BATCH_MIN, BATCH_MAX)
+}
+
+/// How long those who waited for a batch are waited for after it: a quarter of what it took.
+fn patience(batch_us: u64) -> Duration {
+    Duration::from_micros(batch_us / 4).clamp(PATIENCE_MIN, PATIENCE_MAX)
 }
 
 fn blend(average: u64, took: Duration) -> u64 {
@@ -101,6 +111,7 @@ impl<B: Broker> Writer<B> {
             since_batch: 0,
             acknowledged: None,
             batched: None,
+            returning: None,
         }
     }
 
@@ -108,7 +119,9 @@ impl<B: Broker> Writer<B> {
         let mut held: VecDeque<Waiting> = VecDeque::new();
         let mut singles: JoinSet<Instant> = JoinSet::new();
         loop {
+            let returned = self.returning.map(|(_, until)| until);
             tokio::select! {
+                biased;
                 Some(began) = singles.join_next() => if let Ok(began) = began {
                     self.note_single(began);
                 },
@@ -116,12 +129,18 @@ impl<B: Broker> Writer<B> {
                     Some(next) => held.push_back(next),
                     None => return,
                 },
+                () = sleep_until(returned.unwrap_or_else(Instant::now)), if returned.is_some() => {}
             }
             while held.len() < BATCH_MAX
                 && let Ok(next) = queue.try_recv()
             {
                 held.push_back(next);
             }
+            // Else the first of them would go singly, and the others wait behind these.
+            if self.returning.is_some_and(|(many, until)| held.len() < many && Instant::now() < until) {
+                continue;
+            }
+            self.returning = None;
             let enough = enough(self.single_us, self.batch_us);
             let explores = self.since_batch > EXPLORE_EVERY && held.len() >= BATCH_MIN;
             if held.len() >= enough || explores {
@@ -176,6 +195,7 @@ impl<B: Broker> Writer<B> {
         let took = started.elapsed().saturating_sub(Duration::from_micros(others_us));
         self.batch_us = blend(self.batch_us, took);
         metrics::counter!("twelve_append_batched_total").increment(size);
+        self.returning = Some((together.len(), Instant::now() + patience(self.batch_us)));
         for (sequence, waiting) in (first..).zip(together) {
             drop(waiting.done.send(Ok(sequence)));
         }
@@ -220,5 +240,11 @@ mod tests {
         assert_eq!(enough(4_000, 8_000), BATCH_MIN, "a slow disk");
         assert!((20..40).contains(&enough(180, 4_000)), "a fast one");
         assert_eq!(enough(20, 4_000), BATCH_MAX, "no syncs at all");
+    }
+
+    #[test]
+    fn those_who_waited_for_a_batch_are_waited_for_a_quarter_of_its_time_within_limits() {
+        let ms = Duration::from_millis;
+        assert_eq!([100, 8_000, 900_000].map(patience), [ms(1), ms(2), ms(10)]);
     }
 }

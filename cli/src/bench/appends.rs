@@ -1,4 +1,4 @@
-//! `twelve bench appends`: what an append costs, next to a plain guarded publish of the same size.
+//! `twelve bench appends`: what an append costs, next to plain guarded publishes of the same size, and raw batches.
 
 use std::time::Duration;
 
@@ -38,14 +38,21 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     });
     for clients in settings.clients {
         let count = settings.events;
-        let connection = log.connection();
-        let plain = bench::raw_publish(connection, log.partitions(), clients, count, BYTES).await;
+        let plain = bench::raw_publish(&log, clients, count, BYTES).await;
         tell(
             &format!("plain publish, {clients} at a time"),
             &plain.map_err(|error| anyhow::anyhow!(error))?,
         )?;
-        let events = orders.by_ref().take(count).flatten();
-        let appended = bench::appends(&log, clients, events).await;
+        if clients > usize::from(log.partitions()) {
+            let batches = bench::raw_batches(&log, clients, count, BYTES).await;
+            tell(
+                &format!("raw batches, {clients} at a time"),
+                &batches.map_err(|error| anyhow::anyhow!(error))?,
+            )?;
+        }
+        // Whole lives, of which one event each is wanted: they take longer than to append it.
+        let events: Vec<_> = orders.by_ref().take(count).flatten().collect();
+        let appended = bench::appends(&log, clients, events.into_iter()).await;
         tell(&format!("append, {clients} at a time"), &appended.map_err(|error| anyhow::anyhow!(error))?)?;
     }
     log.connection().close().await;

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
-use nats::Connection;
+use nats::{Connection, Durability, EventLog, topology::Topology};
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -63,11 +63,12 @@ struct Outcomes {
 
 pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     let connection = Connection::open(&settings.nats, "twelve-bench").await?;
+    let log = EventLog::look(connection.clone(), Topology::default(), Durability::Memory);
     println!("raw JetStream publishing (guarded, {RAW_BYTES} bytes, 4 streams, this server):");
     let mut raw = Vec::new();
     for clients in [1, 32, 256] {
         let count = if clients == 1 { 500 } else { 4_000 };
-        let (latencies, took) = nats::bench::raw_publish(&connection, 4, clients, count, RAW_BYTES)
+        let (latencies, took) = nats::bench::raw_publish(&log, clients, count, RAW_BYTES)
             .await
             .map_err(|error| anyhow::anyhow!(error))?;
         let histogram = histogram(latencies.iter())?;
