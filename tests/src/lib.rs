@@ -29,7 +29,10 @@ pub use secured::Secured;
 pub use server::Server;
 pub use services::Services;
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 /// The longest that any single fact may take to come about.
 pub const LIMIT: Duration = Duration::from_secs(40);
@@ -40,10 +43,21 @@ pub fn partitions() -> u16 {
     told.map_or(nats::topology::PARTITIONS_DEFAULT, |told| told.parse().expect("a number of partitions"))
 }
 
-/// A free port of this machine.
+/// Ports that tests give to their processes lie below those that the system gives to outgoing connections.
+const PORTS: std::ops::Range<u16> = 16_000..32_000;
+
+/// A free port of this machine, handed out once: between asking for it and listening on it there is time for another.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    static HANDED_OUT: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    for _ in 0..count {
+        let number = std::process::id().wrapping_add(HANDED_OUT.fetch_add(1, Ordering::AcqRel)) % count;
+        let port = PORTS.start + u16::try_from(number).expect("within the range");
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free");
 }
 
 /// The folder that holds the workspace.
