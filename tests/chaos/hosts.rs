@@ -168,6 +168,7 @@ impl Drop for Hosts {
                 drop(run("umount", &["-l", &host.folder.display().to_string()]));
             }
             if let Some(namespace) = &host.namespace {
+                drop(ip(&format!("link del {namespace}")));
                 drop(ip(&format!("netns del {namespace}")));
             }
         }

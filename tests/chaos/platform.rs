@@ -40,8 +40,9 @@ pub(crate) struct Service {
 /// All that runs.
 pub(crate) struct Platform {
     program: PathBuf,
-    pub(crate) hosts: Hosts,
+    /// They end before their hosts do.
     nodes: Vec<Option<Process>>,
+    pub(crate) hosts: Hosts,
     ports: Vec<(u16, u16)>,
     pub(crate) services: Vec<Service>,
     pub(crate) operator: Client,
