@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
+    broker::Failure,
     codec::{Stored, TRACE_PARENT},
     connection::Connection,
     subject, trace,
@@ -33,8 +34,6 @@ const LAST_TAKEN: u64 = 256;
 /// Messages of no meaning that are sent at once, and how often, to get there; replicas share them.
 const FILLED_AT_ONCE: u32 = 64;
 const FILL_EVERY: Duration = Duration::from_millis(2);
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A command for the context that decides about it.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -16,14 +16,12 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    broker::{Broker, Message},
+    broker::{Broker, Failure, Message},
     codec::{self, NewEvent},
     connection::Connection,
     log::EventLog,
     subject,
 };
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const STREAM_PREFIX: &str = "BENCH-RAW-";
 /// Messages that the server takes in one batch.

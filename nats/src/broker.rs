@@ -42,6 +42,7 @@ const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
 const BATCH_COMMIT: &str = "Nats-Batch-Commit";
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 
+/// What went wrong, where nobody decides by it.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A message that is to be stored.

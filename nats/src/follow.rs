@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    broker::Failure,
     codec::{self, Stored, Undecodable},
     log::EventLog,
     subject,
@@ -28,8 +29,6 @@ const PULL_HEARTBEAT: Duration = Duration::from_secs(1);
 /// After this long without its follower, the server forgets a consumer.
 const CONSUMER_IDLE_MAX: Duration = Duration::from_secs(30);
 const RESTART_PAUSE: Duration = Duration::from_millis(50);
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Some events of one partition, in order.
 #[derive(Debug)]

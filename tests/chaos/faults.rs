@@ -65,96 +65,86 @@ impl Fault {
     pub(crate) async fn happen(self, platform: &mut Platform, chance: &Chance) -> String {
         let node = usize::try_from(chance.below(HOSTS as u64)).unwrap_or_default();
         let service = usize::try_from(chance.below(COMMANDS as u64)).unwrap_or_default();
-        let more = match self {
-            Self::KillNode
-            | Self::FreezeNode
-            | Self::LameDuckNode
-            | Self::KillAllNodes
-            | Self::IsolateNode
-            | Self::CutPair
-            | Self::FullDisk
-            | Self::SlowDisk
-            | Self::PowerCutNode => self.befall_node(platform, node).await,
-            Self::PowerCutAll => everything_off(platform).await,
-            Self::KillCommands => kill_services(platform, &[service]).await,
-            Self::KillAllCommands => kill_services(platform, &(0..COMMANDS).collect::<Vec<_>>()).await,
-            Self::KillViews => kill_services(platform, &[COMMANDS]).await,
-            Self::FreezeCommands | Self::ClockJumps | Self::ProviderDown => {
-                self.befall_service(platform, service).await
-            }
-        };
-        format!("{} (n{node}, s{service}){more}", self.words())
-    }
-
-    async fn befall_node(self, platform: &mut Platform, node: usize) -> String {
+        let mut more = String::new();
         match self {
-            Self::KillNode => {
-                platform.kill_node(node);
-                sleep(LASTS).await;
-                platform.start_node(node);
-            }
-            Self::FreezeNode => {
-                platform.signal_node(node, "STOP");
-                sleep(LASTS).await;
-                platform.signal_node(node, "CONT");
-            }
-            Self::LameDuckNode => {
-                platform.signal_node(node, "USR2");
-                platform.wait_for_node(node).await;
-                platform.start_node(node);
-            }
+            Self::KillNode => kill_node(platform, node).await,
+            Self::FreezeNode => freeze_node(platform, node).await,
+            Self::LameDuckNode => lame_duck_node(platform, node).await,
             Self::KillAllNodes => {
                 (0..HOSTS).for_each(|node| platform.kill_node(node));
                 (0..HOSTS).for_each(|node| platform.start_node(node));
             }
             Self::IsolateNode => cut(platform, node, &others(node)).await,
             Self::CutPair => cut(platform, node, &others(node)[..1]).await,
-            Self::FullDisk => {
-                platform.hosts.all[node].fill(true);
-                sleep(LASTS).await;
-                platform.hosts.all[node].fill(false);
-                // It took itself out at the first write that failed, and comes back only so.
-                platform.kill_node(node);
-                platform.start_node(node);
-            }
-            Self::SlowDisk => {
-                for _ in 0..HALTS_MANY {
-                    platform.hosts.all[node].halt_disk(true);
-                    sleep(HALTS).await;
-                    platform.hosts.all[node].halt_disk(false);
-                    sleep(HALTS).await;
-                }
-            }
+            Self::FullDisk => full_disk(platform, node).await,
+            Self::SlowDisk => slow_disk(platform, node).await,
             Self::PowerCutNode => power_cut(platform, &[node]),
-            Self::PowerCutAll
-            | Self::KillCommands
-            | Self::KillAllCommands
-            | Self::FreezeCommands
-            | Self::KillViews
-            | Self::ClockJumps
-            | Self::ProviderDown => panic!("{} befalls no single node", self.words()),
+            Self::PowerCutAll => more = everything_off(platform).await,
+            Self::KillCommands => more = kill_services(platform, &[service]).await,
+            Self::KillAllCommands => {
+                more = kill_services(platform, &(0..COMMANDS).collect::<Vec<_>>()).await;
+            }
+            Self::FreezeCommands => freeze_service(platform, service).await,
+            Self::KillViews => more = kill_services(platform, &[COMMANDS]).await,
+            Self::ClockJumps => jump_clock(platform, service).await,
+            Self::ProviderDown => {
+                platform.provider.set_down(true);
+                sleep(LASTS).await;
+                platform.provider.set_down(false);
+            }
         }
-        String::new()
+        format!("{} (n{node}, s{service}){more}", self.words())
     }
+}
 
-    async fn befall_service(self, platform: &mut Platform, service: usize) -> String {
-        if self == Self::FreezeCommands {
-            platform.signal_service(service, "STOP");
-            sleep(LASTS).await;
-            platform.signal_service(service, "CONT");
-        } else if self == Self::ClockJumps {
-            platform.set_clock(service, "+3s");
-            sleep(LASTS / 2).await;
-            platform.set_clock(service, "-3s");
-            sleep(LASTS / 2).await;
-            platform.set_clock(service, "+0");
-        } else {
-            platform.provider.set_down(true);
-            sleep(LASTS).await;
-            platform.provider.set_down(false);
-        }
-        String::new()
+async fn kill_node(platform: &mut Platform, node: usize) {
+    platform.kill_node(node);
+    sleep(LASTS).await;
+    platform.start_node(node);
+}
+
+async fn freeze_node(platform: &Platform, node: usize) {
+    platform.signal_node(node, "STOP");
+    sleep(LASTS).await;
+    platform.signal_node(node, "CONT");
+}
+
+async fn lame_duck_node(platform: &mut Platform, node: usize) {
+    platform.signal_node(node, "USR2");
+    platform.wait_for_node(node).await;
+    platform.start_node(node);
+}
+
+async fn full_disk(platform: &mut Platform, node: usize) {
+    platform.hosts.all[node].fill(true);
+    sleep(LASTS).await;
+    platform.hosts.all[node].fill(false);
+    // It took itself out at the first write that failed, and comes back only so.
+    platform.kill_node(node);
+    platform.start_node(node);
+}
+
+async fn slow_disk(platform: &Platform, node: usize) {
+    for _ in 0..HALTS_MANY {
+        platform.hosts.all[node].halt_disk(true);
+        sleep(HALTS).await;
+        platform.hosts.all[node].halt_disk(false);
+        sleep(HALTS).await;
     }
+}
+
+async fn freeze_service(platform: &Platform, service: usize) {
+    platform.signal_service(service, "STOP");
+    sleep(LASTS).await;
+    platform.signal_service(service, "CONT");
+}
+
+async fn jump_clock(platform: &Platform, service: usize) {
+    platform.set_clock(service, "+3s");
+    sleep(LASTS / 2).await;
+    platform.set_clock(service, "-3s");
+    sleep(LASTS / 2).await;
+    platform.set_clock(service, "+0");
 }
 
 async fn kill_services(platform: &mut Platform, services: &[usize]) -> String {

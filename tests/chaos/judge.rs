@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use domain::{
-    Context, Flow, OrderId, OrderState, Recorded, explore,
+    Flow, OrderId, OrderState, Recorded,
     payment::{Payment, provider_key},
     saga,
 };
@@ -69,20 +69,9 @@ async fn whole(log: &EventLog, order_id: OrderId) -> Result<Vec<Stored>, LoadErr
 
 /// What must not be, of one order.
 fn broken(platform: &Platform, life: &Life, flow: &Flow, story: &[Recorded]) -> Option<String> {
-    let order_id = life.order_id;
-    let state = OrderState::replay(story);
     let calls: Vec<_> = life.noted.iter().map(|noted| explained(noted, story)).collect();
-    // What a customer was told moves no order, and may be told again.
-    let moves = |recorded: &&Recorded| recorded.event.context() != Context::Notification;
-    let moved: Vec<Recorded> = story.iter().filter(moves).cloned().collect();
-    let rule =
-        explore::broken_rule(flow, &moved).map(|rule| format!("order {order_id} breaks a rule: {rule}"));
-    rule.or_else(|| history::contradiction(flow, story, &calls))
-        .or_else(|| money_lost(platform, order_id, &state))
-        .or_else(|| {
-            let step = saga::react(flow, &state)?;
-            Some(format!("order {order_id} does not rest: {} is still to be done", step.command.name()))
-        })
+    history::verdict(flow, life.order_id, story, &calls)
+        .or_else(|| money_lost(platform, life.order_id, &OrderState::replay(story)))
 }
 
 /// A call with the event that its answer speaks of: answers by REST name its place, not its id.

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use domain::{Command, CommandId, EventId, Flow, OrderId, OrderState, Recorded, Refusal, Status};
+use domain::{
+    Command, CommandId, Context, EventId, Flow, OrderId, OrderState, Recorded, Refusal, Status, explore, saga,
+};
 
 /// What a caller was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +36,22 @@ pub struct Call {
     pub told: Told,
 }
 
+/// What must not be, of one order: a rule of the flow checker is broken, an answer is not explained by the log, or its
+/// saga has something left to do.
+pub fn verdict(flow: &Flow, order_id: OrderId, story: &[Recorded], calls: &[Call]) -> Option<String> {
+    // What a customer was told moves no order, and may be told again.
+    let counts = |recorded: &&Recorded| recorded.event.context() != Context::Notification;
+    let moved: Vec<Recorded> = story.iter().filter(counts).cloned().collect();
+    let rule = explore::broken_rule(flow, &moved);
+    let rule = rule.map(|rule| format!("order {order_id} breaks a rule: {rule}"));
+    rule.or_else(|| contradiction(flow, story, calls)).or_else(|| {
+        let step = saga::react(flow, &OrderState::replay(story))?;
+        Some(format!("order {order_id} does not rest: {} is still to be done", step.command.name()))
+    })
+}
+
 /// The first answer that the log does not explain.
-pub fn contradiction(flow: &Flow, story: &[Recorded], calls: &[Call]) -> Option<String> {
+fn contradiction(flow: &Flow, story: &[Recorded], calls: &[Call]) -> Option<String> {
     // Repeats of a call are one call, that began with the first of them.
     let mut first: BTreeMap<CommandId, u64> = BTreeMap::new();
     for call in calls {

@@ -62,7 +62,8 @@ pub struct Net {
     /// Subjects that a replicated write is under way on.
     under_way: Mutex<BTreeSet<String>>,
     processes: Mutex<Vec<Arc<Process>>>,
-    under_way_tasks: Mutex<JoinSet<()>>,
+    /// Messages that arrive although nobody waits for them.
+    on_their_way: Mutex<JoinSet<()>>,
     told: Option<Mutex<Vec<String>>>,
 }
 
@@ -84,7 +85,7 @@ impl Net {
             news: Mutex::default(),
             under_way: Mutex::default(),
             processes: Mutex::default(),
-            under_way_tasks: Mutex::default(),
+            on_their_way: Mutex::default(),
             told: tells.then(Mutex::default),
         })
     }
@@ -149,7 +150,7 @@ impl Net {
 
     /// Goes on although nobody waits.
     pub fn goes_on(&self, travel: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = lock(&self.under_way_tasks);
+        let mut tasks = lock(&self.on_their_way);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(travel);
     }

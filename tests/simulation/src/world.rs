@@ -7,7 +7,7 @@ use std::{
 
 use clap::Parser;
 use command_svc::CommandSettings;
-use domain::{Flows, OrderState, explore, flow::Declared, payment::Payment, saga};
+use domain::{Flows, OrderState, flow::Declared, payment::Payment};
 use jiff::SignedDuration;
 use nats::Durability;
 use tokio::{runtime, task::JoinSet, time::sleep};
@@ -192,18 +192,10 @@ impl World {
 
     /// What must not be, at the end of an order.
     fn broken(&self, server: &Server, around: &Around) -> Option<String> {
-        let flow = &around.declared.flow;
-        let order_id = around.order_id;
+        let (flow, order_id) = (&around.declared.flow, around.order_id);
         let story = server.stories().get(&order_id).map(Vec::as_slice).unwrap_or_default();
-        let state = OrderState::replay(story);
-        let rule =
-            explore::broken_rule(flow, story).map(|rule| format!("order {order_id} breaks a rule: {rule}"));
-        rule.or_else(|| history::contradiction(flow, story, &around.calls()))
-            .or_else(|| self.money_lost(around, &state))
-            .or_else(|| {
-                let step = saga::react(flow, &state)?;
-                Some(format!("order {order_id} does not rest: {} is still to be done", step.command.name()))
-            })
+        history::verdict(flow, order_id, story, &around.calls())
+            .or_else(|| self.money_lost(around, &OrderState::replay(story)))
     }
 
     /// What the bank holds is what the log says was paid.
