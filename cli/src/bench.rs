@@ -1,8 +1,10 @@
 //! `twelve bench`: what this machine does, as ratios to what it could at best.
 
 mod appends;
+mod figures;
 mod history;
 mod orders;
+mod scenario;
 
 use clap::{Args, Subcommand};
 
@@ -14,7 +16,7 @@ pub(crate) struct Settings {
 
 #[derive(Subcommand, Clone, Debug)]
 enum Work {
-    /// Place orders at a steady rate, next to raw JetStream publishing on the same server
+    /// People at a steady rate who place orders, live their lives, read, race or cancel; next to raw JetStream
     Orders(orders::Settings),
     /// Fill an empty log with whole lives of orders of all flows
     History(Box<history::Settings>),

@@ -8,11 +8,16 @@ use std::{
 
 use async_nats::{
     HeaderMap,
-    jetstream::{self, message::PublishMessage, stream},
+    jetstream::{
+        self,
+        consumer::{AckPolicy, pull},
+        message::PublishMessage,
+        stream,
+    },
 };
 use domain::{Position, Recorded};
 use futures::{StreamExt, stream as futures_stream};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -26,6 +31,10 @@ use crate::{
 const STREAM_PREFIX: &str = "BENCH-RAW-";
 /// Messages that the server takes in one batch.
 const BATCH_MAX: usize = 1_000;
+/// What it takes until everything is ready for the first message.
+const LEAD: Duration = Duration::from_millis(50);
+/// How long messages that were acknowledged may take to be delivered.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Streams like those of a log, empty, and gone when they were measured.
 struct Raw<'a> {
@@ -49,6 +58,14 @@ impl<'a> Raw<'a> {
             connection.jetstream.create_stream(config).await?;
         }
         Ok(Self { connection, streams })
+    }
+
+    /// The messages of a stream as they come, by a consumer like a view's.
+    async fn consume(&self, index: usize) -> Result<pull::Stream, Failure> {
+        let stream = self.connection.jetstream.get_stream_no_info(format!("{STREAM_PREFIX}{index}")).await?;
+        let ack_policy = AckPolicy::None;
+        let consumer = pull::Config { ack_policy, memory_storage: true, ..pull::Config::default() };
+        Ok(stream.create_consumer(consumer).await?.messages().await?)
     }
 
     async fn remove(self) -> Result<(), Failure> {
@@ -118,6 +135,49 @@ pub async fn raw_batches(
     let took = started.elapsed();
     raw.remove().await?;
     Ok((published.concat(), took))
+}
+
+/// Publishes `count` messages at a steady rate, each to be delivered to a consumer that follows its stream. Answers
+/// with each one's time from the moment it was due to its delivery.
+pub async fn raw_deliver(
+    log: &EventLog,
+    per_second: u32,
+    count: usize,
+    bytes: usize,
+) -> Result<Vec<Duration>, Failure> {
+    let raw = Raw::make(log).await?;
+    let (streams, apart) = (usize::from(raw.streams), Duration::from_secs(1) / per_second.max(1));
+    let started = Instant::now() + LEAD;
+    let due = move |number: usize| started + apart * u32::try_from(number).unwrap_or(u32::MAX);
+    let mut delivered = JoinSet::new();
+    for index in 0..streams {
+        let messages = raw.consume(index).await?;
+        let all = (index..count).step_by(streams).count();
+        delivered.spawn(async move {
+            let mut times = Vec::with_capacity(all);
+            let mut messages = messages.take(all);
+            while let Some(message) = messages.next().await {
+                let number = message?.subject.rsplit('.').next().and_then(|number| number.parse().ok());
+                times.push(due(number.ok_or("a message of other hands")?).elapsed());
+            }
+            Ok::<_, Failure>(times)
+        });
+    }
+    let mut published = JoinSet::new();
+    for number in 0..count {
+        tokio::time::sleep_until(due(number).into()).await;
+        let (log, message) = (log.clone(), raw_message(number % streams, number, bytes));
+        published.spawn(async move { log.broker().publish(message).await });
+    }
+    while let Some(ended) = published.join_next().await {
+        ended??;
+    }
+    let mut times = Vec::with_capacity(count);
+    while let Some(ended) = timeout(DELIVERED_WITHIN, delivered.join_next()).await? {
+        times.extend(ended??);
+    }
+    raw.remove().await?;
+    Ok(times)
 }
 
 /// Appends the first event of `count` orders, with `clients` under way at a time, by the way that every command goes.

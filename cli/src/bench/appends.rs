@@ -6,7 +6,7 @@ use clap::Args;
 use domain::{Flows, Timestamp, flow::Declared, history};
 use nats::bench;
 
-use super::orders::{self, per_second};
+use super::figures::{Latencies, per_second};
 use crate::local::{LocalSettings, Opened};
 
 /// About what an event has with its headers.
@@ -63,8 +63,8 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 fn tell(what: &str, (times, took): &(Vec<Duration>, Duration)) -> anyhow::Result<()> {
-    let times = orders::histogram(times.iter())?;
-    let rate = per_second(times.len(), *took);
-    println!("{what:<28} {rate:>8.0}/s  {}", orders::line(&times));
+    let times = Latencies::of(times)?;
+    let rate = per_second(times.count(), *took);
+    println!("{what:<28} {rate:>8.0}/s  {}", times.line());
     Ok(())
 }

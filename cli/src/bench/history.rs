@@ -16,7 +16,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::orders::{self, per_second};
+use super::figures::{Latencies, per_second};
 
 use crate::local::{LocalSettings, Opened};
 
@@ -149,8 +149,8 @@ pub(super) async fn lag(settings: LagSettings) -> anyhow::Result<()> {
     let lags: Vec<_> = measured.join_all().await.into_iter().flatten().collect();
     let (whole, behind) = (lags.iter().map(|lag| &lag.0), lags.iter().map(|lag| &lag.1));
     println!("{events} events at {rate:.0}/s");
-    println!("from sending to visible         {}", orders::line(&orders::histogram(whole)?));
-    println!("from acknowledgement to visible {}", orders::line(&orders::histogram(behind)?));
+    println!("from sending to visible         {}", Latencies::of(whole)?.line());
+    println!("from acknowledgement to visible {}", Latencies::of(behind)?.line());
     stop.cancel();
     while let Some(ended) = tasks.join_next().await {
         ended??;
