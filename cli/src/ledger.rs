@@ -10,7 +10,7 @@ use nats::EventLog;
 use service::process;
 use tokio_util::sync::CancellationToken;
 
-use crate::local::{LocalSettings, Opened};
+use crate::local::LocalSettings;
 
 /// Before a database that is away is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -90,28 +90,14 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         Work::Follow(place) => {
             let stop = process::stop_on_signal()?;
             let url = place.ledger.ledger.clone();
-            on_log(&place.local, async |log| keep(url, log, stop).await).await
+            place.local.on_log("twelve-ledger", async |log| keep(url, log, stop).await).await
         }
         Work::Verify(place) => {
             let url = place.ledger.ledger.clone();
-            on_log(&place.local, async |log| verify(&url, &log).await).await
+            place.local.on_log("twelve-ledger", async |log| verify(&url, &log).await).await
         }
         Work::Balances { ledger } => balances(&open(&ledger.ledger).await?).await,
     }
-}
-
-async fn on_log(
-    local: &LocalSettings,
-    work: impl AsyncFnOnce(EventLog) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let Opened { log, server, .. } = local.open("twelve-ledger").await?;
-    let connection = log.connection().clone();
-    let worked = work(log).await;
-    connection.close().await;
-    if let Some(server) = server {
-        server.leave_as_found().await;
-    }
-    worked
 }
 
 async fn verify(url: &str, log: &EventLog) -> anyhow::Result<()> {

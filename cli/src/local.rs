@@ -38,6 +38,22 @@ pub(crate) struct Opened {
 }
 
 impl LocalSettings {
+    /// Works on the log as `name`; then the connection is closed, and the server is left as it was found.
+    pub(crate) async fn on_log(
+        &self,
+        name: &str,
+        work: impl AsyncFnOnce(EventLog) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let Opened { log, server, .. } = self.open(name).await?;
+        let connection = log.connection().clone();
+        let worked = work(log).await;
+        connection.close().await;
+        if let Some(server) = server {
+            server.leave_as_found().await;
+        }
+        worked
+    }
+
     pub(crate) fn views(&self) -> PathBuf {
         self.data.join("views")
     }

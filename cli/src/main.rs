@@ -1,6 +1,7 @@
 //! `twelve`: everything in one process, and the tools around it.
 
 mod accounts;
+mod archive;
 mod bench;
 mod doctor;
 mod flow;
@@ -37,6 +38,8 @@ enum Command {
     Flow(flow::Settings),
     /// Rebuild the views from the log, or compare two generations of them
     Views(views::Settings),
+    /// Move orders that are over out of the log, into the archive beside it
+    Archive(Box<archive::Settings>),
     /// Book the payments of the log twice, in SQL, and prove the books
     Ledger(ledger::Settings),
     /// Issue a token for development, and the key set that it is checked with
@@ -51,7 +54,7 @@ enum Command {
     Asyncapi,
     /// Look at a deployment, and say what is wrong with it and what to do
     Doctor(doctor::Settings),
-    /// Measure: place orders at a steady rate, next to raw JetStream publishing on the same server
+    /// Measure: orders, whole lives, reads, races and cancels at a steady rate, next to raw JetStream
     Bench(bench::Settings),
 }
 
@@ -63,6 +66,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Up(settings) => up::run(*settings).await,
         Command::Flow(settings) => flow::run(settings),
         Command::Views(settings) => views::run(settings).await,
+        Command::Archive(settings) => archive::run(*settings).await,
         Command::Ledger(settings) => ledger::run(settings).await,
         Command::Token(settings) => token::run(&settings),
         Command::NatsAccounts(settings) => accounts::run(&settings),

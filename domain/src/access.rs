@@ -217,6 +217,7 @@ mod tests {
         ];
         let operator = vec![
             Command::Saga(SagaCommand::Resume),
+            Command::Saga(SagaCommand::Archive),
             Command::ReturnPayment,
             Command::Ordering(OrderCommand::Expire { reason: "late".into() }),
         ];

@@ -37,12 +37,13 @@ pub enum Command {
     Saga(SagaCommand),
 }
 
-/// What the process manager, or an operator, records about an order that cannot go on.
+/// What the process manager, or an operator, records about an order that cannot go on, or needs not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SagaCommand {
     Park { step: String, code: String, detail: String },
     Resume,
+    Archive,
 }
 
 impl Command {
@@ -115,6 +116,7 @@ impl Command {
             Self::Saga(command) => match command {
                 SagaCommand::Park { .. } => "park",
                 SagaCommand::Resume => "resume",
+                SagaCommand::Archive => "archive",
             },
         }
     }
@@ -196,6 +198,10 @@ pub enum Refusal {
     DeliveryCanceled,
     #[error("the order's saga is not parked")]
     NotParked,
+    #[error("the order is not at its end: somebody may still carry it on, or is owed something")]
+    NotAtItsEnd,
+    #[error("the order is archived: it can be read, and nothing about it changes any more")]
+    OrderArchived,
     #[error("the idempotency key was used before with another body; a new intent needs a new key")]
     IdempotencyKeyReused,
 }
@@ -239,6 +245,8 @@ impl Refusal {
             Self::DeliveryNotStarted => "delivery_not_started",
             Self::DeliveryCanceled => "delivery_canceled",
             Self::NotParked => "not_parked",
+            Self::NotAtItsEnd => "not_at_its_end",
+            Self::OrderArchived => "order_archived",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
         }
     }

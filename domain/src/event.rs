@@ -139,7 +139,7 @@ events! {
     /// Facts of the notification context.
     Notification(NotificationEvent) { NotificationSent, NotificationFailed }
     /// Facts of the process manager.
-    Saga(SagaEvent) { SagaParked, SagaResumed }
+    Saga(SagaEvent) { SagaParked, SagaResumed, OrderArchived }
 }
 
 /// The order stands: it is complete, and paid if its flow takes the payment with the order.
@@ -367,6 +367,10 @@ pub struct SagaParked {
 /// An operator lets a parked order go on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaResumed {}
+
+/// The order is at its end, and its last event is this: from now on its story may move from the log to the archive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderArchived {}
 
 /// An event with everything the log knows of it.
 #[derive(Clone, Debug, PartialEq)]

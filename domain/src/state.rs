@@ -7,13 +7,17 @@ use crate::{
     command::{Command, Refusal, SagaCommand},
     coupon::{self, Coupon},
     delivery::{self, Delivery, DeliveryCommand},
-    event::{Event, OrderEvent, OrderPlaced, PaymentEvent, Recorded, SagaEvent, SagaParked, SagaResumed},
+    event::{
+        Event, OrderArchived, OrderEvent, OrderPlaced, PaymentEvent, Recorded, SagaEvent, SagaParked,
+        SagaResumed,
+    },
     flow::{CancelMode, CancelUntil, DeliveryStart, Ends, Flow, FlowRef},
     id::{CommandId, EventId},
     notification::{self, Notifications},
     order::{self, Address, Item, Order, OrderCommand},
     payment::{self, Payment, PaymentCommand},
     review::{self, Review},
+    saga,
     status::Status,
     store::{self, StoreOrder},
 };
@@ -77,6 +81,8 @@ pub struct OrderState {
     pub asked_at: Option<Timestamp>,
     /// The step that was refused for good, while an operator has not said how to go on.
     pub parked: Option<SagaParked>,
+    /// Nothing changes any more, and the story may be in the archive.
+    pub is_archived: bool,
     pub newest: Option<Newest>,
 }
 
@@ -104,7 +110,7 @@ impl OrderState {
             Event::Payment(PaymentEvent::PaymentDeclined(_) | PaymentEvent::PaymentDeferred(_))
             | Event::Review(_)
             | Event::Notification(_)
-            | Event::Saga(SagaEvent::SagaParked(_)) => {}
+            | Event::Saga(SagaEvent::SagaParked(_) | SagaEvent::OrderArchived(_)) => {}
             Event::Payment(PaymentEvent::PaymentApproved(_) | PaymentEvent::PaymentCanceled(_))
             | Event::Ordering(_)
             | Event::Store(_)
@@ -151,6 +157,7 @@ impl OrderState {
             Event::Delivery(event) => self.delivery = delivery::evolve(self.delivery, event),
             Event::Saga(SagaEvent::SagaParked(why)) => self.parked = Some(why.clone()),
             Event::Saga(SagaEvent::SagaResumed(_)) => self.parked = None,
+            Event::Saga(SagaEvent::OrderArchived(_)) => self.is_archived = true,
         }
         self
     }
@@ -178,6 +185,14 @@ impl OrderState {
     /// payment context carries them out with the provider, and decides about a [`PaymentCommand`] before and after.
     pub fn decide(&self, flow: &Flow, command: &Command) -> Result<Option<Event>, Refusal> {
         self.allowed_by(flow, command)?;
+        // What held before still holds: whoever says it again, and late, is told so, and undoes nothing.
+        match self.decide_anew(flow, command)? {
+            Some(_) if self.is_archived => Err(Refusal::OrderArchived),
+            decided => Ok(decided),
+        }
+    }
+
+    fn decide_anew(&self, flow: &Flow, command: &Command) -> Result<Option<Event>, Refusal> {
         match command {
             Command::Ordering(command) => order::decide(self.order, command),
             Command::Payment(command) => payment::decide(self.payment, command),
@@ -187,7 +202,9 @@ impl OrderState {
             Command::Delivery(command) => delivery::decide(&self.delivery, command),
             Command::Review(command) => review::decide(self.review, self.brief.as_deref(), command),
             Command::Notification(command) => notification::decide(&self.notifications, command),
-            Command::Saga(command) => decide_parked(self.parked.as_ref(), command),
+            Command::Saga(SagaCommand::Archive) if self.is_archived => Ok(None),
+            Command::Saga(SagaCommand::Archive) if !self.is_at_its_end(flow) => Err(Refusal::NotAtItsEnd),
+            Command::Saga(command) => decide_saga(self.parked.as_ref(), command),
         }
     }
 
@@ -350,6 +367,19 @@ impl OrderState {
         }
     }
 
+    /// Whether nobody carries the order on any more, and nobody is owed anything. A customer may still write a review,
+    /// or want to give back what was delivered.
+    pub fn is_at_its_end(&self, flow: &Flow) -> bool {
+        let is_over = match self.order {
+            Order::Canceled | Order::Expired | Order::Rejected | Order::Completed | Order::Returned => true,
+            Order::Placed => flow.ends == Ends::Delivered && self.has_arrived(),
+            // Its payment was declined, or came back.
+            Order::NotPlaced => self.newest.is_some(),
+            Order::CancelRequested | Order::ReturnRequested => false,
+        };
+        is_over && self.parked.is_none() && saga::react(flow, self).is_none()
+    }
+
     /// Whether the customer has what they ordered.
     fn has_arrived(&self) -> bool {
         self.order == Order::Completed
@@ -406,7 +436,7 @@ impl OrderState {
     }
 }
 
-fn decide_parked(parked: Option<&SagaParked>, command: &SagaCommand) -> Result<Option<Event>, Refusal> {
+fn decide_saga(parked: Option<&SagaParked>, command: &SagaCommand) -> Result<Option<Event>, Refusal> {
     match (command, parked) {
         (SagaCommand::Park { .. }, Some(_)) => Ok(None),
         (SagaCommand::Park { step, code, detail }, None) => {
@@ -415,5 +445,6 @@ fn decide_parked(parked: Option<&SagaParked>, command: &SagaCommand) -> Result<O
         }
         (SagaCommand::Resume, Some(_)) => Ok(Some(SagaResumed {}.into())),
         (SagaCommand::Resume, None) => Err(Refusal::NotParked),
+        (SagaCommand::Archive, _) => Ok(Some(OrderArchived {}.into())),
     }
 }

@@ -4,15 +4,16 @@
 use domain::{
     Command, CommandId, Event, EventId, Flow, FlowRef, Flows, Money, OrderId, OrderState, Position, Recorded,
     Refusal, Timestamp,
+    command::SagaCommand,
     coupon::CouponCommand,
     delivery::DeliveryCommand,
     event::{
         CouponCanceled, CouponIssued, DeliveryCanceled, DeliveryCompleted, DeliveryListed, DeliveryPickedUp,
-        DeliveryRequested, DeliveryStarted, OrderCancelRequested, OrderCanceled, OrderCompleted, OrderEvent,
-        OrderExpired, OrderPlaced, PaymentApproved, PaymentCanceled, PaymentDeclined, PaymentEvent,
-        PaymentRequested, PreparationFinished, PreparationStarted, ReturnPickupCompleted,
-        ReturnPickupStarted, ReturnRequested, ReviewWritten, SagaParked, StoreOrderAccepted,
-        StoreOrderReceived, StoreOrderRejected,
+        DeliveryRequested, DeliveryStarted, OrderArchived, OrderCancelRequested, OrderCanceled,
+        OrderCompleted, OrderEvent, OrderExpired, OrderPlaced, PaymentApproved, PaymentCanceled,
+        PaymentDeclined, PaymentEvent, PaymentRequested, PreparationFinished, PreparationStarted,
+        ReturnPickupCompleted, ReturnPickupStarted, ReturnRequested, ReviewWritten, SagaParked,
+        StoreOrderAccepted, StoreOrderReceived, StoreOrderRejected,
     },
     order::{Address, Channel, Customer, OrderCommand},
     payment::PaymentCommand,
@@ -236,6 +237,25 @@ fn a_parked_order_waits_for_an_operator_but_can_still_be_canceled() {
     let story = and(and(paid(), DeliveryRequested { address: address() }), parked);
     assert_eq!(given(story.clone()).next(), None);
     assert_eq!(given(and(story, cancel_requested())).next(), Some("cancel_delivery"));
+}
+
+#[test]
+fn an_order_is_archived_at_its_end_and_nothing_new_is_decided_about_it() {
+    let archive = Command::Saga(SagaCommand::Archive);
+    let on_its_way = and(and(paid(), DeliveryRequested { address: address() }), DeliveryStarted {});
+    assert_eq!(given(on_its_way.clone()).when(&archive), Err(Refusal::NotAtItsEnd));
+    let delivered = and(on_its_way, DeliveryCompleted {});
+    assert_eq!(given(delivered.clone()).when(&archive), Ok(Some(OrderArchived {}.into())));
+    let archived = and(delivered, OrderArchived {});
+    assert_eq!(given(archived.clone()).next(), None);
+    assert_eq!(given(archived.clone()).when(&archive), Ok(None));
+    let review = Command::Review(ReviewCommand::Write { rating: 5, text: "good".into() });
+    let eaten = and(riding("food"), DeliveryCompleted {});
+    assert!(matches!(given_in("food", eaten.clone()).when(&review), Ok(Some(_))));
+    assert_eq!(given_in("food", and(eaten, OrderArchived {})).when(&review), Err(Refusal::OrderArchived));
+    // What holds is no new decision: were it refused, the payment context would give the money back.
+    let approve = Command::Payment(PaymentCommand::Approve { attempt: 1, reference: "r".into() });
+    assert_eq!(given(archived).when(&approve), Ok(None));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Who may do what on the nats-server: one account, a user with a key of its own for each kind of process, and what
-//! each needs, by the very names that [`crate::subject`] gives. Nobody may delete from the log, or purge it.
+//! each needs, by the very names that [`crate::subject`] gives. Nobody may delete from the log, and nobody but the
+//! archivist purge it, where its streams allow that.
 
-use crate::{snapshots, subject};
+use crate::{archive, snapshots, subject};
 
 /// A kind of process that connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,12 +13,14 @@ pub enum User {
     Views,
     /// People and tools that make the log and look after it.
     Operator,
+    /// `twelve archive`: appends the last event of orders that are over, and moves them out of the log.
+    Archivist,
     /// People and tools that look at single events.
     Inspector,
 }
 
 impl User {
-    pub const ALL: [Self; 4] = [Self::Command, Self::Views, Self::Operator, Self::Inspector];
+    pub const ALL: [Self; 5] = [Self::Command, Self::Views, Self::Operator, Self::Archivist, Self::Inspector];
 
     /// The user's name in file names.
     pub const fn name(self) -> &'static str {
@@ -25,6 +28,7 @@ impl User {
             Self::Command => "command",
             Self::Views => "views",
             Self::Operator => "operator",
+            Self::Archivist => "archivist",
             Self::Inspector => "inspector",
         }
     }
@@ -34,22 +38,31 @@ impl User {
         let look =
             ["INFO", "STREAM.NAMES", "STREAM.LIST", "STREAM.INFO.*", "DIRECT.GET.>", "STREAM.MSG.GET.*"];
         let make = ["STREAM.CREATE.*", "STREAM.UPDATE.*"];
+        let archived = format!("OBJ_{}", archive::BUCKET);
         let own: Vec<String> = match self {
             Self::Command => {
                 let lists = [subject::DEADLINES_STREAM, subject::NOTICES_STREAM];
                 let work = log.iter().map(String::as_str).chain(lists).flat_map(work);
                 let write = ["orders.*.*", "deadlines.*.*", "notices.*.*", "flows.*.*", "twelve.*.decide"];
-                api(&make).into_iter().chain(work).chain(write.map(str::to_owned)).collect()
+                let fetch = read(&archived).into_iter().chain(["$JS.FC.>".to_owned()]);
+                api(&make).into_iter().chain(work).chain(write.map(str::to_owned)).chain(fetch).collect()
             }
             Self::Views => {
                 let stream = format!("OBJ_{}", snapshots::BUCKET);
                 let keep = ["STREAM.CREATE", "STREAM.UPDATE", "STREAM.PURGE"];
                 let keep = keep.map(|call| format!("$JS.API.{call}.{stream}"));
                 let chunks = [format!("$O.{}.>", snapshots::BUCKET), "$JS.FC.>".to_owned()];
-                let read = log.iter().chain([&stream]).flat_map(|stream| read(stream));
+                let read = log.iter().chain([&stream, &archived]).flat_map(|stream| read(stream));
                 read.chain(keep).chain(chunks).collect()
             }
             Self::Operator => [api(&make), api(&["CONSUMER.>"]), vec!["$SRV.>".into()]].concat(),
+            Self::Archivist => {
+                let keep = ["CREATE", "UPDATE"].map(|call| format!("$JS.API.STREAM.{call}.{archived}"));
+                let write = ["orders.*.*".into(), format!("$O.{}.>", archive::BUCKET), "$JS.FC.>".to_owned()];
+                let remove = log.iter().map(|stream| format!("$JS.API.STREAM.PURGE.{stream}"));
+                let read = log.iter().chain([&archived]).flat_map(|stream| read(stream));
+                read.chain(keep).chain(write).chain(remove).collect()
+            }
             Self::Inspector => Vec::new(),
         };
         [api(&look), own].concat()
@@ -94,7 +107,7 @@ impl User {
         let own = format!("{}.>", inbox(nkey));
         match self {
             Self::Command => vec![own, "twelve.*.decide".into(), "$SRV.>".into()],
-            Self::Views | Self::Operator | Self::Inspector => vec![own],
+            Self::Views | Self::Operator | Self::Archivist | Self::Inspector => vec![own],
         }
     }
 }

@@ -3,13 +3,13 @@
 //! The consumer is disposable: it acknowledges nothing, and a new one starts after the last event that was handed
 //! over. It is made anew at every reconnect, because one that lived in a restarted server is silently gone.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use async_nats::jetstream::{
     Message,
     consumer::{AckPolicy, DeliverPolicy, pull},
 };
-use domain::{Position, Timestamp};
+use domain::{OrderId, Position, Timestamp};
 use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -71,7 +71,16 @@ impl EventLog {
                 let time = message.headers.get(codec::TIME).and_then(|time| time.as_str().parse().ok());
                 time.map(Some).ok_or_else(|| failed(format!("the event at {position} has no time").into()))
             }
-            Err(error) if matches!(error.kind(), Kind::NoMessageFound) => Ok(None),
+            Err(error) if matches!(error.kind(), Kind::NoMessageFound) => {
+                let Some(archive) = &self.archive else { return Ok(None) };
+                let archived = archive.range(position.partition, position.sequence, position.sequence).await;
+                let (archived, _) = archived.map_err(|error| failed(error.into()))?;
+                match archived.into_iter().next() {
+                    Some(Ok(event)) => Ok(Some(event.recorded.time)),
+                    Some(Err(unreadable)) => Err(failed(unreadable.into())),
+                    None => Ok(None),
+                }
+            }
             Err(error) => Err(failed(Box::new(error))),
         }
     }
@@ -133,7 +142,19 @@ impl EventLog {
             let mut failed = None;
             for message in chunk {
                 match message {
-                    Ok(message) => note(message, &mut batch, after)?,
+                    Ok(message) => {
+                        let next = message.info()?.stream_sequence;
+                        if next > *after + 1 {
+                            let before =
+                                Batch { partition, events: std::mem::take(&mut batch.events), ..batch };
+                            if !before.events.is_empty() && sink.send(before).await.is_err()
+                                || !self.fill(partition, (after, next), sink).await?
+                            {
+                                return Ok(());
+                            }
+                        }
+                        note(message, &mut batch, after)?;
+                    }
                     Err(error) => failed = Some(error),
                 }
             }
@@ -144,6 +165,78 @@ impl EventLog {
                 return Err(error.into());
             }
         }
+    }
+
+    /// Hands over what lies between `after` and `next` and left the log; `false` if nobody listens any more.
+    async fn fill(
+        &self,
+        partition: u16,
+        (after, next): (&mut u64, u64),
+        sink: &mpsc::Sender<Batch>,
+    ) -> Result<bool, Failure> {
+        while *after + 1 < next {
+            let (from, to) = (*after + 1, next - 1);
+            let (events, upto) = match &self.archive {
+                Some(archive) => archive.range(partition, from, to).await?,
+                None => (Vec::new(), to),
+            };
+            let missing = (upto + 1 - from).saturating_sub(events.len() as u64);
+            if missing > 0 {
+                metrics::counter!("twelve_log_events_missing_total").increment(missing);
+                tracing::error!(partition, from, upto, missing, "the log and its archive lack events");
+            }
+            *after = upto;
+            let batch = Batch { partition, events, pending: to - upto };
+            if !batch.events.is_empty() && sink.send(batch).await.is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends every order that has events in the partition's stream, by the age of its oldest one there, until the
+    /// first event that is not older than `before`.
+    pub async fn orders_before(
+        &self,
+        partition: u16,
+        before: Timestamp,
+        sink: mpsc::Sender<OrderId>,
+    ) -> Result<(), TopologyError> {
+        let failed = |source: Failure| TopologyError::Server { stream: subject::stream(partition), source };
+        let stream = self.broker.jetstream.get_stream(subject::stream(partition)).await;
+        let stream = stream.map_err(|error| failed(Box::new(error)))?;
+        let mut left = stream.cached_info().state.messages;
+        let consumer = pull::Config {
+            description: Some("Twelve: orders that may be over".into()),
+            ack_policy: AckPolicy::None,
+            memory_storage: true,
+            num_replicas: 1,
+            headers_only: true,
+            inactive_threshold: CONSUMER_IDLE_MAX,
+            ..pull::Config::default()
+        };
+        let consumer = stream.create_consumer(consumer).await.map_err(|error| failed(Box::new(error)))?;
+        let messages = consumer.stream().max_messages_per_batch(BATCH_EVENTS_MAX).messages().await;
+        let mut messages = messages.map_err(|error| failed(Box::new(error)))?;
+        let mut known = HashSet::new();
+        while left > 0
+            && let Some(message) = messages.next().await
+        {
+            let message = message.map_err(|error| failed(Box::new(error)))?;
+            left -= 1;
+            let time = message.headers.as_ref().and_then(|headers| headers.get(codec::TIME));
+            let time = time.and_then(|time| time.as_str().parse::<Timestamp>().ok());
+            if time.is_some_and(|time| time >= before) {
+                break;
+            }
+            if let Some((_, order_id)) = subject::parse_order(&message.subject)
+                && known.insert(order_id)
+                && sink.send(order_id).await.is_err()
+            {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

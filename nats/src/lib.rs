@@ -4,8 +4,8 @@
 //! streams; [`broker`] is what the commands' side asks of a server; [`log`] loads and appends an order's events, in
 //! groups where each append waits for the disk; [`follow`] reads a partition as it grows; [`worklist`] hands a
 //! partition's events to exactly one worker, and with it [`deadline`] what comes due and [`notice`] who is to be
-//! told; [`flows`] keeps every flow that an order follows, [`snapshots`] what views were; [`ask`] carries commands to
-//! the context that decides about them; [`contract`] tells others how to read it all.
+//! told; [`flows`] keeps every flow that an order follows, [`snapshots`] what views were, [`archive`] orders that are
+//! over; [`ask`] carries commands to the context that decides about them; [`contract`] tells others how to read it all.
 
 pub mod subject;
 pub mod accounts;
@@ -24,6 +24,7 @@ pub mod deadline;
 pub mod notice;
 pub mod flows;
 pub mod snapshots;
+pub mod archive;
 pub mod ask;
 pub mod trace;
 pub mod checkup;

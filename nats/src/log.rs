@@ -9,12 +9,13 @@ use tracing::Instrument;
 
 pub use crate::codec::NewEvent;
 use crate::{
+    archive::{Archive, ArchiveError},
     broker::{Broker, Message, Page, Raw, Unpublished},
     codec::{self, Stored, Undecodable},
     connection::{ConnectError, Connection, SERVER_TIMEOUT},
     group::Groups,
     subject,
-    topology::{Durability, Topology, TopologyError},
+    topology::{Durability, OldOrders, Topology, TopologyError},
     trace,
 };
 
@@ -43,6 +44,8 @@ pub enum LoadError {
     Refused { status: String },
     #[error(transparent)]
     Undecodable(#[from] Undecodable),
+    #[error("the order may be in the archive, which cannot be read")]
+    Archive(#[source] ArchiveError),
     #[error("order {0} has more than {EVENTS_PER_ORDER_MAX} events")]
     TooLong(OrderId),
 }
@@ -88,6 +91,8 @@ pub struct EventLog<B = Connection> {
     partitions: u16,
     pub(crate) replicas: usize,
     durability: Durability,
+    /// Where orders are that are over, if this log's are archived.
+    pub(crate) archive: Option<Arc<Archive>>,
     /// Where each append waits for the disk.
     groups: Option<Arc<Groups>>,
 }
@@ -100,7 +105,9 @@ impl EventLog {
         durability: Durability,
     ) -> Result<Self, TopologyError> {
         topology.ensure(&connection).await?;
-        Ok(Self::look(connection, topology, durability))
+        let archives = topology.old_orders == OldOrders::Archive;
+        let archive = archives.then(|| Archive::new(connection.clone(), topology.replicas).into());
+        Ok(Self { archive, ..Self::look(connection, topology, durability) })
     }
 
     /// The same log over a connection of its own.
@@ -121,7 +128,7 @@ impl<B: Broker> EventLog<B> {
         let durability = if topology.replicas > 1 { Durability::Replicated } else { durability };
         let (partitions, replicas) = (topology.partitions, topology.replicas);
         let groups = (durability == Durability::Fsync).then(|| Groups::start(&broker, partitions).into());
-        Self { broker, partitions, replicas, durability, groups }
+        Self { broker, partitions, replicas, durability, archive: None, groups }
     }
 
     /// The server that keeps the log.
@@ -150,7 +157,14 @@ impl<B: Broker> EventLog<B> {
     pub async fn last_sequence(&self, order_id: OrderId) -> Result<u64, LoadError> {
         let partition = order_id.partition(self.partitions);
         let last = self.broker.last(subject::stream(partition), subject::order(partition, order_id)).await;
-        Ok(last.map_err(LoadError::Unavailable)?.map_or(0, |newest| newest.sequence))
+        match (last.map_err(LoadError::Unavailable)?, &self.archive) {
+            (Some(newest), _) => Ok(newest.sequence),
+            (None, None) => Ok(0),
+            (None, Some(archive)) => {
+                let story = archive.story(partition, order_id).await.map_err(LoadError::Archive)?;
+                Ok(story.last().map_or(0, |newest| newest.sequence))
+            }
+        }
     }
 
     /// Whether a read may miss what was acknowledged a moment ago.
@@ -160,10 +174,32 @@ impl<B: Broker> EventLog<B> {
 
     /// An order's story up to at least `at_least` (0: whatever the log has), oldest event first.
     pub async fn load(&self, order_id: OrderId, at_least: u64) -> Result<Vec<Stored>, LoadError> {
+        let partition = order_id.partition(self.partitions);
+        let story = self.load_raw(order_id, at_least, self.archive.as_deref()).await?;
+        let subject = subject::order(partition, order_id);
+        let decode = |raw: Raw| {
+            let position = Position { partition, sequence: raw.sequence };
+            codec::decode(&subject, position, &raw.headers, raw.body)
+        };
+        Ok(story.into_iter().map(decode).collect::<Result<_, _>>()?)
+    }
+
+    /// An order's story from its partition's stream, or else from the archive.
+    pub(crate) async fn load_raw(
+        &self,
+        order_id: OrderId,
+        at_least: u64,
+        archive: Option<&Archive>,
+    ) -> Result<Vec<Raw>, LoadError> {
         for _ in 0..STALE_READS_MAX {
-            let story = self.load_once(order_id).await?;
-            let reached = story.last().map_or(0, |stored| stored.recorded.position.sequence);
-            if reached >= at_least {
+            let mut story = self.load_once(order_id).await?;
+            if story.is_empty()
+                && let Some(archive) = archive
+            {
+                let partition = order_id.partition(self.partitions);
+                story = archive.story(partition, order_id).await.map_err(LoadError::Archive)?;
+            }
+            if story.last().map_or(0, |newest| newest.sequence) >= at_least {
                 return Ok(story);
             }
             tokio::time::sleep(STALE_READ_PAUSE).await;
@@ -171,7 +207,7 @@ impl<B: Broker> EventLog<B> {
         Err(LoadError::Refused { status: format!("a story that ends before {at_least}") })
     }
 
-    async fn load_once(&self, order_id: OrderId) -> Result<Vec<Stored>, LoadError> {
+    async fn load_once(&self, order_id: OrderId) -> Result<Vec<Raw>, LoadError> {
         let mut story = Vec::new();
         let mut from = 1;
         loop {
@@ -191,7 +227,7 @@ impl<B: Broker> EventLog<B> {
         &self,
         order_id: OrderId,
         from: u64,
-    ) -> Result<(Vec<Stored>, Option<u64>), LoadError> {
+    ) -> Result<(Vec<Raw>, Option<u64>), LoadError> {
         let tries = if self.reads_may_be_stale() { &READ_TRIES[..] } else { &[SERVER_TIMEOUT] };
         for patience in tries {
             if let Ok(read) = timeout(*patience, self.read_batch(order_id, from)).await {
@@ -203,19 +239,11 @@ impl<B: Broker> EventLog<B> {
     }
 
     /// Some of the story; answers where to go on if it is longer.
-    async fn read_batch(
-        &self,
-        order_id: OrderId,
-        from: u64,
-    ) -> Result<(Vec<Stored>, Option<u64>), LoadError> {
+    async fn read_batch(&self, order_id: OrderId, from: u64) -> Result<(Vec<Raw>, Option<u64>), LoadError> {
         let partition = order_id.partition(self.partitions);
-        let subject = subject::order(partition, order_id);
-        let Page { messages, next } = self.broker.read(partition, subject.clone(), from).await?;
-        let decode = |raw: Raw| {
-            let position = Position { partition, sequence: raw.sequence };
-            codec::decode(&subject, position, &raw.headers, raw.body)
-        };
-        Ok((messages.into_iter().map(decode).collect::<Result<_, _>>()?, next))
+        let Page { messages, next } =
+            self.broker.read(partition, subject::order(partition, order_id), from).await?;
+        Ok((messages, next))
     }
 
     /// Appends one event to an order whose last event is `expected` (0: the order has none).
@@ -230,6 +258,16 @@ impl<B: Broker> EventLog<B> {
     ) -> Result<Appended, AppendError> {
         let (headers, body) = codec::encode(new).map_err(AppendError::Encoding)?;
         let partition = order_id.partition(self.partitions);
+        if expected == 0
+            && let Some(archive) = &self.archive
+            && archive
+                .holds(partition, order_id)
+                .await
+                .map_err(|error| AppendError::Unavailable(error.into()))?
+        {
+            // The log has nothing under this id any more, and would take it for a new one.
+            return Err(AppendError::Conflict { last: None });
+        }
         let subject = subject::order(partition, order_id);
         let mut sends_left = SENDS_MAX;
         loop {

@@ -59,6 +59,16 @@ pub enum Streams {
     Verify,
 }
 
+/// What becomes of orders that are over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum OldOrders {
+    /// They stay in the log for ever: nobody can take anything out of its streams, not even an operator
+    #[default]
+    Keep,
+    /// `twelve archive` may move them out of the log; its streams allow it to whoever the server allows it
+    Archive,
+}
+
 /// The log as declared.
 #[derive(Clone, Copy, Debug)]
 pub struct Topology {
@@ -66,6 +76,7 @@ pub struct Topology {
     pub replicas: usize,
     pub partition_bytes_max: i64,
     pub streams: Streams,
+    pub old_orders: OldOrders,
 }
 
 impl Default for Topology {
@@ -75,6 +86,7 @@ impl Default for Topology {
             replicas: 1,
             partition_bytes_max: PARTITION_BYTES_DEFAULT,
             streams: Streams::Make,
+            old_orders: OldOrders::Keep,
         }
     }
 }
@@ -150,7 +162,7 @@ impl Topology {
             num_replicas: self.replicas,
             duplicate_window: DUPLICATE_WINDOW,
             deny_delete: true,
-            deny_purge: true,
+            deny_purge: self.old_orders == OldOrders::Keep,
             allow_direct: true,
             allow_atomic_publish: true,
             metadata: HashMap::from([(PARTITIONS_KEY.to_owned(), self.partitions.to_string())]),
@@ -249,7 +261,10 @@ impl Topology {
         }
         let rules = [
             (found.deny_delete, "deny_delete is off"),
-            (found.deny_purge, "deny_purge is off"),
+            (
+                found.deny_purge || self.old_orders == OldOrders::Archive,
+                "deny_purge is off; if its old orders are archived, say so: --old-orders archive",
+            ),
             (found.discard == DiscardPolicy::New, "discard is old: a full stream would forget"),
             (found.storage == StorageType::File, "storage is memory"),
             (found.max_age.is_zero(), "max_age is set: events would expire"),

@@ -4,7 +4,10 @@ use async_nats::{ConnectOptions, Event};
 use nats::accounts::User;
 use serde_json::json;
 use tokio::sync::mpsc;
-use twelve_tests::{Client, LIMIT, Process, Secured, client::order, free_port};
+use twelve_tests::{Client, LIMIT, Process, Secured, binary, client::order, free_port};
+
+/// From one order of others to the next.
+const PACE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// One of our processes, and how it is called.
 async fn run(secured: &Secured, program: &str, user: User, more: &[&str]) -> (Process, Client) {
@@ -56,6 +59,41 @@ async fn orders_travel_although_each_process_may_do_only_what_it_needs() {
     assert!(!secured.said().contains("Violation"), "something that is needed is refused: {}", secured.said());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_archivist_moves_old_orders_with_a_key_of_its_own_and_all_others_read_them() {
+    let secured = Secured::start().await;
+    let archives = ["--old-orders", "archive"];
+    let (_commands, commands) = run(&secured, "command-svc", User::Command, &archives).await;
+    let placed = commands.post_with_key("/orders", "once", &order("gentleman")).await;
+    assert_eq!(placed.status, 201, "{placed:?}");
+    let id = placed.order_id();
+    let canceled = commands.post(&format!("/orders/{id}/cancel"), &json!({})).await;
+    assert_eq!(canceled.status, 200, "{canceled:?}");
+    let mut command = tokio::process::Command::new(binary("twelve"));
+    command.args(["archive", "--older-than", "0"]).args(archives).args(secured.arguments(User::Archivist));
+    // The newest event of a partition stays in the log, so others order meanwhile.
+    let others = async {
+        let mut paces = tokio::time::interval(PACE);
+        loop {
+            paces.tick().await;
+            assert_eq!(commands.post("/orders", &order("others")).await.status, 201);
+        }
+    };
+    let moved =
+        tokio::select! { moved = command.output() => moved, () = others => unreachable!("they go on") };
+    let moved = moved.expect("it runs");
+    let told = String::from_utf8_lossy(&moved.stdout);
+    assert!(told.contains("1 orders left the log"), "{moved:?} {}", secured.said());
+    let again = commands.post_with_key("/orders", "once", &order("gentleman")).await;
+    assert_eq!((again.order_id(), again.header("idempotency-replayed")), (id.clone(), "true"), "{again:?}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let views = folder.path().display().to_string();
+    let settings = [&archives[..], &["--views", &views]].concat();
+    let (_views, queries) = run(&secured, "query-api", User::Views, &settings).await;
+    assert_eq!(queries.get(&format!("/orders/{id}")).await.body["status"], "canceled");
+    assert!(!secured.said().contains("Violation"), "something that is needed is refused: {}", secured.said());
+}
+
 /// A connection of a user that tells what the server refuses.
 struct Watched {
     client: async_nats::Client,
@@ -85,6 +123,38 @@ impl Watched {
     }
 }
 
+/// What this user may not publish.
+fn forbidden(user: User) -> Vec<&'static str> {
+    let mut forbidden = vec![
+        "$JS.API.STREAM.DELETE.ORDERS-0",
+        "$JS.API.STREAM.MSG.DELETE.ORDERS-0",
+        "$JS.API.STREAM.DELETE.FLOWS",
+        "$JS.API.STREAM.PURGE.DEADLINES",
+        "due.0.00000000-0000-0000-0000-000000000000",
+    ];
+    let order = "orders.0.00000000-0000-0000-0000-000000000000";
+    let writing = ["deadlines.0.x", "notices.0.x", "twelve.payment.decide"];
+    let worklists = ["$JS.API.CONSUMER.DELETE.ORDERS-0.saga", "$JS.API.CONSUMER.CREATE.ORDERS-0.saga"];
+    let making = ["$JS.API.STREAM.UPDATE.ORDERS-0", "$JS.API.STREAM.CREATE.EVIL"];
+    // The archivist appends the last event of an order, and takes it out of the log.
+    if user != User::Archivist {
+        forbidden.push("$JS.API.STREAM.PURGE.ORDERS-0");
+    }
+    if !matches!(user, User::Command | User::Archivist) {
+        forbidden.push(order);
+    }
+    if user != User::Command {
+        forbidden.extend(writing.into_iter().chain(worklists));
+    }
+    if matches!(user, User::Views | User::Archivist | User::Inspector) {
+        forbidden.extend(making);
+    }
+    if user == User::Inspector {
+        forbidden.extend(["$JS.API.CONSUMER.CREATE.ORDERS-0", "$O.TWELVE-VIEWS.C.x"]);
+    }
+    forbidden
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_process_does_not_need_the_server_refuses() {
     let secured = Secured::start().await;
@@ -101,35 +171,9 @@ async fn what_a_process_does_not_need_the_server_refuses() {
         told
     };
     let before = log().await;
-    let forbidden = [
-        "$JS.API.STREAM.DELETE.ORDERS-0",
-        "$JS.API.STREAM.PURGE.ORDERS-0",
-        "$JS.API.STREAM.MSG.DELETE.ORDERS-0",
-        "$JS.API.STREAM.DELETE.FLOWS",
-        "$JS.API.STREAM.PURGE.DEADLINES",
-        "due.0.00000000-0000-0000-0000-000000000000",
-    ];
-    let writing = [
-        "orders.0.00000000-0000-0000-0000-000000000000",
-        "deadlines.0.x",
-        "notices.0.x",
-        "twelve.payment.decide",
-    ];
-    let worklists = ["$JS.API.CONSUMER.DELETE.ORDERS-0.saga", "$JS.API.CONSUMER.CREATE.ORDERS-0.saga"];
     for user in User::ALL {
         let mut watched = Watched::connect(&secured, user).await;
-        let mut tried = forbidden.to_vec();
-        if user != User::Command {
-            tried.extend(writing);
-            tried.extend(worklists);
-        }
-        if matches!(user, User::Views | User::Inspector) {
-            tried.extend(["$JS.API.STREAM.UPDATE.ORDERS-0", "$JS.API.STREAM.CREATE.EVIL"]);
-        }
-        if user == User::Inspector {
-            tried.extend(["$JS.API.CONSUMER.CREATE.ORDERS-0", "$O.TWELVE-VIEWS.C.x"]);
-        }
-        for subject in tried {
+        for subject in forbidden(user) {
             watched.client.publish(subject, "{}".into()).await.expect("sent");
             let told = watched.refusal(subject).await;
             assert!(told.contains("Publish") && told.contains(subject), "{user:?} {subject}: {told}");
@@ -158,7 +202,7 @@ async fn what_a_process_does_not_need_the_server_refuses() {
 
 fn nkeys_of_a_stranger() -> String {
     let folder = tempfile::tempdir().expect("a folder");
-    let made = std::process::Command::new(twelve_tests::binary("twelve"))
+    let made = std::process::Command::new(binary("twelve"))
         .args(["nats-accounts", "--out"])
         .arg(folder.path())
         .output();

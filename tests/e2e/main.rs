@@ -28,6 +28,7 @@ mod meals;
 mod rental;
 mod alerts;
 mod appliance;
+mod archive;
 mod orders;
 mod overload;
 mod outages;

@@ -12,8 +12,12 @@ const BEGAN_S: i64 = 1_767_225_600;
 
 /// The log of a server.
 pub async fn log(server: &Server, partitions: u16) -> EventLog {
+    log_like(server, Topology { partitions, ..Topology::default() }).await
+}
+
+/// The log of a server, as it is declared.
+pub async fn log_like(server: &Server, topology: Topology) -> EventLog {
     let connection = Connection::open(server.url(), "test-history").await.expect("a connection");
-    let topology = Topology { partitions, ..Topology::default() };
     EventLog::open(connection, topology, Durability::Memory).await.expect("a log")
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use nats::topology::{OldOrders, Topology};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -21,8 +22,19 @@ pub struct Node {
 impl Node {
     /// A server with a log of so many partitions, and no node yet.
     pub async fn new(partitions: u16, more: &[&str]) -> Self {
+        Self::like(Topology { partitions, ..Topology::default() }, more).await
+    }
+
+    /// As [`Self::new`], for a log whose old orders may be archived.
+    pub async fn archiving(partitions: u16) -> Self {
+        let topology = Topology { partitions, old_orders: OldOrders::Archive, ..Topology::default() };
+        Self::like(topology, &["--old-orders", "archive"]).await
+    }
+
+    async fn like(topology: Topology, more: &[&str]) -> Self {
         let server = Server::start().await;
-        let log = history::log(&server, partitions).await;
+        let log = history::log_like(&server, topology).await;
+        let partitions = topology.partitions;
         let [client, operator] = [free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
         let partitions = partitions.to_string();
         let mut arguments = vec!["--nats", server.url(), "--partitions", &partitions, "--listen", &client];

@@ -284,7 +284,9 @@ pub(super) fn refused(refusal: Refusal) -> Problem {
         | Refusal::DeliveryNotRequested
         | Refusal::DeliveryNotStarted
         | Refusal::DeliveryCanceled
-        | Refusal::NotParked => StatusCode::CONFLICT,
+        | Refusal::NotParked
+        | Refusal::NotAtItsEnd
+        | Refusal::OrderArchived => StatusCode::CONFLICT,
     };
     Problem::new(status, refusal.code(), refusal.to_string())
 }
@@ -314,7 +316,12 @@ pub(super) fn failed(order_id: OrderId, error: &ExecuteError) -> Problem {
             );
             Problem::unavailable("order_unreadable", detail, RETRY_AFTER_S)
         }
-        ExecuteError::Load(LoadError::Unavailable(_) | LoadError::Refused { .. } | LoadError::TooLong(_))
+        ExecuteError::Load(
+            LoadError::Unavailable(_)
+            | LoadError::Refused { .. }
+            | LoadError::Archive(_)
+            | LoadError::TooLong(_),
+        )
         | ExecuteError::Flow(FlowBookError::Unavailable { .. })
         | ExecuteError::Append(_) => {
             tracing::warn!(%order_id, error = %nats::causes(error), "the log is not available");

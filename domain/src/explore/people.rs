@@ -35,6 +35,7 @@ pub fn commands(flow: &Flow, reference: &FlowRef, state: &OrderState) -> Vec<(&'
         (delivery, Command::Delivery(DeliveryCommand::StartReturn)),
         (delivery, Command::Delivery(DeliveryCommand::CompleteReturn)),
         ("an operator", Command::Saga(SagaCommand::Resume)),
+        ("an operator", Command::Saga(SagaCommand::Archive)),
     ];
     if flow.cancel.mode == CancelMode::Synchronous {
         commands.push(("the customer, waiting", Command::Delivery(DeliveryCommand::Cancel)));

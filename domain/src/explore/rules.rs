@@ -26,7 +26,7 @@ pub(super) fn broken(flow: &Flow, story: &Story) -> Option<&'static str> {
     RULES.iter().find(|(_, holds)| !holds(&told)).map(|(rule, _)| *rule)
 }
 
-const RULES: [Rule; 13] = [
+const RULES: [Rule; 14] = [
     ("every story ends", |told| told.story.names.len() <= EVENTS_MAX),
     ("nothing happens twice", |told| told.happens_once()),
     ("no delivery leaves without its coupon", |told| {
@@ -64,6 +64,10 @@ const RULES: [Rule; 13] = [
         "an order waits for nobody for ever: each wait for a customer, a store or a rider has its deadline",
         |told| !told.rests() || !told.waits_for_somebody(),
     ),
+    ("an archived order owes nobody anything, and nothing happens to it any more", |told| {
+        let is_last = |archived| archived + 1 == told.story.names.len();
+        told.place("OrderArchived").is_none_or(|archived| is_last(archived) && told.rests())
+    }),
 ];
 
 impl Told<'_> {

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::{Args, Command, Parser};
 use nats::{
     Connection, Durability, EventLog, Identity,
-    topology::{PARTITION_BYTES_DEFAULT, PARTITIONS_DEFAULT, PARTITIONS_MAX, Streams, Topology},
+    topology::{OldOrders, PARTITION_BYTES_DEFAULT, PARTITIONS_DEFAULT, PARTITIONS_MAX, Streams, Topology},
 };
 
 const CONFIG_FLAG: &str = "--config";
@@ -34,6 +34,9 @@ pub struct LogSettings {
     /// Who makes the log's streams
     #[arg(long, env = "TWELVE_STREAMS", value_enum, value_name = "WHO", default_value_t = Streams::Make)]
     pub streams: Streams,
+    /// What becomes of orders that are over; a log that was made to keep them cannot be made to archive them later
+    #[arg(long, env = "TWELVE_OLD_ORDERS", value_enum, value_name = "WHAT", default_value_t = OldOrders::Keep)]
+    pub old_orders: OldOrders,
     #[command(flatten)]
     pub identity: Identity,
 }
@@ -57,6 +60,7 @@ impl LogSettings {
             replicas: usize::from(self.replicas),
             partition_bytes_max: self.partition_bytes_max,
             streams: self.streams,
+            old_orders: self.old_orders,
         }
     }
 

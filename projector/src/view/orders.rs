@@ -182,6 +182,7 @@ impl Entry {
 impl List for Orders {
     const NAME: &'static str = "orders";
     const ROWS: Rows = Rows::ByAge(Self::NAME);
+    const VERSION: u32 = 2;
     const IS_ROWS: bool = true;
     type Row = Row;
 

@@ -1,0 +1,461 @@
+//! Orders that are over, moved out of the log: whole, in objects of JetStream's object store, gzipped JSON lines, each
+//! with a list of the orders in it.
+//!
+//! Nothing else is ever taken out of the log, so a partition's sequences have gaps only where archived orders were:
+//! whoever follows it asks the archive for what is between ([`Archive::range`]), and whoever finds no event of an order
+//! asks it for the order ([`Archive::story`]). Both see the log as if nothing had been moved.
+//!
+//! The log cannot guard a subject that it has no message of any more. So an event that would be an order's first is
+//! preceded by a look into the list of the archived ([`Archive::holds`]). That list may be older than the archive by
+//! [`FRESH_FOR`], so [`KNOWN_AFTER`] passes between the coming of an order to the archive and its leaving the log.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::{BufRead, BufReader, Write},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use async_nats::{
+    HeaderMap,
+    jetstream::{
+        context::{GetStreamErrorKind, ObjectStoreErrorKind},
+        object_store::{Config, ObjectMetadata, ObjectStore},
+    },
+};
+use domain::{Event, OrderId, Position, event::SagaEvent};
+use flate2::{Compression, bufread::GzDecoder, write::GzEncoder};
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+use tokio::{io::AsyncReadExt, time::timeout};
+use uuid::Uuid;
+
+use crate::{
+    broker::{Failure, Raw},
+    codec::{self, Stored, Undecodable},
+    connection::Connection,
+    follow::BATCH_EVENTS_MAX,
+    log::{EventLog, LoadError},
+    subject,
+};
+
+pub(crate) const BUCKET: &str = "TWELVE-ARCHIVE";
+/// The description of an object, as JSON, under this name.
+const ABOUT: &str = "about";
+/// How old the list of the archived may be that a process goes by.
+const FRESH_FOR: Duration = Duration::from_secs(5);
+/// After so long every process knows what was archived before; only then does it leave the log.
+pub const KNOWN_AFTER: Duration = Duration::from_secs(15);
+/// Orders that one object has at most. Reading one order reads its object.
+pub const ORDERS_AN_OBJECT: usize = 1_000;
+/// Bytes of opened objects that a process keeps at hand: those of orders that were open at the same time are wanted
+/// together when the log is read.
+const OPENED_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// What the server's own headers begin with.
+const SERVERS_OWN: &str = "Nats-";
+/// How long one object may take to be sent or fetched.
+const TRANSFER_MAX: Duration = Duration::from_mins(5);
+
+/// Why the archive cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    #[error("the archive's object store did not answer")]
+    Store(#[source] Failure),
+    #[error("object {name} of the archive does not read as it was written")]
+    Torn { name: String, source: Failure },
+    #[error("object {name} of the archive does not hold what was put into it for order {order_id}")]
+    Differs { name: String, order_id: OrderId },
+    #[error("{removed} of the {events} events of order {order_id} left the log; the archive has all of them")]
+    Removed { order_id: OrderId, removed: u64, events: usize },
+    #[error(
+        "this log was made to keep all orders for ever, which cannot be undone; a log that archives them is made with --old-orders archive"
+    )]
+    Kept,
+}
+
+fn failed(error: impl Into<Failure>) -> ArchiveError {
+    ArchiveError::Store(error.into())
+}
+
+/// An object of the archive, as it describes itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct About {
+    pub partition: u16,
+    /// Of the oldest event in it.
+    pub first: u64,
+    /// Of the newest.
+    pub last: u64,
+    pub events: u64,
+    /// The lower halves of the orders' ids, ascending. Two orders may share one.
+    orders: Vec<u64>,
+}
+
+impl About {
+    pub fn orders(&self) -> usize {
+        self.orders.len()
+    }
+
+    fn may_hold(&self, order_id: OrderId) -> bool {
+        self.orders.binary_search(&mark(order_id)).is_ok()
+    }
+}
+
+fn mark(order_id: OrderId) -> u64 {
+    order_id.0.as_u64_pair().1
+}
+
+/// An event as the log had it, without the headers that are the server's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    sequence: u64,
+    order_id: OrderId,
+    headers: Vec<(String, String)>,
+    data: String,
+}
+
+impl Kept {
+    fn of(order_id: OrderId, raw: &Raw) -> Self {
+        let texts = |(name, values): (&_, &Vec<async_nats::HeaderValue>)| {
+            let name: &async_nats::HeaderName = name;
+            values.iter().map(|value| (name.to_string(), value.to_string())).collect::<Vec<_>>()
+        };
+        let mut headers: Vec<_> = raw.headers.iter().flat_map(texts).collect();
+        headers.retain(|(name, _)| !name.starts_with(SERVERS_OWN));
+        headers.sort();
+        let data = String::from_utf8_lossy(&raw.body).into_owned();
+        Self { sequence: raw.sequence, order_id, headers, data }
+    }
+
+    fn raw(&self) -> Raw {
+        let mut headers = HeaderMap::new();
+        self.headers.iter().for_each(|(name, value)| headers.append(name.as_str(), value.as_str()));
+        Raw { sequence: self.sequence, headers, body: self.data.clone().into() }
+    }
+
+    fn stored(&self, partition: u16) -> Result<Stored, Undecodable> {
+        let Raw { sequence, headers, body } = self.raw();
+        let position = Position { partition, sequence };
+        codec::decode(&subject::order(partition, self.order_id), position, &headers, body)
+    }
+}
+
+/// An object's events in the order of the log, and about how much memory they take.
+struct Opened {
+    events: Vec<Kept>,
+    bytes: usize,
+}
+
+/// What a process knows of the archive.
+#[derive(Default)]
+struct Known {
+    looked_at: Option<Instant>,
+    /// The last sequence of the object store's stream by then.
+    sequence: u64,
+    objects: Arc<Vec<(String, About)>>,
+}
+
+/// The archive of a log.
+pub struct Archive {
+    connection: Connection,
+    replicas: usize,
+    known: tokio::sync::Mutex<Known>,
+    /// Those that were read last, the last one at the end.
+    opened: Mutex<Vec<(String, Arc<Opened>)>>,
+}
+
+/// A whole story that is to be moved.
+#[derive(Clone, Debug)]
+pub struct Whole {
+    pub order_id: OrderId,
+    events: Vec<Raw>,
+}
+
+impl Archive {
+    pub(crate) fn new(connection: Connection, replicas: usize) -> Self {
+        Self { connection, replicas, known: tokio::sync::Mutex::default(), opened: Mutex::default() }
+    }
+
+    /// Every object there is, with its name, as of at most [`FRESH_FOR`] ago.
+    pub async fn objects(&self) -> Result<Arc<Vec<(String, About)>>, ArchiveError> {
+        let mut known = self.known.lock().await;
+        if known.looked_at.is_none_or(|at| at.elapsed() > FRESH_FOR) {
+            let looked_at = Some(Instant::now());
+            let sequence = self.sequence().await?;
+            let objects = if sequence == known.sequence {
+                Arc::clone(&known.objects)
+            } else {
+                Arc::new(self.list().await?)
+            };
+            *known = Known { looked_at, sequence, objects };
+        }
+        Ok(Arc::clone(&known.objects))
+    }
+
+    /// How far the object store's stream goes; 0 if there is none.
+    async fn sequence(&self) -> Result<u64, ArchiveError> {
+        match self.connection.jetstream.get_stream(format!("OBJ_{BUCKET}")).await {
+            Ok(stream) => Ok(stream.cached_info().state.last_sequence),
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(answer)
+                    if answer.error_code() == async_nats::jetstream::ErrorCode::STREAM_NOT_FOUND =>
+                {
+                    Ok(0)
+                }
+                GetStreamErrorKind::JetStream(_)
+                | GetStreamErrorKind::EmptyName
+                | GetStreamErrorKind::Request
+                | GetStreamErrorKind::InvalidStreamName => Err(failed(error)),
+            },
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<(String, About)>, ArchiveError> {
+        let mut list = self.store().await?.list().await.map_err(failed)?;
+        let mut objects = Vec::new();
+        while let Some(info) = list.next().await {
+            let info = info.map_err(failed)?;
+            let about = info.metadata.get(ABOUT).map(String::as_str).unwrap_or_default();
+            let about = serde_json::from_str(about)
+                .map_err(|error| ArchiveError::Torn { name: info.name.clone(), source: error.into() })?;
+            objects.push((info.name, about));
+        }
+        objects.sort_by_key(|(_, about): &(String, About)| (about.partition, about.first));
+        Ok(objects)
+    }
+
+    async fn store(&self) -> Result<ObjectStore, ArchiveError> {
+        match self.connection.jetstream.get_object_store(BUCKET).await {
+            Ok(store) => Ok(store),
+            Err(error) if error.kind() == ObjectStoreErrorKind::GetStore => {
+                let config = Config {
+                    bucket: BUCKET.into(),
+                    description: Some("Twelve: orders that are over; never delete from it".into()),
+                    num_replicas: self.replicas,
+                    ..Config::default()
+                };
+                self.connection.jetstream.create_object_store(config).await.map_err(failed)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Whether an order is in the archive, as of at most [`FRESH_FOR`] ago.
+    pub(crate) async fn holds(&self, partition: u16, order_id: OrderId) -> Result<bool, ArchiveError> {
+        let objects = self.objects().await?;
+        if !objects.iter().any(|(_, about)| about.partition == partition && about.may_hold(order_id)) {
+            return Ok(false);
+        }
+        Ok(!self.story(partition, order_id).await?.is_empty())
+    }
+
+    /// An order's story, oldest event first; empty if it is not here.
+    pub(crate) async fn story(&self, partition: u16, order_id: OrderId) -> Result<Vec<Raw>, ArchiveError> {
+        for (name, about) in self.objects().await?.iter() {
+            if about.partition == partition && about.may_hold(order_id) {
+                let opened = self.open(name).await?;
+                let story: Vec<Raw> =
+                    opened.events.iter().filter(|kept| kept.order_id == order_id).map(Kept::raw).collect();
+                if !story.is_empty() {
+                    return Ok(story);
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// The archived events of a partition from sequence `from` on, in order, and the sequence up to which these are
+    /// all there are, `to` at most.
+    pub(crate) async fn range(
+        &self,
+        partition: u16,
+        from: u64,
+        to: u64,
+    ) -> Result<(Vec<Result<Stored, Undecodable>>, u64), ArchiveError> {
+        let upto = to.min(from + BATCH_EVENTS_MAX as u64 - 1);
+        let mut events = BTreeMap::new();
+        for (name, about) in self.objects().await?.iter() {
+            if about.partition == partition && about.first <= upto && about.last >= from {
+                let opened = self.open(name).await?;
+                let begins = opened.events.partition_point(|kept| kept.sequence < from);
+                let within = opened.events[begins..].iter().take_while(|kept| kept.sequence <= upto);
+                events.extend(within.map(|kept| (kept.sequence, kept.stored(partition))));
+            }
+        }
+        Ok((events.into_values().collect(), upto))
+    }
+
+    async fn open(&self, name: &str) -> Result<Arc<Opened>, ArchiveError> {
+        {
+            let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = opened.iter().position(|(known, _)| known == name) {
+                let found = opened.remove(at);
+                opened.push(found.clone());
+                return Ok(found.1);
+            }
+        }
+        let torn = |source: Failure| ArchiveError::Torn { name: name.to_owned(), source };
+        let fetching = async {
+            let mut object = self.store().await?.get(name).await.map_err(failed)?;
+            let mut bytes = Vec::new();
+            object.read_to_end(&mut bytes).await.map_err(|error| torn(error.into()))?;
+            Ok(bytes)
+        };
+        let bytes = timeout(TRANSFER_MAX, fetching).await.map_err(failed)??;
+        let opened = tokio::task::spawn_blocking(move || unpack(&bytes)).await.map_err(failed)?;
+        let opened = Arc::new(opened.map_err(torn)?);
+        let mut all = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push((name.to_owned(), Arc::clone(&opened)));
+        let mut bytes: usize = all.iter().map(|(_, opened)| opened.bytes).sum();
+        while bytes > OPENED_BYTES_MAX && all.len() > 1 {
+            bytes -= all.remove(0).1.bytes;
+        }
+        Ok(opened)
+    }
+
+    /// Puts whole stories into one object and reads it back; answers with its name.
+    async fn put(&self, partition: u16, stories: &[Whole]) -> Result<String, ArchiveError> {
+        let whole =
+            |story: &Whole| story.events.iter().map(|raw| Kept::of(story.order_id, raw)).collect::<Vec<_>>();
+        let mut events: Vec<Kept> = stories.iter().flat_map(whole).collect();
+        events.sort_by_key(|kept| kept.sequence);
+        let mut orders: Vec<u64> = stories.iter().map(|story| mark(story.order_id)).collect();
+        orders.sort_unstable();
+        let at = |kept: Option<&Kept>| kept.map_or(0, |kept| kept.sequence);
+        let (first, last) = (at(events.first()), at(events.last()));
+        let about = About { partition, first, last, events: events.len() as u64, orders };
+        let name = format!("{partition}-{first}-{last}-{}", &Uuid::new_v4().simple().to_string()[..8]);
+        let meta = ObjectMetadata {
+            name: name.clone(),
+            metadata: HashMap::from([(ABOUT.to_owned(), serde_json::to_string(&about).map_err(failed)?)]),
+            ..ObjectMetadata::default()
+        };
+        let bytes =
+            tokio::task::spawn_blocking(move || pack(&events)).await.map_err(failed)?.map_err(failed)?;
+        let store = self.store().await?;
+        timeout(TRANSFER_MAX, store.put(meta, &mut bytes.as_slice()))
+            .await
+            .map_err(failed)?
+            .map_err(failed)?;
+        Ok(name)
+    }
+
+    /// Checks that an object reads, and that it has whole orders: those that it says, each up to its last event.
+    pub async fn check(&self, name: &str, about: &About) -> Result<(), ArchiveError> {
+        let opened = self.open(name).await?;
+        let newest: BTreeMap<OrderId, &Kept> =
+            opened.events.iter().map(|kept| (kept.order_id, kept)).collect();
+        let mut marks: Vec<u64> = newest.keys().map(|order_id| mark(*order_id)).collect();
+        marks.sort_unstable();
+        let torn = |what: &str| ArchiveError::Torn { name: name.to_owned(), source: what.into() };
+        if marks != about.orders || opened.events.len() as u64 != about.events {
+            return Err(torn("it has other orders, or events, than it says"));
+        }
+        for (order_id, kept) in newest {
+            let last = kept.stored(about.partition).map_err(|error| torn(&error.to_string()))?;
+            if !matches!(last.recorded.event, Event::Saga(SagaEvent::OrderArchived(_))) {
+                return Err(torn(&format!("the story of order {order_id} has no end")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that an object has these stories exactly as the log had them.
+    async fn verify(&self, name: &str, stories: &[Whole]) -> Result<(), ArchiveError> {
+        let opened = self.open(name).await?;
+        let mut kept: HashMap<OrderId, Vec<&Kept>> = HashMap::new();
+        opened.events.iter().for_each(|event| kept.entry(event.order_id).or_default().push(event));
+        for Whole { order_id, events } in stories {
+            let kept = kept.remove(order_id).unwrap_or_default();
+            let is_whole = kept.len() == events.len()
+                && kept.iter().zip(events).all(|(kept, raw)| **kept == Kept::of(*order_id, raw));
+            if !is_whole {
+                return Err(ArchiveError::Differs { name: name.to_owned(), order_id: *order_id });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn pack(events: &[Kept]) -> Result<Vec<u8>, Failure> {
+    let mut packing = GzEncoder::new(Vec::new(), Compression::default());
+    for event in events {
+        serde_json::to_writer(&mut packing, event)?;
+        packing.write_all(b"\n")?;
+    }
+    Ok(packing.finish()?)
+}
+
+fn unpack(bytes: &[u8]) -> Result<Opened, Failure> {
+    let mut opened = Opened { events: Vec::new(), bytes: 0 };
+    for line in BufReader::new(GzDecoder::new(bytes)).lines() {
+        let line = line?;
+        opened.bytes += line.len();
+        opened.events.push(serde_json::from_str(&line)?);
+    }
+    Ok(opened)
+}
+
+impl EventLog {
+    /// The archive of this log, if its old orders are archived.
+    pub fn archive(&self) -> Result<&Archive, ArchiveError> {
+        self.archive.as_deref().ok_or(ArchiveError::Kept)
+    }
+
+    /// An order's story as the log itself has it, up to at least `at_least`; `None` if it has nothing of it.
+    pub async fn whole(&self, order_id: OrderId, at_least: u64) -> Result<Option<Whole>, LoadError> {
+        let events = self.load_raw(order_id, at_least, None).await?;
+        Ok((!events.is_empty()).then_some(Whole { order_id, events }))
+    }
+
+    /// Makes sure that the archive has these stories of a partition, as the log has them. They must not grow any more.
+    pub async fn archive_whole(&self, partition: u16, stories: &[Whole]) -> Result<(), ArchiveError> {
+        let archive = self.archive()?;
+        let (mut there, mut missing): (HashMap<String, Vec<Whole>>, Vec<Whole>) = Default::default();
+        let objects = archive.objects().await?;
+        for story in stories {
+            let of = |(_, about): &&(String, About)| {
+                about.partition == partition && about.may_hold(story.order_id)
+            };
+            match objects.iter().find(of) {
+                Some((name, _)) => there.entry(name.clone()).or_default().push(story.clone()),
+                None => missing.push(story.clone()),
+            }
+        }
+        if !missing.is_empty() {
+            let name = archive.put(partition, &missing).await?;
+            there.insert(name, missing);
+        }
+        for (name, stories) in there {
+            archive.verify(&name, &stories).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a story of so many events out of the log that has been in the archive for [`KNOWN_AFTER`].
+    pub async fn remove_archived(&self, order_id: OrderId, events: usize) -> Result<(), ArchiveError> {
+        let partition = order_id.partition(self.partitions());
+        let stream =
+            self.broker.jetstream.get_stream_no_info(subject::stream(partition)).await.map_err(failed)?;
+        let purged = stream.purge().filter(subject::order(partition, order_id)).await.map_err(failed)?;
+        if purged.purged == events as u64 {
+            return Ok(());
+        }
+        Err(ArchiveError::Removed { order_id, removed: purged.purged, events })
+    }
+}
+
+impl Whole {
+    /// The events as events.
+    pub fn stored(&self, partition: u16) -> Result<Vec<Stored>, Undecodable> {
+        self.events.iter().map(|raw| Kept::of(self.order_id, raw).stored(partition)).collect()
+    }
+
+    /// The sequence of the newest event.
+    pub fn sequence(&self) -> u64 {
+        self.events.last().map_or(0, |raw| raw.sequence)
+    }
+
+    pub fn events(&self) -> usize {
+        self.events.len()
+    }
+}
