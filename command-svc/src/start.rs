@@ -54,6 +54,8 @@ impl CommandService {
     /// returns, commands find their contexts.
     pub async fn start(&self, stop: &CancellationToken) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
         self.executor.flows().keep().await?;
+        let kept = self.executor.log().keep_queues().await;
+        kept.map_err(|error| anyhow::anyhow!("the work queues cannot be kept: {error}"))?;
         let mut tasks = JoinSet::new();
         let provider = provider(&self.settings)?;
         let decider = Decider {

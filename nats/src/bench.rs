@@ -191,20 +191,45 @@ pub async fn appends(
     let appended: Vec<_> = futures_stream::iter(orders)
         .map(|event| async move {
             let began = Instant::now();
-            let new = NewEvent {
-                event: event.event,
-                command_id: event.command_id,
-                causation_id: None,
-                time: event.time,
-                fingerprint: None,
-                trace_parent: None,
-            };
-            log.append(event.order_id, 0, &new).await.map(|_| began.elapsed())
+            log.append(event.order_id, 0, &new(event)).await.map(|_| began.elapsed())
         })
         .buffer_unordered(clients)
         .collect()
         .await;
     Ok((appended.into_iter().collect::<Result<_, _>>()?, started.elapsed()))
+}
+
+/// Appends the event to each of these orders, which are in the log, as a command does: the order's story is read, and
+/// the event appended right after it. Answers as [`appends`] does.
+pub async fn commands(
+    log: &EventLog,
+    clients: usize,
+    events: impl Iterator<Item = Recorded>,
+) -> Result<(Vec<Duration>, Duration), Failure> {
+    let started = Instant::now();
+    let appended: Vec<_> = futures_stream::iter(events)
+        .map(|event| async move {
+            let began = Instant::now();
+            let story = log.load(event.order_id, 0).await?;
+            let newest = story.last().ok_or("the order is not in the log")?.recorded.position.sequence;
+            log.append(event.order_id, newest, &new(event)).await?;
+            Ok::<_, Failure>(began.elapsed())
+        })
+        .buffer_unordered(clients)
+        .collect()
+        .await;
+    Ok((appended.into_iter().collect::<Result<_, _>>()?, started.elapsed()))
+}
+
+fn new(event: Recorded) -> NewEvent {
+    NewEvent {
+        event: event.event,
+        command_id: event.command_id,
+        causation_id: None,
+        time: event.time,
+        fingerprint: event.fingerprint,
+        trace_parent: None,
+    }
 }
 
 /// Publishes whose acknowledgement is still awaited while a history is loaded.
@@ -319,14 +344,7 @@ pub async fn feed(
 
 async fn send(log: &EventLog, event: Recorded) -> Result<jetstream::context::PublishAckFuture, Failure> {
     let subject = subject::order(event.order_id.partition(log.partitions()), event.order_id);
-    let (headers, body) = codec::encode(&NewEvent {
-        event: event.event,
-        command_id: event.command_id,
-        causation_id: None,
-        time: event.time,
-        fingerprint: event.fingerprint,
-        trace_parent: None,
-    })?;
+    let (headers, body) = codec::encode(&new(event))?;
     let message = PublishMessage::build().headers(headers).payload(body);
     Ok(log.connection().jetstream.send_publish(subject, message).await?)
 }

@@ -2,13 +2,14 @@
 
 use async_nats::jetstream::{
     consumer::{PullConsumer, pull},
+    context::GetStreamError,
     stream::Info,
 };
 
 use crate::{
     connection::{Connection, SERVER_VERSION_MIN, version},
     subject,
-    topology::{Topology, TopologyError, UNCOMPRESS},
+    topology::{self, Topology, TopologyError, UNCOMPRESS},
     worklist::List,
 };
 
@@ -78,16 +79,18 @@ fn server(connection: &Connection) -> Finding {
     }
 }
 
-async fn info(connection: &Connection, name: &str) -> Result<Info, String> {
-    let stream = connection.jetstream.get_stream(name).await.map_err(|error| crate::causes(&error))?;
+async fn info(connection: &Connection, name: &str) -> Result<Info, GetStreamError> {
+    let stream = connection.jetstream.get_stream(name).await?;
     Ok(stream.cached_info().clone())
 }
 
-fn absent(what: String, why: &str) -> Finding {
-    Finding::good(what, why).but(
-        Verdict::Bad,
-        "start a command service once with the operator's or its own key: it makes what is missing",
-    )
+fn absent(what: String, why: &GetStreamError) -> Finding {
+    let advice = if topology::is_absent(why.kind()) {
+        "start a command service once with the operator's or its own key: it makes what is missing"
+    } else {
+        "if its servers are there, it has no leader: docs/runbooks.md says what to do"
+    };
+    Finding::good(what, crate::causes(why)).but(Verdict::Bad, advice)
 }
 
 async fn partition_of(connection: &Connection, declared: &Topology, partition: u16) -> Vec<Finding> {

@@ -22,6 +22,7 @@ pub mod follow;
 pub mod worklist;
 pub mod deadline;
 pub mod notice;
+mod keeper;
 pub mod flows;
 pub mod snapshots;
 pub mod archive;

@@ -55,6 +55,9 @@ pub fn notice_filter(partition: u16) -> String {
     format!("notices.{partition}.*")
 }
 
+/// What lies in the work queues for good: in no partition, so that no worker is handed it.
+pub(crate) const KEEPERS: [&str; 2] = ["deadlines.keep.keep", "notices.keep.keep"];
+
 /// The stream of the flows' texts.
 pub(crate) const FLOWS_STREAM: &str = "FLOWS";
 

@@ -296,7 +296,7 @@ async fn enlarge(
     }
 }
 
-fn is_absent(kind: GetStreamErrorKind) -> bool {
+pub(crate) fn is_absent(kind: GetStreamErrorKind) -> bool {
     match kind {
         GetStreamErrorKind::JetStream(error) => error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND,
         GetStreamErrorKind::EmptyName

@@ -137,3 +137,28 @@ async fn until_metric(client: &Client, name: &str, least: f64) {
         .await
         .unwrap_or_else(|_| panic!("{name} stays below {least}"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_queues_that_were_lost_are_made_anew_and_every_order_is_looked_at_again() {
+    let flows = hasty(6);
+    let mut platform = up(&flows).await;
+    let id = platform.client.place(&order("kitchen")).await;
+    platform.client.until(&id, "at the store", |row| row["store"]["status"] == "received").await;
+    platform.kill();
+    let client = async_nats::connect(platform.server.url()).await.expect("connected");
+    let jetstream = async_nats::jetstream::new(client);
+    for queue in ["DEADLINES", "NOTICES"] {
+        let stream = jetstream.get_stream(queue).await.expect("the queue");
+        let keeper = format!("{}.keep.keep", queue.to_lowercase());
+        stream.get_last_raw_message_by_subject(&keeper).await.expect("it is never empty");
+        jetstream.delete_stream(queue).await.expect("gone");
+    }
+    for partition in 0..twelve_tests::partitions() {
+        let stream = jetstream.get_stream(format!("ORDERS-{partition}")).await.expect("the partition");
+        stream.delete_consumer("saga").await.expect("gone");
+    }
+    platform.start().await;
+    platform.client.until_status(&id, "expired").await;
+    let told = |row: &Value| row["timeline"].to_string().matches("NotificationSent").count() == 2;
+    platform.client.until(&id, "told of everything", told).await;
+}

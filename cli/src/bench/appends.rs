@@ -1,13 +1,17 @@
 //! `twelve bench appends`: what an append costs, next to plain guarded publishes of the same size, and raw batches.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
+use anyhow::Context as _;
 use clap::Args;
-use domain::{Flows, Timestamp, flow::Declared, history};
-use nats::bench;
+use nats::{EventLog, bench, broker::Failure};
+use serde_json::{Value, json};
 
-use super::figures::{Latencies, per_second};
-use crate::local::{LocalSettings, Opened};
+use super::{
+    figures::{Latencies, per_second},
+    history::lives,
+};
+use crate::local::LocalSettings;
 
 /// About what an event has with its headers.
 const BYTES: usize = 400;
@@ -22,49 +26,60 @@ pub(super) struct Settings {
     /// Appends of each measurement
     #[arg(long, value_name = "N", default_value_t = 5_000)]
     events: usize,
+    /// Also append the second event of some of the first N orders of `bench history --events-each 1`, each read before
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    begun: u64,
+    /// Write the figures to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
-/// Measures, into an empty log.
+/// Measures, on orders that nobody has.
 pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
-    let Opened { log, server, .. } = settings.local.open("twelve-bench").await?;
-    for partition in 0..log.partitions() {
-        let last = log.partition_info(partition).await?.last_sequence;
-        anyhow::ensure!(last == 0, "partition {partition} has {last} events; this measures on an empty log");
-    }
-    let flows: Vec<Declared> = Flows::shipped()?.iter().cloned().collect();
-    let mut orders = (0_u64..).map(|number| {
-        let life = history::life(&flows[0], number, Timestamp::UNIX_EPOCH);
-        life.into_iter().next()
-    });
-    for clients in settings.clients {
+    settings.local.on_log("twelve-bench", async |log| measure(&settings, log).await).await
+}
+
+async fn measure(settings: &Settings, log: EventLog) -> anyhow::Result<()> {
+    let mut report = Vec::new();
+    let mut unused = u64::from(std::process::id()) << 32;
+    let mut next_begun = 0;
+    for &clients in &settings.clients {
         let count = settings.events;
         let plain = bench::raw_publish(&log, clients, count, BYTES).await;
-        tell(
-            &format!("plain publish, {clients} at a time"),
-            &plain.map_err(|error| anyhow::anyhow!(error))?,
-        )?;
+        report.push(tell("plain publish", clients, plain)?);
         if clients > usize::from(log.partitions()) {
             let batches = bench::raw_batches(&log, clients, count, BYTES).await;
-            tell(
-                &format!("raw batches, {clients} at a time"),
-                &batches.map_err(|error| anyhow::anyhow!(error))?,
-            )?;
+            report.push(tell("raw batches", clients, batches)?);
         }
         // Whole lives, of which one event each is wanted: they take longer than to append it.
-        let events: Vec<_> = orders.by_ref().take(count).flatten().collect();
+        let numbers = unused..unused + count as u64;
+        unused = numbers.end;
+        let events: Vec<_> = lives(numbers)?.filter_map(|life| life.into_iter().next()).collect();
         let appended = bench::appends(&log, clients, events.into_iter()).await;
-        tell(&format!("append, {clients} at a time"), &appended.map_err(|error| anyhow::anyhow!(error))?)?;
+        report.push(tell("append", clients, appended)?);
+        if settings.begun > 0 {
+            // All over the log, and none twice.
+            let apart = (settings.begun / (settings.clients.len() * count) as u64).max(1);
+            let numbers = (next_begun..).map(|number| number * apart).take(count);
+            next_begun += count as u64;
+            let events: Vec<_> = lives(numbers)?.filter_map(|life| life.into_iter().nth(1)).collect();
+            let appended = bench::commands(&log, clients, events.into_iter()).await;
+            report.push(tell("read and append", clients, appended)?);
+        }
     }
-    log.connection().close().await;
-    if let Some(server) = server {
-        server.leave_as_found().await;
+    if let Some(path) = &settings.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&report)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }
 
-fn tell(what: &str, (times, took): &(Vec<Duration>, Duration)) -> anyhow::Result<()> {
-    let times = Latencies::of(times)?;
-    let rate = per_second(times.count(), *took);
-    println!("{what:<28} {rate:>8.0}/s  {}", times.line());
-    Ok(())
+type Measured = Result<(Vec<Duration>, Duration), Failure>;
+
+fn tell(what: &str, clients: usize, measured: Measured) -> anyhow::Result<Value> {
+    let (times, took) = measured.map_err(|error| anyhow::anyhow!(error))?;
+    let times = Latencies::of(&times)?;
+    let rate = per_second(times.count(), took);
+    println!("{what:<16} {clients:>4} at a time {rate:>8.0}/s  {}", times.line());
+    Ok(json!({ "what": what, "clients": clients, "per_second": rate, "us": times.json() }))
 }

@@ -1,9 +1,6 @@
 //! `twelve bench history` and `rebuild`: a long log of true lives, and how fast views come of it.
 
-use std::{
-    ops::Range,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use domain::{Flows, Position, Recorded, Timestamp, flow::Declared, history};
@@ -41,6 +38,9 @@ pub(super) struct Settings {
     /// Orders under way at a time, whose events alternate
     #[arg(long, value_name = "N", default_value_t = 2_000)]
     open_orders: usize,
+    /// Events of each order at most: 1 makes a log of many orders that are just begun
+    #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
+    events_each: usize,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -75,7 +75,8 @@ pub(super) async fn load(settings: Settings) -> anyhow::Result<()> {
     }
     let bar = ProgressBar::new_spinner();
     bar.set_style(ProgressStyle::with_template("{spinner} {pos} events, {per_sec}, {elapsed}")?);
-    let lives = lives(0..settings.orders)?;
+    let whole = lives(0..settings.orders)?;
+    let lives = whole.map(|life| life.into_iter().take(settings.events_each).collect());
     let loaded = bench::load(&log, lives, settings.open_orders, |events| bar.set_position(events)).await;
     bar.finish_and_clear();
     log.connection().close().await;
@@ -88,7 +89,9 @@ pub(super) async fn load(settings: Settings) -> anyhow::Result<()> {
 }
 
 /// The lives of the orders of these numbers, of all shipped flows in turn.
-fn lives(orders: Range<u64>) -> anyhow::Result<impl Iterator<Item = Vec<Recorded>>> {
+pub(super) fn lives(
+    orders: impl Iterator<Item = u64>,
+) -> anyhow::Result<impl Iterator<Item = Vec<Recorded>>> {
     let flows: Vec<Declared> = Flows::shipped()?.iter().cloned().collect();
     Ok(orders.map(move |number| {
         let after_s = ORDER_EVERY_S * i64::try_from(number % ORDERS_A_CENTURY).unwrap_or_default();
