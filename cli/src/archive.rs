@@ -19,6 +19,7 @@ use nats::{
     archive::{KNOWN_AFTER, ORDERS_AN_OBJECT, Whole},
     follow::Batch,
 };
+use service::process;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -93,7 +94,17 @@ struct Archivist {
 }
 
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
-    settings.local.on_log("twelve-archive", async |log| work(&settings, log).await).await
+    let stop = process::stop_on_signal()?;
+    let until_stopped = async |log| {
+        tokio::select! {
+            worked = work(&settings, log) => worked,
+            () = stop.cancelled() => {
+                println!("stopped; the next run goes on from here");
+                Ok(())
+            }
+        }
+    };
+    settings.local.on_log("twelve-archive", until_stopped).await
 }
 
 async fn work(settings: &Settings, log: EventLog) -> anyhow::Result<()> {
