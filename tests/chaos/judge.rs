@@ -91,8 +91,7 @@ fn explained(noted: &Noted, story: &[Recorded]) -> history::Call {
 
 /// What the provider holds is what the log says was paid.
 fn money_lost(platform: &Platform, order_id: OrderId, state: &OrderState) -> Option<String> {
-    let held: Vec<String> = platform.provider.held();
-    let held: Vec<&String> = held.iter().filter(|key| key.starts_with(&order_id.to_string())).collect();
+    let held = platform.provider.held_of(&order_id.to_string());
     let paid: Vec<String> = match state.payment {
         Payment::Approved { attempt, .. } => vec![provider_key(order_id, attempt)],
         Payment::None
@@ -101,8 +100,7 @@ fn money_lost(platform: &Platform, order_id: OrderId, state: &OrderState) -> Opt
         | Payment::Deferred { .. }
         | Payment::Canceled => Vec::new(),
     };
-    let is_wrong = !held.iter().copied().eq(paid.iter());
-    is_wrong
+    (held != paid)
         .then(|| format!("order {order_id}: the provider holds {held:?}, and the log says {paid:?} was paid"))
 }
 

@@ -79,8 +79,14 @@ impl PaymentProvider {
 
     /// The keys under which money is held now.
     pub fn held(&self) -> Vec<String> {
+        self.held_of("")
+    }
+
+    /// Those of one order.
+    pub fn held_of(&self, order_id: &str) -> Vec<String> {
         let books = self.books();
-        let held = books.entries.iter().filter(|(_, entry)| matches!(entry, Entry::Charged(_)));
+        let of = books.entries.range(order_id.to_owned()..).take_while(|(key, _)| key.starts_with(order_id));
+        let held = of.filter(|(_, entry)| matches!(entry, Entry::Charged(_)));
         held.map(|(key, _)| key.clone()).collect()
     }
 
