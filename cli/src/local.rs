@@ -39,11 +39,11 @@ pub(crate) struct Opened {
 
 impl LocalSettings {
     /// Works on the log as `name`; then the connection is closed, and the server is left as it was found.
-    pub(crate) async fn on_log(
+    pub(crate) async fn on_log<T>(
         &self,
         name: &str,
-        work: impl AsyncFnOnce(EventLog) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+        work: impl AsyncFnOnce(EventLog) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         let Opened { log, server, .. } = self.open(name).await?;
         let connection = log.connection().clone();
         let worked = work(log).await;

@@ -10,7 +10,7 @@ use query_api::operator::ADDRESS_FILE;
 use serde_json::{Value, json};
 use service::process;
 
-use crate::local::{LocalSettings, Opened};
+use crate::local::LocalSettings;
 
 /// In the views' folder: what `rebuild --until` builds.
 const UNTIL: &str = "until";
@@ -238,13 +238,8 @@ async fn build_until(local: &LocalSettings, moment: &Moment) -> anyhow::Result<(
         std::fs::remove_dir_all(&directory)?;
     }
     std::fs::create_dir_all(&directory)?;
-    let Opened { log, server, .. } = local.open("twelve-views").await?;
-    let built = as_of::build(&log, &directory, moment).await;
-    log.connection().close().await;
-    if let Some(server) = server {
-        server.leave_as_found().await;
-    }
-    let store = built?;
+    let build = async |log| Ok(as_of::build(&log, &directory, moment).await?);
+    let store = local.on_log("twelve-views", build).await?;
     println!("the views as they were, in {}:", directory.display());
     for view in NAMES {
         println!("  {view:<18} {} rows", store.rows(view)?);
@@ -255,20 +250,16 @@ async fn build_until(local: &LocalSettings, moment: &Moment) -> anyhow::Result<(
 async fn build(local: &LocalSettings) -> anyhow::Result<()> {
     let stop = process::stop_on_signal()?;
     let directory = local.views();
-    let Opened { log, server, .. } = local.open("twelve-views").await?;
     let bar = ProgressBar::new(0);
     bar.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} events, {per_sec}, {eta} left")?);
     let shown = bar.clone();
-    let rebuilt = rebuild::rebuild(&log, &directory, stop, move |progress| {
+    let show = move |progress: rebuild::Progress| {
         shown.set_length(progress.events_total);
         shown.set_position(progress.events);
-    })
-    .await;
+    };
+    let build = async |log| Ok(rebuild::rebuild(&log, &directory, stop, show).await?);
+    let rebuilt = local.on_log("twelve-views", build).await;
     bar.finish_and_clear();
-    log.connection().close().await;
-    if let Some(server) = server {
-        server.leave_as_found().await;
-    }
     let report = rebuilt?;
     generations::make_current(&directory, report.generation)?;
     println!(

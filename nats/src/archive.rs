@@ -9,30 +9,28 @@
 //! preceded by a look into the list of the archived ([`Archive::holds`]). That list may be older than the archive by
 //! [`FRESH_FOR`], so [`KNOWN_AFTER`] passes between the coming of an order to the archive and its leaving the log.
 
+mod object;
+
 use std::{
     collections::{BTreeMap, HashMap},
-    io::{BufRead, BufReader, Write},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use async_nats::{
-    HeaderMap,
-    jetstream::{
-        context::{GetStreamErrorKind, ObjectStoreErrorKind},
-        object_store::{Config, ObjectMetadata, ObjectStore},
-    },
+use async_nats::jetstream::{
+    context::{GetStreamErrorKind, ObjectStoreErrorKind},
+    object_store::{Config, ObjectMetadata, ObjectStore},
 };
-use domain::{Event, OrderId, Position, event::SagaEvent};
-use flate2::{Compression, bufread::GzDecoder, write::GzEncoder};
+use domain::{Event, OrderId, event::SagaEvent};
 use futures::StreamExt;
-use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncReadExt, time::timeout};
 use uuid::Uuid;
 
+pub use self::object::About;
+use self::object::{Kept, Opened, mark, pack, unpack};
 use crate::{
     broker::{Failure, Raw},
-    codec::{self, Stored, Undecodable},
+    codec::{Stored, Undecodable},
     connection::Connection,
     follow::BATCH_EVENTS_MAX,
     log::{EventLog, LoadError},
@@ -51,10 +49,10 @@ pub const ORDERS_AN_OBJECT: usize = 1_000;
 /// Bytes of opened objects that a process keeps at hand: those of orders that were open at the same time are wanted
 /// together when the log is read.
 const OPENED_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// What the server's own headers begin with.
-const SERVERS_OWN: &str = "Nats-";
 /// How long one object may take to be sent or fetched.
 const TRANSFER_MAX: Duration = Duration::from_mins(5);
+/// How long the list of all objects may take.
+const LIST_MAX: Duration = Duration::from_secs(30);
 
 /// Why the archive cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,74 +73,6 @@ pub enum ArchiveError {
 
 fn failed(error: impl Into<Failure>) -> ArchiveError {
     ArchiveError::Store(error.into())
-}
-
-/// An object of the archive, as it describes itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct About {
-    pub partition: u16,
-    /// Of the oldest event in it.
-    pub first: u64,
-    /// Of the newest.
-    pub last: u64,
-    pub events: u64,
-    /// The lower halves of the orders' ids, ascending. Two orders may share one.
-    orders: Vec<u64>,
-}
-
-impl About {
-    pub fn orders(&self) -> usize {
-        self.orders.len()
-    }
-
-    fn may_hold(&self, order_id: OrderId) -> bool {
-        self.orders.binary_search(&mark(order_id)).is_ok()
-    }
-}
-
-fn mark(order_id: OrderId) -> u64 {
-    order_id.0.as_u64_pair().1
-}
-
-/// An event as the log had it, without the headers that are the server's own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Kept {
-    sequence: u64,
-    order_id: OrderId,
-    headers: Vec<(String, String)>,
-    data: String,
-}
-
-impl Kept {
-    fn of(order_id: OrderId, raw: &Raw) -> Self {
-        let texts = |(name, values): (&_, &Vec<async_nats::HeaderValue>)| {
-            let name: &async_nats::HeaderName = name;
-            values.iter().map(|value| (name.to_string(), value.to_string())).collect::<Vec<_>>()
-        };
-        let mut headers: Vec<_> = raw.headers.iter().flat_map(texts).collect();
-        headers.retain(|(name, _)| !name.starts_with(SERVERS_OWN));
-        headers.sort();
-        let data = String::from_utf8_lossy(&raw.body).into_owned();
-        Self { sequence: raw.sequence, order_id, headers, data }
-    }
-
-    fn raw(&self) -> Raw {
-        let mut headers = HeaderMap::new();
-        self.headers.iter().for_each(|(name, value)| headers.append(name.as_str(), value.as_str()));
-        Raw { sequence: self.sequence, headers, body: self.data.clone().into() }
-    }
-
-    fn stored(&self, partition: u16) -> Result<Stored, Undecodable> {
-        let Raw { sequence, headers, body } = self.raw();
-        let position = Position { partition, sequence };
-        codec::decode(&subject::order(partition, self.order_id), position, &headers, body)
-    }
-}
-
-/// An object's events in the order of the log, and about how much memory they take.
-struct Opened {
-    events: Vec<Kept>,
-    bytes: usize,
 }
 
 /// What a process knows of the archive.
@@ -184,7 +114,7 @@ impl Archive {
             let objects = if sequence == known.sequence {
                 Arc::clone(&known.objects)
             } else {
-                Arc::new(self.list().await?)
+                Arc::new(timeout(LIST_MAX, self.list()).await.map_err(failed)??)
             };
             *known = Known { looked_at, sequence, objects };
         }
@@ -374,25 +304,6 @@ impl Archive {
         }
         Ok(())
     }
-}
-
-fn pack(events: &[Kept]) -> Result<Vec<u8>, Failure> {
-    let mut packing = GzEncoder::new(Vec::new(), Compression::default());
-    for event in events {
-        serde_json::to_writer(&mut packing, event)?;
-        packing.write_all(b"\n")?;
-    }
-    Ok(packing.finish()?)
-}
-
-fn unpack(bytes: &[u8]) -> Result<Opened, Failure> {
-    let mut opened = Opened { events: Vec::new(), bytes: 0 };
-    for line in BufReader::new(GzDecoder::new(bytes)).lines() {
-        let line = line?;
-        opened.bytes += line.len();
-        opened.events.push(serde_json::from_str(&line)?);
-    }
-    Ok(opened)
 }
 
 impl EventLog {

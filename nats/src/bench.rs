@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    future::Future,
     time::{Duration, Instant},
 };
 
@@ -86,6 +87,27 @@ fn raw_message(index: usize, number: usize, bytes: usize) -> Message {
     }
 }
 
+/// Times of single works, and of the whole.
+pub type Timed = (Vec<Duration>, Duration);
+
+/// Does the works, `clients` of them under way at a time. Answers with each one's time, and with that of the whole.
+async fn timed<F>(clients: usize, works: impl Iterator<Item = F>) -> Result<Timed, Failure>
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    let started = Instant::now();
+    let times: Vec<_> = futures_stream::iter(works)
+        .map(|work| async move {
+            let began = Instant::now();
+            work.await.map(|()| began.elapsed())
+        })
+        .buffer_unordered(clients)
+        .collect()
+        .await;
+    let took = started.elapsed();
+    Ok((times.into_iter().collect::<Result<_, _>>()?, took))
+}
+
 /// Publishes `count` messages of `bytes` bytes with `clients` under way at a time, spread over as many streams as the
 /// log has partitions. Answers with each publish's time to its acknowledgement, and with the time of the whole.
 pub async fn raw_publish(
@@ -93,21 +115,16 @@ pub async fn raw_publish(
     clients: usize,
     count: usize,
     bytes: usize,
-) -> Result<(Vec<Duration>, Duration), Failure> {
+) -> Result<Timed, Failure> {
     let raw = Raw::make(log).await?;
     let streams = usize::from(raw.streams);
-    let started = Instant::now();
-    let published: Vec<_> = futures_stream::iter(0..count)
-        .map(|number| async move {
-            let began = Instant::now();
-            log.broker().publish(raw_message(number % streams, number, bytes)).await.map(|_| began.elapsed())
-        })
-        .buffer_unordered(clients)
-        .collect()
-        .await;
-    let took = started.elapsed();
+    let publish = async |number: usize| {
+        log.broker().publish(raw_message(number % streams, number, bytes)).await?;
+        Ok(())
+    };
+    let published = timed(clients, (0..count).map(publish)).await;
     raw.remove().await?;
-    Ok((published.into_iter().collect::<Result<_, _>>()?, took))
+    published
 }
 
 /// As [`raw_publish`], in atomic batches: in each stream one at a time, of all that `clients` clients wait for there.
@@ -116,7 +133,7 @@ pub async fn raw_batches(
     clients: usize,
     count: usize,
     bytes: usize,
-) -> Result<(Vec<Duration>, Duration), Failure> {
+) -> Result<Timed, Failure> {
     let raw = Raw::make(log).await?;
     let streams = usize::from(raw.streams);
     let size = (clients / streams).clamp(1, BATCH_MAX);
@@ -186,17 +203,12 @@ pub async fn appends(
     log: &EventLog,
     clients: usize,
     orders: impl Iterator<Item = Recorded>,
-) -> Result<(Vec<Duration>, Duration), Failure> {
-    let started = Instant::now();
-    let appended: Vec<_> = futures_stream::iter(orders)
-        .map(|event| async move {
-            let began = Instant::now();
-            log.append(event.order_id, 0, &new(event)).await.map(|_| began.elapsed())
-        })
-        .buffer_unordered(clients)
-        .collect()
-        .await;
-    Ok((appended.into_iter().collect::<Result<_, _>>()?, started.elapsed()))
+) -> Result<Timed, Failure> {
+    let append = async |event: Recorded| {
+        log.append(event.order_id, 0, &new(event)).await?;
+        Ok(())
+    };
+    timed(clients, orders.map(append)).await
 }
 
 /// Appends the event to each of these orders, which are in the log, as a command does: the order's story is read, and
@@ -205,20 +217,14 @@ pub async fn commands(
     log: &EventLog,
     clients: usize,
     events: impl Iterator<Item = Recorded>,
-) -> Result<(Vec<Duration>, Duration), Failure> {
-    let started = Instant::now();
-    let appended: Vec<_> = futures_stream::iter(events)
-        .map(|event| async move {
-            let began = Instant::now();
-            let story = log.load(event.order_id, 0).await?;
-            let newest = story.last().ok_or("the order is not in the log")?.recorded.position.sequence;
-            log.append(event.order_id, newest, &new(event)).await?;
-            Ok::<_, Failure>(began.elapsed())
-        })
-        .buffer_unordered(clients)
-        .collect()
-        .await;
-    Ok((appended.into_iter().collect::<Result<_, _>>()?, started.elapsed()))
+) -> Result<Timed, Failure> {
+    let command = async |event: Recorded| {
+        let story = log.load(event.order_id, 0).await?;
+        let newest = story.last().ok_or("the order is not in the log")?.recorded.position.sequence;
+        log.append(event.order_id, newest, &new(event)).await?;
+        Ok(())
+    };
+    timed(clients, events.map(command)).await
 }
 
 fn new(event: Recorded) -> NewEvent {

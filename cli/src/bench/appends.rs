@@ -60,7 +60,10 @@ async fn measure(settings: &Settings, log: EventLog) -> anyhow::Result<()> {
         if settings.begun > 0 {
             // All over the log, and none twice.
             let apart = (settings.begun / (settings.clients.len() * count) as u64).max(1);
-            let numbers = (next_begun..).map(|number| number * apart).take(count);
+            let numbers = (next_begun..)
+                .map(|number| number * apart)
+                .take_while(|number| *number < settings.begun)
+                .take(count);
             next_begun += count as u64;
             let events: Vec<_> = lives(numbers)?.filter_map(|life| life.into_iter().nth(1)).collect();
             let appended = bench::commands(&log, clients, events.into_iter()).await;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use domain::{Flows, Position, Recorded, Timestamp, flow::Declared, history};
 use indicatif::{ProgressBar, ProgressStyle};
-use nats::bench;
+use nats::{EventLog, bench};
 use projector::{NodeSettings, Views, generations, rebuild, store::CACHE_MB};
 use service::process;
 use tokio::{
@@ -15,7 +15,7 @@ use tokio::{
 
 use super::figures::{Latencies, per_second};
 
-use crate::local::{LocalSettings, Opened};
+use crate::local::LocalSettings;
 
 /// Seconds from one order's beginning to the next one's.
 const ORDER_EVERY_S: i64 = 2;
@@ -68,7 +68,10 @@ pub(super) struct LagSettings {
 }
 
 pub(super) async fn load(settings: Settings) -> anyhow::Result<()> {
-    let Opened { log, server, .. } = settings.local.open("twelve-bench").await?;
+    settings.local.on_log("twelve-bench", async |log| fill(&settings, log).await).await
+}
+
+async fn fill(settings: &Settings, log: EventLog) -> anyhow::Result<()> {
     for partition in 0..log.partitions() {
         let last = log.partition_info(partition).await?.last_sequence;
         anyhow::ensure!(last == 0, "partition {partition} has {last} events; a history wants an empty log");
@@ -79,10 +82,6 @@ pub(super) async fn load(settings: Settings) -> anyhow::Result<()> {
     let lives = whole.map(|life| life.into_iter().take(settings.events_each).collect());
     let loaded = bench::load(&log, lives, settings.open_orders, |events| bar.set_position(events)).await;
     bar.finish_and_clear();
-    log.connection().close().await;
-    if let Some(server) = server {
-        server.leave_as_found().await;
-    }
     let events = loaded.map_err(|error| anyhow::anyhow!(error))?;
     println!("{} orders with {events} events are in the log", settings.orders);
     Ok(())
@@ -123,8 +122,11 @@ async fn measure(
 }
 
 pub(super) async fn lag(settings: LagSettings) -> anyhow::Result<()> {
+    settings.local.on_log("twelve-bench", async |log| follow(&settings, log).await).await
+}
+
+async fn follow(settings: &LagSettings, log: EventLog) -> anyhow::Result<()> {
     let stop = process::stop_on_signal()?;
-    let Opened { log, server, .. } = settings.local.open("twelve-bench").await?;
     let node = NodeSettings { cache_mb: settings.view_cache_mb, ..NodeSettings::default() };
     let (views, mut tasks) = Views::start(&log, &settings.local.views(), node, &stop).await?;
     for position in views.positions() {
@@ -158,17 +160,16 @@ pub(super) async fn lag(settings: LagSettings) -> anyhow::Result<()> {
     while let Some(ended) = tasks.join_next().await {
         ended??;
     }
-    log.connection().close().await;
-    if let Some(server) = server {
-        server.leave_as_found().await;
-    }
     Ok(())
 }
 
 pub(super) async fn rebuild(settings: RebuildSettings) -> anyhow::Result<()> {
+    settings.local.on_log("twelve-bench", async |log| build(&settings, log).await).await
+}
+
+async fn build(settings: &RebuildSettings, log: EventLog) -> anyhow::Result<()> {
     let stop = process::stop_on_signal()?;
     let directory = settings.local.views();
-    let Opened { log, server, .. } = settings.local.open("twelve-bench").await?;
     for _ in 0..settings.times {
         let (events, took) = bench::read(&log).await.map_err(|error| anyhow::anyhow!(error))?;
         let bare = per_second(events, took);
@@ -182,10 +183,6 @@ pub(super) async fn rebuild(settings: RebuildSettings) -> anyhow::Result<()> {
             peak_memory()
         );
         generations::remove(&directory, report.generation)?;
-    }
-    log.connection().close().await;
-    if let Some(server) = server {
-        server.leave_as_found().await;
     }
     Ok(())
 }
