@@ -5,15 +5,19 @@ use std::{path::Path, time::Duration};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use projector::{Store, as_of, as_of::Moment, compare, generations, rebuild, view::NAMES};
+use projector::{
+    Store,
+    as_of::{self, Moment, UNTIL},
+    compare, generations, rebuild,
+    rows::Rows,
+    view::{NAMES, rows_of},
+};
 use query_api::operator::ADDRESS_FILE;
 use serde_json::{Value, json};
 use service::process;
 
 use crate::local::LocalSettings;
 
-/// In the views' folder: what `rebuild --until` builds.
-const UNTIL: &str = "until";
 const ASK_EVERY: Duration = Duration::from_millis(100);
 const CALL_MAX: Duration = Duration::from_secs(30);
 
@@ -38,9 +42,12 @@ enum Work {
         /// Events a second at most; 0: as fast as it goes, and 6,000 while readers ask
         #[arg(long, value_name = "N", default_value_t = 0)]
         events_per_second: u64,
+        /// This view's rows alone; all others are taken over as they are. Most lists are parts of one row, `orders`
+        #[arg(long, value_name = "NAME", conflicts_with = "until", value_parser = NAMES)]
+        view: Option<String>,
         /// Up to this moment only, positions (0:17,2:1842) or a time, into a store that nobody serves
         #[arg(long, value_name = "MOMENT", conflicts_with = "swap")]
-        until: Option<Moment>,
+        until: Option<String>,
     },
     /// Prove that what a running node serves is the fold of its log
     Verify(Node),
@@ -82,15 +89,22 @@ struct Node {
 
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     match settings.work {
-        Work::Rebuild { local, until: Some(moment), .. } => build_until(&local, &moment).await,
-        Work::Rebuild { local, swap, events_per_second, until: None } => {
-            match Operator::of(&local.views()).await {
-                Some(operator) => {
-                    let asked = json!({ "swap": swap, "events_per_second_max": events_per_second });
+        Work::Rebuild { local, swap, events_per_second, view, until } => {
+            let operator = Operator::of(&local.views()).await;
+            match (operator, until) {
+                (Some(operator), until) => {
+                    let asked = json!({
+                        "swap": swap,
+                        "events_per_second_max": events_per_second,
+                        "view": view,
+                        "until": until,
+                    });
                     operator.post("rebuild", &asked).await?;
-                    tell(&operator.watch().await?)
+                    tell(&operator.watch().await?)?;
+                    if until.is_some() { tell_until(&local) } else { Ok(()) }
                 }
-                None => build(&local).await,
+                (None, Some(moment)) => build_until(&local, &moment.parse()?).await,
+                (None, None) => build(&local, view.as_deref().and_then(rows_of)).await,
             }
         }
         Work::Verify(node) => {
@@ -210,11 +224,21 @@ impl Operator {
 
 /// Says how a job ended; an error if not as it should.
 fn tell(status: &Value) -> anyhow::Result<()> {
-    let (generation, state) = (&status["generation"], status["state"].as_str().unwrap_or_default());
-    println!("generation {generation}: {state}, {} events", status["events"]);
+    let state = status["state"].as_str().unwrap_or_default();
+    match status["generation"].as_u64() {
+        Some(generation) => println!("generation {generation}: {state}, {} events", status["events"]),
+        None => println!("{state}, {} events", status["events"]),
+    }
     let found = &status["comparison"];
     if found.is_object() {
         println!("{} entries compared, {} differ", found["entries"], found["differences"]);
+        if let Some(position) = found["position"].as_str() {
+            println!("at {position}:");
+        }
+        for sum in found["views"].as_array().into_iter().flatten() {
+            let text = |name: &str| sum[name].as_str().unwrap_or_default().to_owned();
+            println!("  {:<18} {:>10} rows, SHA-256 {}", text("view"), sum["rows"], text("checksum"));
+        }
         for difference in found["first"].as_array().into_iter().flatten() {
             println!("  {} {}: {}", difference["view"], difference["key"], difference["fields"]);
         }
@@ -231,15 +255,25 @@ fn tell(status: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Beside a running node, or without one: it takes nothing from it.
+/// Without a node.
 async fn build_until(local: &LocalSettings, moment: &Moment) -> anyhow::Result<()> {
+    let (bar, directory) = (bar()?, local.views());
+    let show = |events, total| {
+        bar.set_length(total);
+        bar.inc(events);
+        Duration::ZERO
+    };
+    let build = async |log| Ok(as_of::build(&log, &directory, moment, show).await.map(drop)?);
+    let done = local.on_log("twelve-views", build).await;
+    bar.finish_and_clear();
+    done?;
+    tell_until(local)
+}
+
+/// What `rebuild --until` built.
+fn tell_until(local: &LocalSettings) -> anyhow::Result<()> {
     let directory = local.views().join(UNTIL);
-    if directory.exists() {
-        std::fs::remove_dir_all(&directory)?;
-    }
-    std::fs::create_dir_all(&directory)?;
-    let build = async |log| Ok(as_of::build(&log, &directory, moment).await?);
-    let store = local.on_log("twelve-views", build).await?;
+    let store = Store::open(&directory)?;
     println!("the views as they were, in {}:", directory.display());
     for view in NAMES {
         println!("  {view:<18} {} rows", store.rows(view)?);
@@ -247,17 +281,21 @@ async fn build_until(local: &LocalSettings, moment: &Moment) -> anyhow::Result<(
     Ok(())
 }
 
-async fn build(local: &LocalSettings) -> anyhow::Result<()> {
-    let stop = process::stop_on_signal()?;
-    let directory = local.views();
+fn bar() -> anyhow::Result<ProgressBar> {
     let bar = ProgressBar::new(0);
     bar.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} events, {per_sec}, {eta} left")?);
+    Ok(bar)
+}
+
+async fn build(local: &LocalSettings, only: Option<Rows>) -> anyhow::Result<()> {
+    let stop = process::stop_on_signal()?;
+    let (bar, directory) = (bar()?, local.views());
     let shown = bar.clone();
     let show = move |progress: rebuild::Progress| {
         shown.set_length(progress.events_total);
         shown.set_position(progress.events);
     };
-    let build = async |log| Ok(rebuild::rebuild(&log, &directory, stop, show).await?);
+    let build = async |log| Ok(rebuild::rebuild(&log, &directory, only, stop, show).await?);
     let rebuilt = local.on_log("twelve-views", build).await;
     bar.finish_and_clear();
     let report = rebuilt?;

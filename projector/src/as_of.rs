@@ -13,7 +13,10 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    beside::BATCHES_WAITING_MAX,
     fold::{Pace, Projection, Unreadable},
+    generation::be_modest,
+    generations,
     node::{Views, partition_infos},
     snapshot,
     store::{Store, StoreError},
@@ -23,7 +26,8 @@ use crate::{
     },
 };
 
-const BATCHES_WAITING_MAX: usize = 64;
+/// In a folder of views: what [`build`] makes.
+pub const UNTIL: &str = "until";
 /// Positions that one moment may name.
 const POSITIONS_MAX: usize = 64;
 /// A snapshot is from before a time if its newest event is older by this: events may be a little out of order in time.
@@ -132,17 +136,49 @@ pub async fn views(
     let infos = partition_infos(log).await.map_err(AsOfError::Log)?;
     let store = Store::passing(now.directory())?;
     begin(log, now.directory(), &store, &cuts, &infos).await;
-    let projection = fold(log, store, &cuts, &infos, (now.unreadable(), events_max)).await?;
+    let projection =
+        fold(log, store, &cuts, &infos, (now.unreadable(), events_max), |_| Duration::ZERO).await?;
     Ok(Views::over(&projection, now.directory(), &infos))
 }
 
-/// Folds all views from the first event up to a moment into a store of its own, which nobody serves.
-pub async fn build(log: &EventLog, directory: &Path, moment: &Moment) -> Result<Store, AsOfError> {
+/// Folds all views from the first event up to a moment into the folder [`UNTIL`] of `directory`, which nobody serves;
+/// what was there goes. `told` hears of each batch's events, and of how many there are at most; it says how long to rest.
+pub async fn build(
+    log: &EventLog,
+    directory: &Path,
+    moment: &Moment,
+    told: impl Fn(u64, u64) -> Duration,
+) -> Result<Store, AsOfError> {
     let cuts = cuts(log, moment).await?;
     let infos = partition_infos(log).await.map_err(AsOfError::Log)?;
-    let projection = fold(log, Store::open(directory)?, &cuts, &infos, (Unreadable::Stop, u64::MAX)).await?;
+    let at_most = cuts.iter().zip(&infos).map(|(cut, info)| match cut {
+        Cut::Sequence(last) => info.last_sequence.min(*last),
+        Cut::Time(_) => info.last_sequence,
+    });
+    let total = at_most.sum();
+    let limits = (Unreadable::Stop, u64::MAX);
+    let store = generations::afresh(&directory.join(UNTIL))?;
+    let projection = fold(log, store, &cuts, &infos, limits, |events| told(events, total)).await?;
     projection.store().flush()?;
     Ok(projection.store().clone())
+}
+
+/// As [`build`], on threads that give way to all others, and over a connection of its own; false if `over` came first.
+pub(crate) fn build_quietly(
+    log: &EventLog,
+    directory: &Path,
+    moment: &Moment,
+    over: &CancellationToken,
+    told: impl Fn(u64, u64) -> Duration,
+) -> anyhow::Result<bool> {
+    be_modest();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(async {
+        let log = log.another("twelve-rebuild").await?;
+        let built = over.run_until_cancelled(build(&log, directory, moment, told)).await.transpose();
+        log.connection().close().await;
+        Ok(built?.is_some())
+    })
 }
 
 async fn fold(
@@ -151,6 +187,7 @@ async fn fold(
     cuts: &[Cut],
     infos: &[PartitionInfo],
     (unreadable, events_max): (Unreadable, u64),
+    told: impl Fn(u64) -> Duration,
 ) -> Result<Projection, AsOfError> {
     let created: Vec<String> = infos.iter().map(|info| info.created.clone()).collect();
     let mut projection = Projection::resume(store, &created, Pace::BULK)?;
@@ -177,11 +214,17 @@ async fn fold(
         let beyond = batch.events.iter().position(|event| !cut.takes_any(event));
         batch.events.truncate(beyond.unwrap_or(before));
         let partition = batch.partition;
-        events += batch.events.len() as u64;
+        let taken = batch.events.len() as u64;
+        events += taken;
         if events > events_max {
             return Err(AsOfError::TooFar { events: open.values().sum(), limit: events_max });
         }
         tokio::task::block_in_place(|| projection.fold(batch).map(drop))?;
+        // A rest of no length would cost a tick of the timer.
+        let rest = told(taken);
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
+        }
         if let Some(stopped) = projection.stopped().values().next() {
             return Err(stopped.clone().into());
         }

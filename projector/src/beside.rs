@@ -3,17 +3,21 @@
 use std::{
     path::Path,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use nats::{EventLog, follow::PartitionInfo};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    as_of::{self, Moment},
     compare::{self, Comparison},
     fold::{Pace, Projection},
     generation::{self, Worker},
@@ -24,8 +28,9 @@ use crate::{
     view,
 };
 
-/// Batches that a rebuild reads ahead.
-const BATCHES_WAITING_MAX: usize = 64;
+/// Batches that a rebuild reads ahead. They have about a hundred events each: enough to go on reading while rows are
+/// encoded.
+pub(crate) const BATCHES_WAITING_MAX: usize = 256;
 /// How long readers' positions may stand still while two generations are brought to the same one.
 pub(crate) const MEETING_MAX: Duration = Duration::from_secs(5);
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
@@ -89,7 +94,7 @@ impl Views {
     /// What this node has to do unasked: go on where a crash interrupted a rebuild, or rebuild outdated views.
     pub(crate) fn unasked(&self, is_outdated: bool) -> Option<Work> {
         let is_interrupted = noted(self.directory(), BUILDING).is_some();
-        (is_outdated || is_interrupted).then_some(Work::Rebuild { swap: is_outdated })
+        (is_outdated || is_interrupted).then_some(Work::Rebuild { swap: is_outdated, only: None })
     }
 
     /// Does what is asked, one job after the other, until `stop`.
@@ -111,7 +116,13 @@ impl Views {
                     Some(asked) = asked.recv() => asked,
                 }
             };
-            if let Err(error) = self.run_job(&log, work, most, &mut tasks, &stop).await {
+            let done = match &work {
+                Work::Until(moment) => self.build_until(&log, moment, most, &stop).await,
+                Work::Rebuild { .. } | Work::Verify | Work::Rollback => {
+                    self.run_job(&log, &work, most, &mut tasks, &stop).await
+                }
+            };
+            if let Err(error) = done {
                 tracing::error!(error = %format!("{error:#}"), "a rebuild could not be done");
                 self.jobs().has_begun();
             }
@@ -122,7 +133,7 @@ impl Views {
     async fn run_job(
         &self,
         log: &EventLog,
-        work: Work,
+        work: &Work,
         most: u64,
         tasks: &mut JoinSet<anyhow::Result<()>>,
         stop: &CancellationToken,
@@ -145,7 +156,7 @@ impl Views {
             building.cancel();
             joined(own).await?;
             drop(lock(&job.store).take());
-            if work != Work::Rollback {
+            if *work != Work::Rollback {
                 generations::remove(self.directory(), job.generation())?;
             }
             note(self.directory(), BUILDING, None)?;
@@ -156,7 +167,7 @@ impl Views {
 
     fn prepare(
         &self,
-        work: Work,
+        work: &Work,
         most: u64,
         infos: &[PartitionInfo],
     ) -> anyhow::Result<(Projection, Arc<Job>)> {
@@ -167,7 +178,7 @@ impl Views {
             Work::Rollback => noted(directory, PREVIOUS)
                 .filter(|previous| generations::all(directory).contains(previous))
                 .ok_or(JobError::NoPrevious)?,
-            Work::Rebuild { .. } | Work::Verify => {
+            Work::Rebuild { .. } | Work::Verify | Work::Until(_) => {
                 clear(directory, &serving, noted(directory, BUILDING))?;
                 noted(directory, BUILDING).unwrap_or_else(|| generations::newest(directory) + 1)
             }
@@ -176,11 +187,11 @@ impl Views {
             Projection::resume(Store::open_generation(directory, generation)?, &created, Pace::BULK)?;
         let is_ours = |projection: &Projection| -> anyhow::Result<bool> {
             let is_defined_so = projection.store().definition()? == Some(view::definition());
-            let asides = if work == Work::Rollback { serving.set_aside()? } else { Vec::new() };
+            let asides = if *work == Work::Rollback { serving.set_aside()? } else { Vec::new() };
             Ok(fits(projection, infos) && is_defined_so && projection.set_aside().values().eq(&asides))
         };
         if !is_ours(&projection)? {
-            anyhow::ensure!(work != Work::Rollback, JobError::Outdated);
+            anyhow::ensure!(*work != Work::Rollback, JobError::Outdated);
             // What a crash left was folded otherwise: begin anew.
             let generation = generations::newest(directory) + 1;
             projection =
@@ -192,23 +203,58 @@ impl Views {
         note(directory, BUILDING, is_resumed.then_some(generation))?;
         let folded: u64 = projection.checkpoints().iter().map(|checkpoint| checkpoint.sequence).sum();
         let reached = projection.checkpoints().iter().map(|checkpoint| AtomicU64::new(checkpoint.sequence));
-        let job = Job {
-            work,
-            generation,
-            store: Mutex::new(Some(projection.store().clone())),
-            serving_is_frozen: serving.definition()? != Some(view::definition()),
-            reached: reached.collect(),
-            is_presentable: AtomicBool::new(false),
-            events: AtomicU64::new(0),
-            events_total: infos.iter().map(|info| info.last_sequence).sum::<u64>().saturating_sub(folded),
-            events_per_second_max: AtomicU64::new(most),
-            started: Instant::now(),
-            state: Mutex::new(State::Building),
-            comparison: Mutex::default(),
-            failure: Mutex::default(),
-            canceled: CancellationToken::new(),
-        };
+        let is_frozen = serving.definition()? != Some(view::definition());
+        let left = infos.iter().map(|info| info.last_sequence).sum::<u64>().saturating_sub(folded);
+        let store = projection.store().clone();
+        let job = Job::new(work.clone(), Some(store), reached.collect(), (left, most), is_frozen);
         Ok((projection, Arc::new(job)))
+    }
+
+    /// Whether what serves can be taken over by a generation of which one view alone is built.
+    pub fn are_whole(&self) -> Result<bool, JobError> {
+        let is_defined_so = self.serving().definition()? == Some(view::definition());
+        Ok(is_defined_so && self.has_caught_up() && !self.health().is_wanting())
+    }
+
+    /// Builds the views of a moment into a folder of their own, as modestly as a rebuild.
+    async fn build_until(
+        &self,
+        log: &EventLog,
+        moment: &Moment,
+        most: u64,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let job = Job::new(Work::Until(moment.clone()), None, Vec::new(), (0, most), false);
+        let job = Arc::new(job);
+        *lock(&self.jobs().newest) = Some(Arc::clone(&job));
+        self.jobs().has_begun();
+        let (done, mut built) = oneshot::channel();
+        let over = stop.child_token();
+        let ended = over.clone();
+        let (views, log, moment, telling) = (self.clone(), log.clone(), moment.clone(), Arc::clone(&job));
+        std::thread::Builder::new().name("rebuild-until".into()).spawn(move || {
+            let told = |events: u64, total: u64| {
+                telling.events_total.store(total, Ordering::Relaxed);
+                telling.note_events(events);
+                telling.pause_for(events, views.are_read())
+            };
+            // Nobody may have waited.
+            drop(done.send(as_of::build_quietly(&log, views.directory(), &moment, &over, told)));
+        })?;
+        let built = tokio::select! {
+            built = &mut built => built?,
+            () = job.canceled.cancelled() => {
+                ended.cancel();
+                built.await?
+            }
+        };
+        match built {
+            Ok(true) => job.set_state(State::Built),
+            Ok(false) => job.set_state(State::Canceled),
+            Err(error) => job.fail(format!("{error:#}")),
+        }
+        self.jobs().changed();
+        Ok(())
     }
 
     /// Waits for the generation to catch up, compares it, and does with it what was asked.
@@ -233,12 +279,12 @@ impl Views {
             let differences = comparison.differences;
             *lock(&job.comparison) = Some(comparison);
             let swaps = match job.work {
-                Work::Rebuild { swap } => swap && differences == 0,
+                Work::Rebuild { swap, .. } => swap && differences == 0,
                 Work::Rollback => true,
-                Work::Verify => false,
+                Work::Verify | Work::Until(_) => false,
             };
             job.set_state(match job.work {
-                Work::Verify => State::Verified,
+                Work::Verify | Work::Until(_) => State::Verified,
                 Work::Rebuild { .. } | Work::Rollback if swaps => State::Swapping,
                 Work::Rebuild { .. } | Work::Rollback => State::Ready,
             });
@@ -271,11 +317,19 @@ impl Views {
     fn compare(&self, job: &Job) -> Result<Comparison, JobError> {
         let (serving, built) = (self.serving(), job.store()?);
         let (entries, suspects) = compare::suspects(&serving, &built)?;
-        let _gate = self.hold();
+        let gate = self.hold();
         if !self.meet(job) {
             return Err(JobError::NoMeeting);
         }
-        Ok(compare::settle(&serving, &built, entries, &suspects)?)
+        let mut found = compare::settle(&serving, &built, entries, &suspects)?;
+        if job.work == Work::Verify {
+            job.is_at_rest.store(true, Ordering::Release);
+            let positions: Vec<String> = self.positions().iter().map(ToString::to_string).collect();
+            found.position = Some(positions.join(","));
+            drop(gate);
+            found.views = compare::sums(&built)?;
+        }
+        Ok(found)
     }
 }
 

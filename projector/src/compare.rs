@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -25,6 +26,41 @@ pub struct Comparison {
     pub differences: u64,
     /// The first of them.
     pub first: Vec<Difference>,
+    /// What was proven of each view, if it was; the same program has the same on every node at the same position.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub views: Vec<Sum>,
+    /// Where both stood.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<String>,
+}
+
+/// How much a view has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sum {
+    pub view: &'static str,
+    pub rows: u64,
+    /// Of all keys and values in order: SHA-256, in hexadecimal. Lists that are parts of the orders' rows have theirs.
+    pub checksum: String,
+}
+
+/// What each view has in a store that stands still.
+pub fn sums(store: &Store) -> Result<Vec<Sum>, StoreError> {
+    let mut sums = Vec::new();
+    for (list, rows, is_rows) in view::lists() {
+        let mut whole = Context::new(&SHA256);
+        let owner = if is_rows { rows.name() } else { list };
+        for entry in store.entries_of(owner) {
+            let (key, value) = entry?;
+            for part in [&key, &value] {
+                whole.update(&(part.len() as u64).to_be_bytes());
+                whole.update(part);
+            }
+        }
+        let checksum =
+            whole.finish().as_ref().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        sums.push(Sum { view: list, rows: store.rows(list)?, checksum });
+    }
+    Ok(sums)
 }
 
 /// One entry on which the generations disagree.
@@ -105,7 +141,7 @@ fn tell(key: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) -> Difference {
         |bytes: Option<&[u8]>| bytes.map_or(Value::Null, |bytes| view::show(view, bytes).unwrap_or_default());
     let key = match view::rows(view) {
         Some(Rows::ByAge(_)) => row.get(CLUSTER_BYTES..).unwrap_or(row),
-        Some(Rows::Shared(_) | Rows::ByKey(_)) | None => row,
+        Some(Rows::Shared(_)) | None => row,
     };
     let mut fields = differing(&shown(old), &shown(new));
     if fields.is_empty() {

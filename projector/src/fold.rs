@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     folder::{Fold, Folder},
-    store::{Changes, Checkpoint, Haste, Store, StoreError},
+    restoring::Restoring,
+    rows::Rows,
+    snapshot::RESTORED_TOGETHER,
+    store::{ADOPTED_KEY, Changes, Checkpoint, Haste, Store, StoreError},
     view::{self, orders},
 };
 
@@ -27,7 +30,7 @@ impl Pace {
     /// Following the log as it grows.
     pub const LIVE: Self = Self { rows_kept: 5_000, commit_rows: 5_000, is_ahead: false };
     /// Reading the whole log: each row is written once in many events, in the order of the keys.
-    pub const BULK: Self = Self { rows_kept: 30_000, commit_rows: 30_000, is_ahead: true };
+    pub const BULK: Self = Self { rows_kept: 15_000, commit_rows: 15_000, is_ahead: true };
 }
 
 /// What happens at an event that does not read.
@@ -48,6 +51,36 @@ pub struct SetAside {
     /// The event that did not read.
     pub position: Position,
     pub reason: String,
+}
+
+/// What a store took over from another: everything but the rows of one view, which are folded from the first event on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Adopted {
+    /// The view whose rows were left out.
+    pub(crate) view: String,
+    /// By partition: events up to there are folded into that view alone.
+    upto: Vec<u64>,
+}
+
+impl Adopted {
+    fn covers(&self, position: Position) -> bool {
+        self.upto.get(usize::from(position.partition)).is_some_and(|upto| position.sequence <= *upto)
+    }
+}
+
+/// What a store that moves had at one moment: how far each partition was folded, and everything in which orders meet.
+pub(crate) struct Standing {
+    upto: Vec<u64>,
+    shared: Vec<(sled::IVec, sled::IVec)>,
+}
+
+impl Standing {
+    /// Nothing moves meanwhile; `but` one view's rows.
+    pub(crate) fn of(store: &Store, partitions: u16, but: Rows) -> Result<Self, StoreError> {
+        let reached = |partition| Ok(store.checkpoint(partition)?.map_or(0, |at| at.sequence));
+        let upto = (0..partitions).map(reached).collect::<Result<_, StoreError>>()?;
+        Ok(Self { upto, shared: store.shared(Some(but))? })
+    }
 }
 
 /// Why the views of a partition stand still.
@@ -75,6 +108,7 @@ pub struct Projection {
     stored: Vec<Checkpoint>,
     /// A commit that is being written while more is folded.
     writing: Option<Writing>,
+    adopted: Option<Adopted>,
     stopped: BTreeMap<u16, Stopped>,
     set_aside: BTreeMap<OrderId, SetAside>,
     /// Orders that are set aside no more, and that the store does not know of.
@@ -104,7 +138,7 @@ impl Projection {
         }
         let (stored, stopped) = (checkpoints.clone(), BTreeMap::new());
         let set_aside = store.set_aside()?.into_iter().map(|aside| (aside.order_id, aside)).collect();
-        let (unreadable, writing) = (Unreadable::Stop, None);
+        let (unreadable, writing, adopted) = (Unreadable::Stop, None, store.adopted()?);
         Ok(Self {
             store,
             orders,
@@ -112,6 +146,7 @@ impl Projection {
             checkpoints,
             stored,
             writing,
+            adopted,
             stopped,
             set_aside,
             mended: Vec::new(),
@@ -132,6 +167,12 @@ impl Projection {
     /// The checkpoints that the store has by now.
     pub fn stored(&self) -> &[Checkpoint] {
         &self.stored
+    }
+
+    /// Whether anything was folded since the last commit; it need not have changed a row.
+    pub fn is_uncommitted(&self) -> bool {
+        let committed = self.writing.as_ref().map_or(&self.stored, |(_, checkpoints)| checkpoints);
+        *committed != self.checkpoints
     }
 
     /// From here on at another pace.
@@ -182,6 +223,44 @@ impl Projection {
         self.views.iter_mut().try_for_each(|view| view.note(&self.store, event))
     }
 
+    /// Takes over what another store has, but the rows of `only`; `standing` is of that store. An order's row may be
+    /// further, for it says itself up to which event it is folded. It is told whether to go on.
+    pub(crate) fn adopt(
+        &mut self,
+        from: &Store,
+        standing: Standing,
+        only: Rows,
+        goes_on: impl Fn() -> bool,
+    ) -> Result<(), StoreError> {
+        let adopted = Adopted { view: only.name().to_owned(), upto: standing.upto };
+        let mut restoring = Restoring::new(&self.store);
+        for entry in standing.shared.into_iter().map(Ok).chain(from.rows_of_orders(Some(only))) {
+            let (key, value) = entry?;
+            restoring.put(key.to_vec(), value.to_vec())?;
+            if restoring.waiting() >= RESTORED_TOGETHER {
+                restoring.write()?;
+                if !goes_on() {
+                    return Ok(());
+                }
+            }
+        }
+        restoring.put(ADOPTED_KEY.to_vec(), postcard::to_stdvec(&adopted)?)?;
+        restoring.finish(&view::definition(), &[])?;
+        self.adopted = Some(adopted);
+        Ok(())
+    }
+
+    /// Into every view, but for what was taken over.
+    fn note_wanting(&mut self, event: &Stored) -> Result<(), StoreError> {
+        let adopted = self.adopted.as_ref().filter(|adopted| adopted.covers(event.recorded.position));
+        let Some(Adopted { view, .. }) = adopted else { return self.note_everywhere(event) };
+        if self.orders.rows().name() == view {
+            return self.orders.note(&self.store, event);
+        }
+        let mut wanting = self.views.iter_mut().filter(|fold| fold.rows().name() == view);
+        wanting.try_for_each(|fold| fold.note(&self.store, event))
+    }
+
     pub const fn stopped(&self) -> &BTreeMap<u16, Stopped> {
         &self.stopped
     }
@@ -228,7 +307,7 @@ impl Projection {
         if self.set_aside.contains_key(&recorded.order_id) {
             return Ok(None);
         }
-        self.note_everywhere(stored)?;
+        self.note_wanting(stored)?;
         if self.pace.is_ahead {
             return Ok(None);
         }

@@ -3,17 +3,14 @@
 use std::collections::HashMap;
 
 use nats::Stored;
-use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
+    packing::{Packer, decode},
     rows::{Found, Rows},
     store::{Changes, Store, StoreError},
     view::{self, Places, View},
 };
-
-/// Rows up to here are written in one piece.
-const ROW_BYTES: usize = 64 * 1024;
 
 /// A view at work, whatever its rows are.
 pub(crate) trait Fold: Send {
@@ -40,7 +37,8 @@ pub(crate) trait Fold: Send {
 
 /// A row in memory.
 struct Held<R> {
-    row: R,
+    /// `None` only while its first event is folded.
+    row: Option<R>,
     /// The newest event that it is folded from; 0 where events of several orders meet in one row.
     sequence: u64,
     change: Change,
@@ -63,66 +61,50 @@ pub(crate) struct Folder<V: View> {
     changed: Vec<Vec<u8>>,
     /// Rows in each list; empty: as many as the store says.
     counts: Vec<u64>,
-    /// To encode rows in.
-    buffer: Vec<u8>,
+    packer: Packer,
 }
 
 impl<V: View> Default for Folder<V> {
     fn default() -> Self {
-        let (rows, changed, counts, buffer) = (HashMap::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { lists: V::lists(), rows, changed, counts, buffer }
-    }
-}
-
-/// A row as the store keeps it, with the newest event that it is folded from.
-pub(crate) fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Result<(u64, R), StoreError> {
-    Ok(postcard::from_bytes(bytes)?)
-}
-
-/// Postcard grows a vector byte by byte, but fills a slice at a stroke.
-fn encode<T: Serialize>(row: &T, buffer: &mut Vec<u8>) -> Result<Vec<u8>, StoreError> {
-    buffer.resize(ROW_BYTES, 0);
-    match postcard::to_slice(row, buffer) {
-        Ok(written) => Ok(written.to_vec()),
-        Err(postcard::Error::SerializeBufferFull) => Ok(postcard::to_stdvec(row)?),
-        Err(error) => Err(error.into()),
+        let (rows, changed, counts) = (HashMap::new(), Vec::new(), Vec::new());
+        Self { lists: V::lists(), rows, changed, counts, packer: Packer::default() }
     }
 }
 
 impl<V: View> Folder<V> {
     pub(crate) fn row(&self, key: &[u8]) -> Option<&V::Row> {
-        self.rows.get(key).map(|held| &held.row)
+        self.rows.get(key).and_then(|held| held.row.as_ref())
     }
 
-    fn note_one(&mut self, store: &Store, event: &Stored, key: Vec<u8>) -> Result<(), StoreError> {
-        let before = match self.rows.remove(&key) {
-            Some(held) => Some(held),
-            None => store
-                .row(V::ROWS, &key)?
-                .map(|bytes| decode(&bytes))
-                .transpose()?
-                .map(|(sequence, row)| Held { row, sequence, change: Change::Nothing }),
-        };
+    fn note_one(&mut self, store: &Store, event: &Stored, key: &[u8]) -> Result<(), StoreError> {
         let sequence = if V::ROWS.are_shared() { 0 } else { event.recorded.position.sequence };
-        let (row, change) = match before {
-            // Written ahead of the checkpoint, before a crash.
-            Some(held) if !V::ROWS.are_shared() && held.sequence >= sequence => {
-                self.rows.insert(key, held);
-                return Ok(());
-            }
-            Some(Held { row, change: Change::Nothing, .. }) => {
-                let places = self.lists.iter().map(|list| (list.place)(&row)).collect();
-                self.changed.push(key.clone());
-                (Some(row), Change::From(places))
-            }
-            Some(held) => (Some(held.row), held.change),
-            None => {
-                self.changed.push(key.clone());
-                (None, Change::New)
-            }
+        let held = if let Some(held) = self.rows.get_mut(key) {
+            held
+        } else {
+            let held = match store.row(V::ROWS, key)? {
+                Some(stored) => {
+                    let (sequence, row) = decode(&stored)?;
+                    Held { row: Some(row), sequence, change: Change::Nothing }
+                }
+                None => Held { row: None, sequence: 0, change: Change::New },
+            };
+            self.rows.entry(key.to_vec()).or_insert(held)
         };
-        if let Some(row) = V::apply(&key, row, event) {
-            self.rows.insert(key, Held { row, sequence, change });
+        if held.row.is_some() && !V::ROWS.are_shared() && held.sequence >= sequence {
+            // Written ahead of the checkpoint, before a crash.
+            return Ok(());
+        }
+        match (&held.row, &held.change) {
+            (Some(row), Change::Nothing) => {
+                held.change = Change::From(self.lists.iter().map(|list| (list.place)(row)).collect());
+                self.changed.push(key.to_vec());
+            }
+            (None, _) => self.changed.push(key.to_vec()),
+            (Some(_), Change::New | Change::From(_)) => {}
+        }
+        (held.row, held.sequence) = (V::apply(key, held.row.take(), event), sequence);
+        if held.row.is_none() {
+            self.rows.remove(key);
         }
         Ok(())
     }
@@ -177,7 +159,7 @@ impl<V: View> Fold for Folder<V> {
 
     fn note(&mut self, store: &Store, event: &Stored) -> Result<(), StoreError> {
         for key in V::keys(event) {
-            self.note_one(store, event, key)?;
+            self.note_one(store, event, &key)?;
         }
         Ok(())
     }
@@ -199,9 +181,9 @@ impl<V: View> Fold for Folder<V> {
         }
         for key in self.changed.drain(..) {
             // Where no row came of the event, there is none.
-            let Some(held) = self.rows.get_mut(&key) else { continue };
-            let found = Found { key: &key, cluster: view::newest_least(V::began(&held.row)) };
-            let before = match std::mem::replace(&mut held.change, Change::Nothing) {
+            let Some(Held { row: Some(row), sequence, change }) = self.rows.get_mut(&key) else { continue };
+            let found = Found { key: &key, cluster: view::newest_least(V::began(row)) };
+            let before = match std::mem::replace(change, Change::Nothing) {
                 Change::Nothing => continue,
                 Change::From(places) => places,
                 Change::New => {
@@ -210,7 +192,7 @@ impl<V: View> Fold for Folder<V> {
                 }
             };
             for ((list, count), before) in self.lists.iter().zip(&mut self.counts).zip(before) {
-                let place = (list.place)(&held.row);
+                let place = (list.place)(row);
                 *count = (*count + u64::from(place.is_some())).saturating_sub(u64::from(before.is_some()));
                 if !list.is_rows && place != before {
                     if let Some(before) = before {
@@ -221,7 +203,7 @@ impl<V: View> Fold for Folder<V> {
                     }
                 }
             }
-            let stored = encode(&(held.sequence, &held.row), &mut self.buffer)?;
+            let stored = self.packer.encode(&(*sequence, &*row))?;
             changes.put_row(V::ROWS, found, stored);
         }
         for (list, count) in self.lists.iter().zip(&self.counts) {

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use crate::{
-    fold::{Pace, Projection, Visible},
-    job::{Job, State},
+    fold::{Pace, Projection, Standing, Visible},
+    job::{Job, State, Work},
     node::Views,
     store::StoreError,
 };
@@ -107,6 +107,13 @@ pub(crate) fn run_quietly(
     });
 }
 
+/// From here on this thread, and those that it starts, give way to all others.
+pub(crate) fn be_modest() {
+    if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
+        tracing::debug!(%error, "the rebuild runs at the priority of everything else");
+    }
+}
+
 /// The worker, once its generation serves.
 fn build_quietly(
     log: &EventLog,
@@ -114,10 +121,8 @@ fn build_quietly(
     waiting_max: usize,
     over: &CancellationToken,
 ) -> anyhow::Result<Option<Worker>> {
-    // Threads that this one starts are as modest.
-    if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
-        tracing::debug!(%error, "the rebuild runs at the priority of everything else");
-    }
+    be_modest();
+    let worker = worker.adopt_what_serves()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (sink, batches) = mpsc::channel(waiting_max);
     let checkpoints = worker.projection.checkpoints().to_vec();
@@ -183,6 +188,22 @@ impl Worker {
                 None
             }
         }
+    }
+
+    /// Where one view alone is to be built: takes over all others from what serves, unless a crash came after that.
+    fn adopt_what_serves(mut self) -> Result<Self, StoreError> {
+        let only = self.job.as_ref().and_then(|job| match job.work {
+            Work::Rebuild { only, .. } => only.zip(Some(Arc::clone(job))),
+            Work::Verify | Work::Rollback | Work::Until(_) => None,
+        });
+        let Some((only, job)) = only else { return Ok(self) };
+        let serving = self.views.serving();
+        let gate = self.views.hold();
+        let partitions = u16::try_from(self.projection.checkpoints().len()).unwrap_or(u16::MAX);
+        let standing = Standing::of(&serving, partitions, only)?;
+        drop(gate);
+        self.projection.adopt(&serving, standing, only, || !job.is_canceled())?;
+        Ok(self)
     }
 
     fn is_serving(&self) -> bool {
@@ -261,7 +282,7 @@ impl Worker {
             if let Some(stopped) = self.projection.stopped().values().next() {
                 anyhow::bail!(stopped.clone());
             }
-            if self.projection.is_commit_due() || (events == 0 && self.projection.changed() > 0) {
+            if self.projection.is_commit_due() || (events == 0 && self.projection.is_uncommitted()) {
                 self.projection.commit()?;
             }
             if events == 0 {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 
 const CURRENT: &str = "current";
 /// What the names of directories begin with that nobody comes back to.
@@ -53,6 +53,18 @@ pub fn make_current(directory: &Path, generation: u32) -> Result<(), StoreError>
     let next = directory.join("current.next");
     let written = std::fs::write(&next, generation.to_string()).and_then(|()| std::fs::rename(&next, &path));
     written.map_err(|source| StoreError::Directory { path, source })
+}
+
+/// The first generation of a folder that has nothing else in it.
+pub(crate) fn afresh(directory: &Path) -> Result<Store, StoreError> {
+    if let Err(source) = std::fs::remove_dir_all(directory)
+        && source.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(StoreError::Directory { path: directory.to_owned(), source });
+    }
+    std::fs::create_dir_all(directory)
+        .map_err(|source| StoreError::Directory { path: directory.to_owned(), source })?;
+    Store::open(directory)
 }
 
 /// Removes the passing directories that a crash left.

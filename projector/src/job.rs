@@ -13,9 +13,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    as_of::Moment,
     beside::MEETING_MAX,
     compare::Comparison,
     fold::Projection,
+    rows::Rows,
     store::{self, Haste, Store},
 };
 
@@ -25,10 +27,13 @@ const RESTS_PER_SECOND: u64 = 50;
 const BESIDE_READERS_PER_SECOND: u64 = 6_000;
 
 /// What is asked of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// Builds the next generation; takes it into service by itself if it agrees with the serving one.
-    Rebuild { swap: bool },
+    /// Builds the next generation; takes it into service by itself if it agrees with the serving one. With `only`,
+    /// just these rows: all others are taken over from the serving one.
+    Rebuild { swap: bool, only: Option<Rows> },
+    /// Builds the views of a moment, into a folder that nobody serves.
+    Until(Moment),
     /// Builds a generation only to compare it.
     Verify,
     /// Brings the generation that served before up to now, and takes it into service again.
@@ -58,6 +63,10 @@ pub enum JobError {
         "the views have not caught up with the log as it was at the start; verify them once the node is ready"
     )]
     CatchingUp,
+    #[error(
+        "one view alone is built beside others that are whole: defined as they are now, caught up with the log, no order set aside; build all of them instead"
+    )]
+    NotWhole,
     #[error("this node is not following a log")]
     Closed,
     #[error(transparent)]
@@ -77,6 +86,8 @@ pub enum State {
     Serving,
     /// Compared and put away.
     Verified,
+    /// As of a moment, beside what serves.
+    Built,
     Canceled,
     Failed,
 }
@@ -84,7 +95,7 @@ pub enum State {
 impl State {
     /// Nothing becomes of it any more.
     pub const fn is_over(self) -> bool {
-        matches!(self, Self::Serving | Self::Verified | Self::Canceled | Self::Failed)
+        matches!(self, Self::Serving | Self::Verified | Self::Built | Self::Canceled | Self::Failed)
     }
 }
 
@@ -92,7 +103,8 @@ impl State {
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
     pub state: State,
-    pub generation: u32,
+    /// `null` for the views of a moment, which are no generation.
+    pub generation: Option<u32>,
     /// Events folded, and to fold.
     pub events: u64,
     pub events_total: u64,
@@ -116,8 +128,10 @@ pub struct Job {
     pub(crate) reached: Vec<AtomicU64>,
     /// Whether its commits are such that readers may look on.
     pub(crate) is_presentable: AtomicBool,
+    /// Whether what was built is folded no further, for good.
+    pub(crate) is_at_rest: AtomicBool,
     pub(crate) events: AtomicU64,
-    pub(crate) events_total: u64,
+    pub(crate) events_total: AtomicU64,
     pub(crate) events_per_second_max: AtomicU64,
     pub(crate) started: Instant,
     pub(crate) state: Mutex<State>,
@@ -131,6 +145,33 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Job {
+    /// One that has just begun; `store` is of no use to anybody else, and there is none for the views of a moment.
+    pub(crate) fn new(
+        work: Work,
+        store: Option<Store>,
+        reached: Vec<AtomicU64>,
+        (events_total, events_per_second_max): (u64, u64),
+        serving_is_frozen: bool,
+    ) -> Self {
+        Self {
+            work,
+            generation: store.as_ref().map_or(0, Store::generation),
+            store: Mutex::new(store),
+            serving_is_frozen,
+            reached,
+            is_presentable: AtomicBool::new(false),
+            is_at_rest: AtomicBool::new(false),
+            events: AtomicU64::new(0),
+            events_total: AtomicU64::new(events_total),
+            events_per_second_max: AtomicU64::new(events_per_second_max),
+            started: Instant::now(),
+            state: Mutex::new(State::Building),
+            comparison: Mutex::default(),
+            failure: Mutex::default(),
+            canceled: CancellationToken::new(),
+        }
+    }
+
     pub const fn generation(&self) -> u32 {
         self.generation
     }
@@ -148,7 +189,7 @@ impl Job {
     }
 
     pub(crate) fn is_canceled(&self) -> bool {
-        self.canceled.is_cancelled() || self.state() == State::Verified
+        self.canceled.is_cancelled() || self.is_at_rest.load(Ordering::Acquire)
     }
 
     pub(crate) fn fail(&self, why: String) {
@@ -166,11 +207,15 @@ impl Job {
         }
     }
 
+    pub(crate) fn events_total(&self) -> u64 {
+        self.events_total.load(Ordering::Relaxed)
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and no log has 2^53 events")]
     pub(crate) fn note_events(&self, events: u64) {
         let folded = self.events.fetch_add(events, Ordering::Relaxed) + events;
         metrics::gauge!("twelve_rebuild_events").set(folded as f64);
-        metrics::gauge!("twelve_rebuild_events_total").set(self.events_total as f64);
+        metrics::gauge!("twelve_rebuild_events_total").set(self.events_total() as f64);
     }
 
     /// Events to fold before the next rest: few enough to be told soon to end, or to go at another speed.
@@ -206,13 +251,13 @@ impl Job {
         let (state, events) = (self.state(), self.events.load(Ordering::Relaxed));
         let milliseconds = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         let events_per_second = events.saturating_mul(1_000) / milliseconds;
-        let left = self.events_total.saturating_sub(events);
+        let left = self.events_total().saturating_sub(events);
         let is_telling = state == State::Building && events_per_second > 0;
         Status {
             state,
-            generation: self.generation(),
+            generation: (self.generation > 0).then_some(self.generation),
             events,
-            events_total: self.events_total,
+            events_total: self.events_total(),
             events_per_second,
             seconds_left: is_telling.then(|| left.div_ceil(events_per_second)),
             events_per_second_max: self.events_per_second_max.load(Ordering::Relaxed),

@@ -43,7 +43,7 @@ async fn main() -> anyhow::Result<()> {
         Work::Rebuild => {
             let (url, durability) = (&settings.server.nats, settings.server.durability);
             let log = settings.log.open(url, "twelve-projector", durability).await?;
-            let report = rebuild::rebuild(&log, &settings.views, stop, |progress| {
+            let report = rebuild::rebuild(&log, &settings.views, None, stop, |progress| {
                 tracing::info!(events = progress.events, of = progress.events_total, "rebuilding");
             })
             .await?;

@@ -20,12 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     fold::{Pace, Projection, SetAside, Unreadable, Visible},
-    folder,
     generation::{self, Worker},
     generations,
     job::{Job, JobError, Jobs},
     live::{Followers, Following, Topic},
-    snapshot,
+    packing, snapshot,
     store::{self, CACHE_MB, Store, StoreError},
     view::{self, List},
 };
@@ -329,7 +328,7 @@ impl Views {
                 return Ok(page);
             }
             page.next = Some(place);
-            if let Some((_, row)) = row.map(|row| folder::decode(&row)).transpose()?
+            if let Some((_, row)) = row.map(|row| packing::decode(&row)).transpose()?
                 && L::place(&row).is_some()
                 && wanted(&row)
             {
@@ -365,7 +364,7 @@ impl Drop for Waiter {
 
 fn row<L: List>(store: &Store, key: &[u8]) -> Result<Option<L::Row>, StoreError> {
     let bytes = store.row(L::ROWS, key)?;
-    Ok(bytes.map(|bytes| folder::decode(&bytes)).transpose()?.map(|(_, row)| row))
+    Ok(bytes.map(|bytes| packing::decode(&bytes)).transpose()?.map(|(_, row)| row))
 }
 
 pub(crate) async fn partition_infos(log: &EventLog) -> anyhow::Result<Vec<PartitionInfo>> {
@@ -403,7 +402,7 @@ fn open(directory: &Path, infos: &[PartitionInfo]) -> Result<Projection, StoreEr
     let why = match opened {
         Ok(projection) if fits(&projection, infos) => return Ok(projection),
         Ok(_) => "they belong to another log, or to more than this one has",
-        Err(StoreError::Torn { .. } | StoreError::Row(_)) => "their files are torn",
+        Err(StoreError::Torn { .. } | StoreError::Row(_) | StoreError::Packed) => "their files are torn",
         Err(error) => return Err(error),
     };
     let generation = generations::newest(directory) + 1;

@@ -7,12 +7,15 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    fold::{Pace, Projection},
+    beside::BATCHES_WAITING_MAX,
+    fold::{Pace, Projection, Standing},
     generations,
+    job::JobError,
+    node::{fits, partition_infos},
+    rows::Rows,
     store::Store,
+    view,
 };
-
-const BATCHES_WAITING_MAX: usize = 64;
 
 /// How far a rebuild is.
 #[derive(Clone, Copy, Debug)]
@@ -30,28 +33,35 @@ pub struct Report {
     pub bytes: u64,
 }
 
-/// Builds the next generation in `directory` from the whole log and leaves it beside the serving one.
+/// Builds the next generation in `directory` from the whole log and leaves it beside the serving one. With `only`, just
+/// these rows: all others are taken over from the generation that is current.
 ///
 /// `progress` is told after every commit. Stopped early by `stop`, the unfinished generation stays unused.
 pub async fn rebuild(
     log: &EventLog,
     directory: &Path,
+    only: Option<Rows>,
     stop: CancellationToken,
     progress: impl Fn(Progress) + Send + 'static,
 ) -> anyhow::Result<Report> {
     let started = Instant::now();
-    let mut targets = Vec::new();
-    let mut created = Vec::new();
-    for partition in 0..log.partitions() {
-        let info = log.partition_info(partition).await?;
-        targets.push(info.last_sequence);
-        created.push(info.created);
-    }
+    let infos = partition_infos(log).await?;
+    let targets: Vec<u64> = infos.iter().map(|info| info.last_sequence).collect();
+    let created: Vec<String> = infos.iter().map(|info| info.created.clone()).collect();
     let events_total = targets.iter().sum();
     std::fs::create_dir_all(directory)?;
     let generation = generations::newest(directory) + 1;
     let store = Store::open_generation(directory, generation)?;
     let mut projection = Projection::resume(store, &created, Pace::BULK)?;
+    if let Some(only) = only {
+        let serving = Projection::resume(Store::open(directory)?, &created, Pace::LIVE)?;
+        let is_whole = serving.store().definition()? == Some(view::definition())
+            && fits(&serving, &infos)
+            && serving.set_aside().is_empty();
+        anyhow::ensure!(is_whole, JobError::NotWhole);
+        let standing = Standing::of(serving.store(), log.partitions(), only)?;
+        projection.adopt(serving.store(), standing, only, || !stop.is_cancelled())?;
+    }
     let (sink, mut batches) = mpsc::channel(BATCHES_WAITING_MAX);
     let following = stop.child_token();
     let mut followers = JoinSet::new();

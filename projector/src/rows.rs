@@ -20,8 +20,6 @@ pub enum Rows {
     /// Each is of one order. They lie by age, the newest first, so that those that change lie together; an index has
     /// their keys.
     ByAge(&'static str),
-    /// By key. Each is of one order.
-    ByKey(&'static str),
 }
 
 /// A row's key, and the number that [`Rows::ByAge`] goes by.
@@ -34,7 +32,7 @@ pub(crate) struct Found<'a> {
 impl Rows {
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Shared(name) | Self::ByAge(name) | Self::ByKey(name) => name,
+            Self::Shared(name) | Self::ByAge(name) => name,
         }
     }
 
@@ -45,7 +43,7 @@ impl Rows {
     /// A row key, taken apart.
     pub(crate) fn found(self, row_key: &[u8]) -> Found<'_> {
         match self {
-            Self::Shared(_) | Self::ByKey(_) => Found { key: row_key, cluster: 0 },
+            Self::Shared(_) => Found { key: row_key, cluster: 0 },
             Self::ByAge(_) => match row_key.split_first_chunk() {
                 Some((cluster, key)) => Found { key, cluster: u64::from_be_bytes(*cluster) },
                 None => Found { key: row_key, cluster: 0 },
@@ -55,7 +53,7 @@ impl Rows {
 
     pub(crate) fn key(self, found: Found<'_>) -> Vec<u8> {
         match self {
-            Self::Shared(name) | Self::ByKey(name) => row_key(name, found.key),
+            Self::Shared(name) => row_key(name, found.key),
             Self::ByAge(name) => [name.as_bytes(), b"\0r", &found.cluster.to_be_bytes(), found.key].concat(),
         }
     }
@@ -66,6 +64,11 @@ pub(crate) fn row_of(key: &[u8]) -> Option<(&str, &[u8])> {
     let end = key.iter().position(|byte| *byte == 0)?;
     let view = std::str::from_utf8(&key[..end]).ok()?;
     (key.get(end + 1) == Some(&b'r')).then(|| (view, &key[end + 2..]))
+}
+
+/// What all keys of a view's rows, or of a list's places, begin with.
+pub(crate) fn prefix(name: &str) -> Vec<u8> {
+    [name.as_bytes(), &[0]].concat()
 }
 
 pub(crate) fn row_key(view: &str, key: &[u8]) -> Vec<u8> {

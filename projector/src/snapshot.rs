@@ -32,7 +32,7 @@ const FILE: &str = "snapshot";
 /// No key and no row is longer.
 const BYTES_MAX: u32 = 64 * 1024 * 1024;
 /// Rows that are restored together.
-const RESTORED_TOGETHER: usize = 30_000;
+pub(crate) const RESTORED_TOGETHER: usize = 30_000;
 /// How often a node looks whether a snapshot is due, at most and at least.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_EVERY_MAX: Duration = Duration::from_mins(1);
@@ -145,7 +145,7 @@ fn copy(views: &Views, into: &Path) -> Result<About, TakeError> {
     let from: Vec<Checkpoint> = (0..partitions)
         .filter_map(|partition| store.checkpoint(partition).transpose())
         .collect::<Result<_, _>>()?;
-    let shared = store.shared()?;
+    let shared = store.shared(None)?;
     drop(gate);
     if from.len() != usize::from(partitions) {
         return Err(TakeError::NotNow);
@@ -153,7 +153,7 @@ fn copy(views: &Views, into: &Path) -> Result<About, TakeError> {
     for (key, value) in shared {
         write(&mut file, &key, &value)?;
     }
-    for entry in store.rows_of_orders() {
+    for entry in store.rows_of_orders(None) {
         let (key, value) = entry?;
         write(&mut file, &key, &value)?;
     }

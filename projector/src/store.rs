@@ -13,10 +13,10 @@ use domain::OrderId;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    fold::SetAside,
+    fold::{Adopted, SetAside},
     folder::Fold,
     generations::{Passing, current, make_current, path},
-    rows::{ASIDE, Found, Rows, aside_key, checkpoint_key, index_key, place_key, row_key, rows_key},
+    rows::{ASIDE, Found, Rows, aside_key, checkpoint_key, index_key, place_key, prefix, row_key, rows_key},
     view,
 };
 
@@ -35,6 +35,8 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(20);
 const GENTLE_ENTRIES: usize = 64;
 const GENTLE_PAUSE: Duration = Duration::from_micros(2_500);
 const DEFINITION_KEY: &[u8] = b"\0d";
+/// What was taken over from another store.
+pub(crate) const ADOPTED_KEY: &[u8] = b"\0o";
 /// There while rows are written ahead of their checkpoint.
 const UNFINISHED_KEY: &[u8] = b"\0u";
 
@@ -49,6 +51,8 @@ pub enum StoreError {
     Sled(#[from] sled::Error),
     #[error("a stored row does not read; rebuild the views")]
     Row(#[from] postcard::Error),
+    #[error("a stored row cannot be unpacked; rebuild the views")]
+    Packed,
     #[error("the thread that writes the view store panicked")]
     Writer,
     #[error("cannot use {path}")]
@@ -120,7 +124,6 @@ impl Changes {
             Rows::ByAge(_) => {
                 self.places.push((key, Some([&found.cluster.to_be_bytes()[..], found.key].concat())));
             }
-            Rows::ByKey(_) => self.places.push((key, Some(found.key.to_vec()))),
         }
     }
 
@@ -128,7 +131,7 @@ impl Changes {
         let key = place_key(list, place);
         match rows {
             Rows::Shared(_) => self.rest.remove(key),
-            Rows::ByAge(_) | Rows::ByKey(_) => self.places.push((key, None)),
+            Rows::ByAge(_) => self.places.push((key, None)),
         }
     }
 
@@ -240,8 +243,7 @@ impl Store {
 
     /// By which definition of the views the rows were folded; `None` if there are none yet.
     pub fn definition(&self) -> Result<Option<String>, StoreError> {
-        let bytes = self.db.get(DEFINITION_KEY)?;
-        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        Ok(self.db.get(DEFINITION_KEY)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     pub(crate) fn define(&self, definition: &str) -> Result<(), StoreError> {
@@ -254,7 +256,7 @@ impl Store {
     pub fn overwrite(&self, rows: Rows, key: &[u8], row: Vec<u8>) -> Result<(), StoreError> {
         let cluster = match rows {
             Rows::ByAge(name) => self.db.get(index_key(name, key))?.unwrap_or_default(),
-            Rows::Shared(_) | Rows::ByKey(_) => sled::IVec::default(),
+            Rows::Shared(_) => sled::IVec::default(),
         };
         self.db.insert([rows.name().as_bytes(), b"\0r", &cluster, key].concat(), row)?;
         self.flush()
@@ -273,9 +275,13 @@ impl Store {
         entries.values().map(|aside| Ok(postcard::from_bytes(&aside?)?)).collect()
     }
 
+    /// What was taken over from another store, if this one began so.
+    pub(crate) fn adopted(&self) -> Result<Option<Adopted>, StoreError> {
+        self.db.get(ADOPTED_KEY)?.map(|bytes| Ok(postcard::from_bytes(&bytes)?)).transpose()
+    }
+
     pub(crate) fn checkpoint(&self, partition: u16) -> Result<Option<Checkpoint>, StoreError> {
-        let bytes = self.db.get(checkpoint_key(partition))?;
-        Ok(bytes.map(|bytes| postcard::from_bytes(&bytes)).transpose()?)
+        self.db.get(checkpoint_key(partition))?.map(|bytes| Ok(postcard::from_bytes(&bytes)?)).transpose()
     }
 
     /// How many rows a list has.
@@ -287,7 +293,7 @@ impl Store {
     /// A row as it is stored.
     pub fn row(&self, rows: Rows, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
         let found = match rows {
-            Rows::Shared(name) | Rows::ByKey(name) => row_key(name, key),
+            Rows::Shared(name) => row_key(name, key),
             Rows::ByAge(name) => match self.db.get(index_key(name, key))? {
                 Some(cluster) => [name.as_bytes(), b"\0r", &cluster, key].concat(),
                 None => return Ok(None),
@@ -405,10 +411,11 @@ impl Store {
         self.flush()
     }
 
-    /// Everything in which orders meet: rows, places and counts.
-    pub(crate) fn shared(&self) -> Result<Vec<(sled::IVec, sled::IVec)>, StoreError> {
+    /// Everything in which orders meet, `but` one view's: rows, places and counts.
+    pub(crate) fn shared(&self, but: Option<Rows>) -> Result<Vec<(sled::IVec, sled::IVec)>, StoreError> {
         let mut entries = Vec::new();
-        for view in view::everything().iter().filter(|view| view.rows().are_shared()) {
+        let is_wanted = |rows: Rows| rows.are_shared() && Some(rows) != but;
+        for view in view::everything().iter().filter(|view| is_wanted(view.rows())) {
             for entry in self.db.scan_prefix(row_key(view.rows().name(), &[])) {
                 entries.push(entry?);
             }
@@ -425,11 +432,13 @@ impl Store {
         Ok(entries)
     }
 
-    /// Every row that belongs to one order, with its whole key.
+    /// Every row that belongs to one order, `but` one view's, with its whole key.
     pub(crate) fn rows_of_orders(
         &self,
+        but: Option<Rows>,
     ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> {
-        let views = view::everything().into_iter().map(|view| view.rows()).filter(|rows| !rows.are_shared());
+        let is_wanted = move |rows: &Rows| !rows.are_shared() && Some(*rows) != but;
+        let views = view::everything().into_iter().map(|view| view.rows()).filter(is_wanted);
         views.flat_map(|rows| self.db.scan_prefix(row_key(rows.name(), &[]))).map(|entry| Ok(entry?))
     }
 
@@ -447,6 +456,14 @@ impl Store {
     /// What is stored under a key of [`Self::contents`].
     pub(crate) fn content(&self, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
         Ok(self.db.get(key)?)
+    }
+
+    /// What a view's rows or a list's places are, in order.
+    pub(crate) fn entries_of(
+        &self,
+        name: &str,
+    ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> {
+        self.db.scan_prefix(prefix(name)).map(|entry| Ok(entry?))
     }
 
     /// Every key and value but checkpoints and counts, in order: what two builds of the same log must agree on.

@@ -136,7 +136,6 @@ pub(crate) fn all() -> Vec<Box<dyn Fold>> {
         Box::new(Folder::<food_counts::FoodCounts>::default()),
         Box::new(Folder::<rider_counts::RiderCounts>::default()),
         Box::new(Folder::<ratings::Ratings>::default()),
-        Box::new(Folder::<notifications::Notifications>::default()),
     ]
 }
 
@@ -152,7 +151,7 @@ pub(crate) fn everything() -> Vec<Box<dyn Fold>> {
 }
 
 /// How rows are kept in the store; another number is another definition.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// What the views are, in one word: another word is another way to fold, and asks for a rebuild.
 pub fn definition() -> String {
@@ -163,6 +162,20 @@ pub fn definition() -> String {
 /// How the rows of the named view are kept; `None` if there is no such view.
 pub(crate) fn rows(view: &str) -> Option<Rows> {
     everything().iter().map(|fold| fold.rows()).find(|rows| rows.name() == view)
+}
+
+/// Every list, with the rows that it is of, and whether it is them.
+pub(crate) fn lists() -> Vec<(&'static str, Rows, bool)> {
+    let mut lists = Vec::new();
+    for fold in everything() {
+        lists.extend(fold.lists().into_iter().map(|(list, is_rows)| (list, fold.rows(), is_rows)));
+    }
+    lists
+}
+
+/// The rows of which the named list is one; `None` if there is no such list.
+pub fn rows_of(list: &str) -> Option<Rows> {
+    lists().into_iter().find(|(name, ..)| *name == list).map(|(_, rows, _)| rows)
 }
 
 /// A stored row of the named view, as the readers of its lists see it; `None` if there is no such view, or the row

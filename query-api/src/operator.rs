@@ -18,9 +18,11 @@ use futures::stream;
 use nats::EventLog;
 use projector::{
     NodeSettings, Unreadable, Views,
+    as_of::InvalidMoment,
     job::{Job, JobError, Status, Work},
     snapshot::{self, About, TakeError},
     store::CACHE_MB,
+    view,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -129,6 +131,35 @@ struct Asked {
     /// 0: as fast as it goes, and 6,000 while readers ask.
     events_per_second_max: u64,
     although_it_differs: bool,
+    /// This view's rows alone, all others as they are.
+    view: Option<String>,
+    /// The views of this moment (positions, or a time), into a folder that nobody serves.
+    until: Option<String>,
+}
+
+impl Asked {
+    /// What kind of rebuild is asked for.
+    fn rebuild(&self, views: &Views) -> Result<Work, Problem> {
+        match (&self.view, &self.until) {
+            (None, None) => Ok(Work::Rebuild { swap: self.swap, only: None }),
+            (Some(view), None) => {
+                let only = view::rows_of(view);
+                let only = only.ok_or_else(|| Problem::malformed(format!("there is no view {view:?}")))?;
+                match views.are_whole() {
+                    Ok(true) => Ok(Work::Rebuild { swap: self.swap, only: Some(only) }),
+                    Ok(false) => Err(refused(&JobError::NotWhole)),
+                    Err(error) => Err(refused(&error)),
+                }
+            }
+            (None, Some(moment)) if !self.swap => moment
+                .parse()
+                .map(Work::Until)
+                .map_err(|error: InvalidMoment| Problem::malformed(error.to_string())),
+            (_, Some(_)) => {
+                Err(Problem::malformed("until a moment, all views are built, and none is swapped in"))
+            }
+        }
+    }
 }
 
 fn asked(body: &str) -> Result<Asked, Problem> {
@@ -140,7 +171,7 @@ fn asked(body: &str) -> Result<Asked, Problem> {
 
 async fn rebuild(State(views): State<Views>, body: String) -> Result<Response, Problem> {
     let asked = asked(&body)?;
-    begin(&views, Work::Rebuild { swap: asked.swap }, asked.events_per_second_max).await
+    begin(&views, asked.rebuild(&views)?, asked.events_per_second_max).await
 }
 
 async fn verify(State(views): State<Views>, body: String) -> Result<Response, Problem> {
@@ -232,6 +263,7 @@ fn refused(error: &JobError) -> Problem {
         JobError::None => return Problem::new(StatusCode::NOT_FOUND, "no_rebuild", error.to_string()),
         JobError::NotReady(_) => "rebuild_not_ready",
         JobError::Differs(_) => "generations_differ",
+        JobError::NotWhole => "views_not_whole",
         JobError::CatchingUp => "views_catching_up",
         JobError::NoPrevious => "no_previous_generation",
         JobError::Outdated => "generation_outdated",

@@ -1,6 +1,7 @@
 //! The URL table of queries.
 
 mod flows;
+mod notifications;
 mod orders;
 mod rows;
 mod riders;
@@ -64,7 +65,7 @@ pub(crate) fn table(app: App) -> Router {
         .route("/items/order-counts", get(stores::food_counts))
         .route("/items/{item_id}/order-count", get(stores::food_count))
         .route("/reviews", get(stores::reviews))
-        .route("/notifications", get(stores::notifications))
+        .route("/notifications", get(notifications::list))
         .route("/sagas", get(sagas::list))
         .route("/sagas/{order_id}", get(sagas::one))
         .route("/views", get(views::list))

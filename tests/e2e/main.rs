@@ -23,6 +23,7 @@ mod log_contract;
 mod manifests;
 mod nats_cli;
 mod nodes;
+mod one_view;
 mod notifications;
 mod meals;
 mod rental;

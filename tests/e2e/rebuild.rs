@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use projector::{List, view::orders::Orders};
+use projector::{List, packing, view::orders::Orders};
 use serde_json::{Value, json};
 use twelve_tests::{Client, LIMIT, Platform, client::order};
 
@@ -138,10 +138,8 @@ async fn a_generation_that_differs_is_not_swapped_in_unless_told_and_the_differe
 fn falsify(platform: &Platform, order_id: &str) {
     let store = projector::Store::open_generation(&platform.data.path().join("views"), 1).expect("the store");
     let key = uuid::Uuid::parse_str(order_id).expect("an id").into_bytes();
-    let mut row = store.row(Orders::ROWS, &key).expect("readable").expect("a row").to_vec();
-    while let Some(place) = row.windows(7).position(|window| window == b"COUPON1") {
-        row[place..place + 7].copy_from_slice(b"FALSE-1");
-    }
+    let row = store.row(Orders::ROWS, &key).expect("readable").expect("a row");
+    let row = packing::falsify(&row, b"COUPON1", b"FALSE-1").expect("a row");
     store.overwrite(Orders::ROWS, &key, row).expect("written");
 }
 

@@ -174,7 +174,7 @@ async fn build(settings: &RebuildSettings, log: EventLog) -> anyhow::Result<()> 
         let (events, took) = bench::read(&log).await.map_err(|error| anyhow::anyhow!(error))?;
         let bare = per_second(events, took);
         println!("reading and decoding, no view  {bare:>9.0} events/s");
-        let report = rebuild::rebuild(&log, &directory, stop.clone(), |_| {}).await?;
+        let report = rebuild::rebuild(&log, &directory, None, stop.clone(), |_| {}).await?;
         let built = per_second(report.events, Duration::from_secs_f64(report.seconds));
         println!(
             "rebuilding all views           {built:>9.0} events/s  {:.0} % of it, {} bytes, peak memory {}",

@@ -1,122 +1,89 @@
 //! `notifications`: what each customer was told of which change, and what they could not be told.
+//!
+//! All of it stands in the order's timeline, and is read from there.
 
 use domain::{
-    Event, EventId, OrderId, Status, Timestamp,
-    event::NotificationEvent,
-    notification::{Language, Medium},
+    Context, EventId, Status, Timestamp,
+    event::{NotificationFailed, NotificationSent},
 };
-use nats::Stored;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::rows::Rows;
 
-use super::{List, View, listed, newest_first};
+use super::{
+    List, listed,
+    orders::{self, Orders},
+};
 
 pub struct Notifications;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Row {
-    order_id: OrderId,
-    about: EventId,
-    status: Status,
-    medium: Medium,
-    to: Option<String>,
-    outcome: Outcome,
-    at: Timestamp,
+/// One change of an order that its customer was told of, or was not.
+#[derive(Clone, Debug)]
+pub enum Told {
+    Sent(NotificationSent, Timestamp),
+    /// Nobody tries any more.
+    Failed(NotificationFailed, Timestamp),
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-enum Outcome {
-    Sent { language: Language, text: String, reference: String },
-    Failed { tries: u32, reason: String },
+/// What the order's customer was told, the newest first.
+pub fn told(row: &orders::Row) -> impl Iterator<Item = Told> {
+    let entries = row.timeline.iter().rev().filter(|entry| entry.context == Context::Notification);
+    entries.filter_map(|entry| {
+        let failed = || Some(Told::Failed(entry.read()?, entry.time));
+        entry.read().map(|sent| Told::Sent(sent, entry.time)).or_else(failed)
+    })
 }
 
-impl Row {
-    pub const fn order_id(&self) -> OrderId {
-        self.order_id
-    }
-
-    /// Whether nobody tries any more.
+impl Told {
     pub const fn is_failed(&self) -> bool {
-        matches!(self.outcome, Outcome::Failed { .. })
-    }
-}
-
-/// Newest first. A change is dealt with once, so its record's time is its own.
-fn key_of(at: Timestamp, order_id: OrderId, about: EventId) -> Vec<u8> {
-    [newest_first(at, order_id), about.0.as_bytes().to_vec()].concat()
-}
-
-impl List for Notifications {
-    const NAME: &'static str = "notifications";
-    const ROWS: Rows = Rows::ByKey(Self::NAME);
-    const IS_ROWS: bool = true;
-    type Row = Row;
-
-    fn place(_: &Row) -> Option<Vec<u8>> {
-        Some(listed())
+        matches!(self, Self::Failed(..))
     }
 
-    fn show(row: &Row) -> Value {
-        let (outcome, rest) = match &row.outcome {
-            Outcome::Sent { language, text, reference } => {
-                ("sent", json!({ "language": language, "text": text, "reference": reference }))
+    /// As readers see it.
+    pub fn show(&self, row: &orders::Row) -> Value {
+        let about = |id: EventId, status: Status| (row.order_id, id, status);
+        let ((order_id, about, order_status), medium, to, at) = match self {
+            Self::Sent(sent, at) => (about(sent.about, sent.status), sent.medium, Some(&sent.to), at),
+            Self::Failed(failed, at) => {
+                (about(failed.about, failed.status), failed.medium, failed.to.as_ref(), at)
             }
-            Outcome::Failed { tries, reason } => ("failed", json!({ "tries": tries, "reason": reason })),
         };
         let mut shown = json!({
-            "order_id": row.order_id,
-            "about": row.about,
-            "order_status": row.status,
-            "medium": row.medium,
-            "to": row.to,
-            "status": outcome,
-            "at": row.at,
+            "order_id": order_id,
+            "about": about,
+            "order_status": order_status,
+            "medium": medium,
+            "to": to,
+            "status": if self.is_failed() { "failed" } else { "sent" },
+            "at": at,
         });
-        if let (Some(shown), Value::Object(rest)) = (shown.as_object_mut(), rest) {
-            shown.extend(rest);
+        match self {
+            Self::Sent(sent, _) => {
+                shown["language"] = json!(sent.language);
+                shown["text"] = json!(sent.text);
+                shown["reference"] = json!(sent.reference);
+            }
+            Self::Failed(failed, _) => {
+                shown["tries"] = json!(failed.tries);
+                shown["reason"] = json!(failed.reason);
+            }
         }
         shown
     }
 }
 
-impl View for Notifications {
-    fn keys(event: &Stored) -> Vec<Vec<u8>> {
-        let Event::Notification(told) = &event.recorded.event else { return Vec::new() };
-        let about = match told {
-            NotificationEvent::NotificationSent(sent) => sent.about,
-            NotificationEvent::NotificationFailed(failed) => failed.about,
-        };
-        vec![key_of(event.recorded.time, event.recorded.order_id, about)]
+impl List for Notifications {
+    const NAME: &'static str = "notifications";
+    const ROWS: Rows = Orders::ROWS;
+    const VERSION: u32 = 2;
+    const IS_ROWS: bool = true;
+    type Row = orders::Row;
+
+    fn place(row: &orders::Row) -> Option<Vec<u8>> {
+        row.timeline.iter().any(|entry| entry.context == Context::Notification).then(listed)
     }
 
-    fn apply(_: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
-        let (order_id, at) = (event.recorded.order_id, event.recorded.time);
-        let Event::Notification(event) = &event.recorded.event else { return row };
-        Some(match event.clone() {
-            NotificationEvent::NotificationSent(sent) => Row {
-                order_id,
-                about: sent.about,
-                status: sent.status,
-                medium: sent.medium,
-                to: Some(sent.to),
-                outcome: Outcome::Sent {
-                    language: sent.language,
-                    text: sent.text,
-                    reference: sent.reference,
-                },
-                at,
-            },
-            NotificationEvent::NotificationFailed(failed) => Row {
-                order_id,
-                about: failed.about,
-                status: failed.status,
-                medium: failed.medium,
-                to: failed.to,
-                outcome: Outcome::Failed { tries: failed.tries, reason: failed.reason },
-                at,
-            },
-        })
+    fn show(row: &orders::Row) -> Value {
+        told(row).map(|told| told.show(row)).collect()
     }
 }

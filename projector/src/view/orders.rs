@@ -1,5 +1,7 @@
 //! `orders`: one order, whole, with its timeline, and with its part of every list in which it is once.
 
+use std::borrow::Cow;
+
 use domain::{
     Context, Event, OrderId, OrderState, Position, Status, Timestamp,
     access::Parties,
@@ -10,7 +12,7 @@ use domain::{
     store::StoreOrder,
 };
 use nats::Stored;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{live::Topic, rows::Rows};
@@ -21,6 +23,7 @@ use super::{
     deliveries::{self, Deliveries},
     listed,
     mypage::MyPage,
+    notifications::Notifications,
     open_deliveries::{self, OpenDeliveries},
     order_key,
     payments::{self, Payments},
@@ -30,14 +33,18 @@ use super::{
     store_orders::{self, StoreOrders},
 };
 
+/// Events that most orders have at least: room is made for so many at once.
+const TIMELINE_EVENTS: usize = 8;
+
 pub struct Orders;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
     pub order_id: OrderId,
-    pub state: OrderState,
+    // On the heap, as the parts are: rows are moved at each event.
+    pub state: Box<OrderState>,
     placed: Option<Placed>,
-    pub(super) parts: Parts,
+    pub(super) parts: Box<Parts>,
     /// Every event so far, oldest first.
     pub timeline: Vec<Entry>,
 }
@@ -58,7 +65,7 @@ pub struct Entry {
     pub position: Position,
     pub time: Timestamp,
     pub context: Context,
-    pub event_type: String,
+    pub event_type: Cow<'static, str>,
     /// The event's data as JSON text.
     data: String,
     /// The order's status right after it.
@@ -118,8 +125,7 @@ impl Row {
 
     /// What was ordered, once it was.
     pub fn order(&self) -> Option<OrderPlaced> {
-        let entry = self.timeline.get(self.placed.as_ref()?.entry)?;
-        serde_json::from_str(&entry.data).ok()
+        self.timeline.get(self.placed.as_ref()?.entry)?.read()
     }
 
     pub fn placed_at(&self) -> Option<Timestamp> {
@@ -166,6 +172,11 @@ fn note<P: Part>(part: &mut Option<P::Row>, event: &Stored) {
 }
 
 impl Entry {
+    /// The event's data, if it is such an event's.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_str(&self.data).ok()
+    }
+
     /// The entry as readers see it.
     pub fn show(&self) -> Value {
         json!({
@@ -247,6 +258,7 @@ impl View for Orders {
             Places::of::<OpenDeliveries>(),
             Places::of::<RiderDeliveries>(),
             Places::of::<Reviews>(),
+            Places::of::<Notifications>(),
         ]
     }
 
@@ -258,10 +270,10 @@ impl View for Orders {
         let recorded = &event.recorded;
         let mut row = row.unwrap_or_else(|| Row {
             order_id: recorded.order_id,
-            state: OrderState::default(),
+            state: Box::default(),
             placed: None,
-            parts: Parts::default(),
-            timeline: Vec::new(),
+            parts: Box::default(),
+            timeline: Vec::with_capacity(TIMELINE_EVENTS),
         });
         // It was read as JSON, so it is text.
         let data = std::str::from_utf8(&event.data).unwrap_or_default().to_owned();
@@ -274,12 +286,12 @@ impl View for Orders {
             });
         }
         row.parts.note(event);
-        row.state = row.state.evolve(recorded);
+        *row.state = std::mem::take(&mut *row.state).evolve(recorded);
         row.timeline.push(Entry {
             position: recorded.position,
             time: recorded.time,
             context: recorded.event.context(),
-            event_type: recorded.event.type_name().to_owned(),
+            event_type: recorded.event.type_name().into(),
             data,
             status: row.state.status(),
         });

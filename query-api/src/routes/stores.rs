@@ -1,4 +1,4 @@
-//! `GET /stores/{id}/orders`, counts per food, reviews with their averages, and what customers were told.
+//! `GET /stores/{id}/orders`, counts per food, and reviews with their averages.
 
 use axum::{
     extract::{Path, State},
@@ -8,7 +8,6 @@ use projector::{
     List, Part,
     view::{
         food_counts::FoodCounts,
-        notifications::Notifications,
         places_of,
         ratings::{Ratings, item_key, store_key},
         reviews::Reviews,
@@ -79,18 +78,4 @@ pub(super) async fn reviews(State(app): State<App>, mut read: Read) -> Result<Re
         answer[name] = Ratings::show(&rating.unwrap_or_default());
     }
     Ok(read.answer(&app, &answer, None))
-}
-
-pub(super) async fn notifications(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
-    let paging = read.paging()?;
-    let order = read.take("order_id").map(|id| order_id(&id)).transpose()?;
-    let failed = read.take_truth("failed")?;
-    read.finish()?;
-    let page = app.views.list::<Notifications>(&[], paging.after.as_deref(), paging.limit, |row| {
-        order.is_none_or(|order| order == row.order_id())
-            && failed.is_none_or(|wanted| wanted == row.is_failed())
-    });
-    let page = page.map_err(|error| store_failed(&error))?;
-    let items: Vec<_> = page.shown();
-    Ok(read.answer_page(&app, &items, page.next.as_deref()))
 }

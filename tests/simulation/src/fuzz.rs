@@ -125,7 +125,6 @@ impl Corpus {
         fold::<view::food_counts::FoodCounts>(&story);
         fold::<view::rider_counts::RiderCounts>(&story);
         fold::<view::ratings::Ratings>(&story);
-        fold::<view::notifications::Notifications>(&story);
         !story.is_empty()
     }
 }

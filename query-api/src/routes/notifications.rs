@@ -1,0 +1,76 @@
+//! `GET /notifications`: what customers were told, the newest order first.
+
+use axum::{extract::State, response::Response};
+use projector::view::{
+    notifications::{Notifications, Told, told},
+    order_key,
+    orders::{Orders, Row},
+};
+use serde_json::Value;
+use service::Problem;
+
+use super::{App, order_id};
+use crate::read::{Read, store_failed};
+
+/// Where a page goes on: after an order's place, and how many rows of the next order are left, if not all.
+struct From {
+    after: Option<Vec<u8>>,
+    left: Option<u16>,
+}
+
+impl From {
+    fn cursor(after: Option<Vec<u8>>, left: u16) -> Vec<u8> {
+        [after.unwrap_or_default(), left.to_be_bytes().to_vec()].concat()
+    }
+
+    fn read(cursor: Option<Vec<u8>>) -> Result<Self, Problem> {
+        let Some(cursor) = cursor else { return Ok(Self { after: None, left: None }) };
+        let (place, left) =
+            cursor.split_last_chunk().ok_or_else(|| Problem::malformed("the cursor does not read"))?;
+        let left = u16::from_be_bytes(*left);
+        Ok(Self { after: (!place.is_empty()).then(|| place.to_vec()), left: (left > 0).then_some(left) })
+    }
+}
+
+pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
+    let paging = read.paging()?;
+    let order = read.take("order_id").map(|id| order_id(&id)).transpose()?;
+    let failed = read.take_truth("failed")?;
+    read.finish()?;
+    let wanted = |row: &Row| -> Vec<Value> {
+        let fits = |told: &Told| failed.is_none_or(|wanted| wanted == told.is_failed());
+        told(row).filter(fits).map(|told| told.show(row)).collect()
+    };
+    let mut from = From::read(paging.after)?;
+    let (mut items, mut next) = (Vec::new(), None);
+    loop {
+        let (row, after) = if let Some(order_id) = order {
+            let row = app.views.row::<Orders>(&order_key(order_id));
+            (row.map_err(|error| store_failed(&error))?, None)
+        } else {
+            let is_wanted = |row: &Row| !wanted(row).is_empty();
+            let page = app.views.list::<Notifications>(&[], from.after.as_deref(), 1, is_wanted);
+            let page = page.map_err(|error| store_failed(&error))?;
+            (page.rows.into_iter().next(), page.next)
+        };
+        let is_found = row.is_some();
+        let mut rows = row.map_or_else(Vec::new, |row| wanted(&row));
+        if let Some(left) = from.left.take() {
+            // The newer ones are on the page before, or came since.
+            rows.drain(..rows.len().saturating_sub(left.into()));
+        }
+        let rest = rows.split_off(rows.len().min(paging.limit - items.len()));
+        items.extend(rows);
+        if !rest.is_empty() {
+            next = Some(From::cursor(from.after, u16::try_from(rest.len()).unwrap_or(u16::MAX)));
+            break;
+        }
+        let Some(after) = after else { break };
+        if !is_found || items.len() == paging.limit {
+            next = Some(From::cursor(Some(after), 0));
+            break;
+        }
+        from.after = Some(after);
+    }
+    Ok(read.answer_page(&app, &items, next.as_deref()))
+}
