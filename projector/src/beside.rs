@@ -60,9 +60,10 @@ impl Views {
         if !self.meet(job) {
             return Err(JobError::NoMeeting);
         }
+        // A crash between these leaves a note that names what serves, which stands for nothing.
+        note(self.directory(), PREVIOUS, Some(before))?;
         self.serve(job, &gate)?;
         drop(gate);
-        note(self.directory(), PREVIOUS, Some(before))?;
         note(self.directory(), BUILDING, None)?;
         job.set_state(State::Serving);
         self.jobs().changed();
@@ -93,7 +94,7 @@ impl Views {
 
     /// What this node has to do unasked: go on where a crash interrupted a rebuild, or rebuild outdated views.
     pub(crate) fn unasked(&self, is_outdated: bool) -> Option<Work> {
-        let is_interrupted = noted(self.directory(), BUILDING).is_some();
+        let is_interrupted = self.noted(BUILDING).is_some();
         (is_outdated || is_interrupted).then_some(Work::Rebuild { swap: is_outdated, only: None })
     }
 
@@ -175,12 +176,14 @@ impl Views {
         let created: Vec<String> = infos.iter().map(|info| info.created.clone()).collect();
         let serving = self.serving();
         let generation = match work {
-            Work::Rollback => noted(directory, PREVIOUS)
+            Work::Rollback => self
+                .noted(PREVIOUS)
                 .filter(|previous| generations::all(directory).contains(previous))
                 .ok_or(JobError::NoPrevious)?,
             Work::Rebuild { .. } | Work::Verify | Work::Until(_) => {
-                clear(directory, &serving, noted(directory, BUILDING))?;
-                noted(directory, BUILDING).unwrap_or_else(|| generations::newest(directory) + 1)
+                let building = self.noted(BUILDING);
+                self.clear(building)?;
+                building.unwrap_or_else(|| generations::newest(directory) + 1)
             }
         };
         let mut projection =
@@ -208,6 +211,23 @@ impl Views {
         let store = projection.store().clone();
         let job = Job::new(work.clone(), Some(store), reached.collect(), (left, most), is_frozen);
         Ok((projection, Arc::new(job)))
+    }
+
+    /// Removes the generations that nobody needs: all but the serving one, the one before, and the one being built.
+    fn clear(&self, building: Option<u32>) -> Result<(), store::StoreError> {
+        let kept = [Some(self.generation()), self.noted(PREVIOUS), building];
+        for generation in generations::all(self.directory()) {
+            if !kept.contains(&Some(generation)) {
+                generations::remove(self.directory(), generation)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A generation, other than the serving one, that a note names.
+    fn noted(&self, name: &str) -> Option<u32> {
+        let noted = std::fs::read_to_string(self.directory().join(name)).ok()?.trim().parse().ok();
+        noted.filter(|generation| *generation != self.generation())
     }
 
     /// Whether what serves can be taken over by a generation of which one view alone is built.
@@ -351,21 +371,6 @@ async fn go_on(job: &Job, stop: &CancellationToken) -> bool {
         () = tokio::time::sleep(LOOK_PAUSE) => {}
     }
     !job.state().is_over()
-}
-
-/// Removes the generations that nobody needs: all but the serving one, the one before, and the one being built.
-fn clear(directory: &Path, serving: &Store, building: Option<u32>) -> Result<(), store::StoreError> {
-    let kept = [Some(serving.generation()), noted(directory, PREVIOUS), building];
-    for generation in generations::all(directory) {
-        if !kept.contains(&Some(generation)) {
-            generations::remove(directory, generation)?;
-        }
-    }
-    Ok(())
-}
-
-fn noted(directory: &Path, name: &str) -> Option<u32> {
-    std::fs::read_to_string(directory.join(name)).ok()?.trim().parse().ok()
 }
 
 fn note(directory: &Path, name: &str, generation: Option<u32>) -> Result<(), store::StoreError> {

@@ -71,6 +71,23 @@ async fn a_node_of_one_partition_that_is_killed_at_any_moment_has_the_views_that
     is_killed_again_and_again(1).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_killed_just_after_a_swap_can_be_verified_rebuilt_and_rolled_back() {
+    let mut node = Node::new(twelve_tests::partitions(), &[]).await;
+    history::append(&node.log, 0..10).await;
+    node.start().await;
+    node.operator.post("/admin/views/rebuild", &json!({ "swap": true })).await;
+    node.job(|job| job["state"] == "serving").await;
+    node.kill();
+    let current = std::fs::read(node.views().join("current")).expect("there is one");
+    std::fs::write(node.views().join("building"), current).expect("noted, as before the swap");
+    node.start().await;
+    assert_eq!(node.verify().await["differences"], 0);
+    node.operator.post("/admin/views/rollback", &json!({})).await;
+    let back = node.job(|job| job["state"] == "serving").await;
+    assert_eq!(back["generation"], 1);
+}
+
 /// Everything that some queries answer.
 async fn look(node: &Node) -> Vec<Value> {
     let mut seen = Vec::new();

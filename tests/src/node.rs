@@ -108,7 +108,10 @@ impl Node {
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(LIMIT, asking).await.expect("it begins");
+        if tokio::time::timeout(LIMIT, asking).await.is_err() {
+            let job = self.operator.get("/admin/views/rebuild").await.body;
+            panic!("no verification begins beside {job:#} {}", self.said());
+        }
         let job =
             self.job(|job| ["verified", "failed"].contains(&job["state"].as_str().unwrap_or_default())).await;
         assert_eq!(job["state"], "verified", "{job}");
