@@ -142,7 +142,8 @@ pub async fn views(
 }
 
 /// Folds all views from the first event up to a moment into the folder [`UNTIL`] of `directory`, which nobody serves;
-/// what was there goes. `told` hears of each batch's events, and of how many there are at most; it says how long to rest.
+/// what was there goes. `told` hears of each batch's events, and of how many there are at most; it says how long to
+/// rest.
 pub async fn build(
     log: &EventLog,
     directory: &Path,

@@ -9,6 +9,9 @@ use tokio::time::timeout;
 
 use crate::LIMIT;
 
+/// Between two looks at something that will be there soon.
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
+
 /// An answer, read to its end.
 #[derive(Debug)]
 pub struct Answer {
@@ -164,6 +167,10 @@ impl Client {
     pub async fn until(&self, order_id: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let path = format!("/orders/{order_id}");
         let waiting = async {
+            // The views may not know of it yet.
+            while self.get(&path).await.status == 404 {
+                tokio::time::sleep(LOOK_PAUSE).await;
+            }
             let mut live = self.live(&format!("{path}/live"), None).await;
             while let Some(event) = live.next().await {
                 let row = if event.name == "snapshot" { event.data } else { self.get(&path).await.body };
