@@ -1,10 +1,10 @@
 //! Folds the log into views.
 //!
 //! [`view`] says what a view is and lists them; [`store`] keeps rows and checkpoints together in sled, [`rows`]
-//! how they lie there, [`packing`] how they are written, [`generations`] the directories; [`fold`] turns events into changed rows; [`node`] serves
-//! readers from one generation, [`live`] ones too, while a [`job`] builds another beside it; [`compare`] holds one
-//! against the other; [`as_of`] folds the views as they were; [`snapshot`] copies them for others to start from;
-//! [`rebuild`] makes a generation offline.
+//! how they lie there, [`packing`] how they are written, [`generations`] the directories; [`fold`] turns events into
+//! changed rows; [`node`] serves readers from one generation, [`live`] ones too, while a [`job`] builds another beside
+//! it; [`compare`] holds one against the other; [`as_of`] folds the views as they were; [`snapshot`] copies them for
+//! others to start from; [`rebuild`] makes a generation offline.
 
 pub mod view;
 pub mod store;
