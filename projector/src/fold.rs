@@ -7,11 +7,12 @@ use nats::{Stored, Undecodable, follow::Batch};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    changes::Changes,
     folder::{Fold, Folder},
     restoring::Restoring,
     rows::Rows,
     snapshot::RESTORED_TOGETHER,
-    store::{ADOPTED_KEY, Changes, Checkpoint, Haste, Store, StoreError},
+    store::{ADOPTED_KEY, Checkpoint, Haste, Store, StoreError},
     view::{self, orders},
 };
 

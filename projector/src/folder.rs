@@ -6,9 +6,10 @@ use nats::Stored;
 use serde_json::Value;
 
 use crate::{
+    changes::Changes,
     packing::{Packer, decode},
     rows::{Found, Rows},
-    store::{Changes, Store, StoreError},
+    store::{Store, StoreError},
     view::{self, Places, View},
 };
 

@@ -9,6 +9,7 @@
 pub mod view;
 pub mod store;
 pub mod rows;
+mod changes;
 pub mod packing;
 mod restoring;
 pub mod generations;

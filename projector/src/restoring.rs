@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    changes::Changes,
     folder::Fold,
     rows::row_of,
-    store::{Changes, Checkpoint, Haste, Store, StoreError},
+    store::{Checkpoint, Haste, Store, StoreError},
     view,
 };
 
