@@ -14,7 +14,11 @@ use domain::{Command, CommandId, Context, Event, EventId, OrderId, Position, Rec
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -22,6 +26,7 @@ use crate::{
     broker::Failure,
     codec::{Stored, TRACE_PARENT},
     connection::Connection,
+    here::Asked,
     subject, trace,
 };
 
@@ -152,6 +157,13 @@ impl Connection {
 
     async fn ask_within(&self, ask: &Ask, limit: Duration) -> Result<Answer, AskError> {
         let context = ask.command.context();
+        if let Some(answered) = self.hand_over(ask) {
+            return match timeout(limit, answered).await {
+                Ok(Ok(answer)) => Ok(answer),
+                Ok(Err(_)) => Err(AskError::NobodyThere(context)),
+                Err(_) => Err(AskError::TimedOut(context)),
+            };
+        }
         let payload = serde_json::to_vec(ask).map_err(|error| AskError::Unsent(Box::new(error)))?;
         let mut request = Request::new().payload(payload.into()).timeout(Some(limit));
         if let Some(trace_parent) = trace::current().or_else(|| ask.trace_parent.clone()) {
@@ -170,7 +182,18 @@ impl Connection {
         serde_json::from_slice(&message.payload).map_err(|error| AskError::Unreadable(error.to_string()))
     }
 
-    /// Offers to decide a context's commands: from when this returns, the server hands them here.
+    /// Where its context is in this process, the command need not go to the server and back.
+    fn hand_over(&self, ask: &Ask) -> Option<oneshot::Receiver<Answer>> {
+        match trace::current() {
+            Some(trace_parent) => {
+                self.here.hand_over(Ask { trace_parent: Some(trace_parent), ..ask.clone() })
+            }
+            None => self.here.hand_over(ask.clone()),
+        }
+    }
+
+    /// Offers to decide a context's commands: from when this returns, the server hands them here, and so do those who
+    /// ask by this connection.
     pub async fn offer(&self, context: Context) -> Result<Offer, Failure> {
         let service = self
             .client
@@ -183,7 +206,8 @@ impl Connection {
         let (subject, group) = (subject::commands(context), context.as_str().to_owned());
         let requests = self.client.queue_subscribe(subject.clone(), group).await?;
         self.client.flush().await?;
-        Ok(Offer { service, requests, subject, client: self.client.clone() })
+        let asked = self.here.offer(context, IN_FLIGHT_MAX);
+        Ok(Offer { service, requests, asked, subject, client: self.client.clone() })
     }
 }
 
@@ -191,6 +215,8 @@ impl Connection {
 pub struct Offer {
     service: service::Service,
     requests: Subscriber,
+    /// From this process.
+    asked: mpsc::Receiver<Asked>,
     subject: String,
     client: Client,
 }
@@ -222,6 +248,7 @@ impl Offer {
             };
             let request = tokio::select! {
                 () = stop.cancelled(), if until.is_none() => {
+                    self.asked.close();
                     self.requests.unsubscribe_after(received + LAST_TAKEN).await?;
                     until = Some(Instant::now() + DRAIN_MAX);
                     continue;
@@ -235,19 +262,52 @@ impl Offer {
                 // The server is away, or it would have said that there are no more.
                 () = over => break,
                 Some(_) = at_hand.join_next(), if !at_hand.is_empty() => continue,
+                Some(asked) = self.asked.recv() => {
+                    at_hand.spawn(tell(asked, slot(&slots).await?, Arc::clone(&decide)));
+                    continue;
+                }
                 request = self.requests.next() => match request { Some(request) => request, None => break },
             };
             received += 1;
-            let slot = Arc::clone(&slots).acquire_owned().await?;
-            let (client, decide) = (self.client.clone(), Arc::clone(&decide));
+            let (slot, client, decide) = (slot(&slots).await?, self.client.clone(), Arc::clone(&decide));
             at_hand.spawn(async move {
                 respond(&client, request, &*decide).await;
                 drop(slot);
             });
         }
+        self.asked.close();
+        while let Some(asked) = self.asked.recv().await {
+            at_hand.spawn(tell(asked, slot(&slots).await?, Arc::clone(&decide)));
+        }
         at_hand.join_all().await;
         self.service.stop().await
     }
+}
+
+async fn slot(slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Failure> {
+    Ok(Arc::clone(slots).acquire_owned().await?)
+}
+
+/// Answers who asked in this process; who waits no more asks again.
+async fn tell<F, A>(asked: Asked, slot: OwnedSemaphorePermit, decide: Arc<F>)
+where
+    F: Fn(Ask) -> A,
+    A: Future<Output = Answer>,
+{
+    drop(asked.answer.send(answer(asked.ask, &*decide).await));
+    drop(slot);
+}
+
+async fn answer<F, A>(ask: Ask, decide: &F) -> Answer
+where
+    F: Fn(Ask) -> A,
+    A: Future<Output = Answer>,
+{
+    let span = trace::span(ask.trace_parent.as_deref(), || {
+        let name = format!("answer {}", ask.command.context().as_str());
+        tracing::info_span!("answer", otel.name = name, otel.kind = "server", messaging.system = "nats")
+    });
+    decide(ask).instrument(span).await
 }
 
 async fn respond<F, A>(client: &Client, request: Message, decide: &F)
@@ -261,17 +321,8 @@ where
         request.headers.as_ref().and_then(|headers| Some(headers.get(TRACE_PARENT)?.to_string()));
     let answer = match serde_json::from_slice::<Ask>(&request.payload) {
         Ok(ask) => {
-            let span = trace::span(trace_parent.as_deref(), || {
-                let name = format!("answer {}", ask.command.context().as_str());
-                tracing::info_span!(
-                    "answer",
-                    otel.name = name,
-                    otel.kind = "server",
-                    messaging.system = "nats"
-                )
-            });
             let trace_parent = trace_parent.or_else(|| ask.trace_parent.clone());
-            decide(Ask { trace_parent, ..ask }).instrument(span).await
+            answer(Ask { trace_parent, ..ask }, decide).await
         }
         Err(error) => Answer::Unavailable(format!("the request does not read: {error}")),
     };

@@ -6,7 +6,7 @@ use async_nats::{Client, ConnectOptions, Event, jetstream};
 use nkeys::KeyPair;
 use tokio::sync::watch;
 
-use crate::accounts;
+use crate::{accounts, here::Here};
 
 /// How long one question to the server may take, publish acknowledgements included.
 pub const SERVER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -65,6 +65,8 @@ pub struct Connection {
     /// Counts how often the connection was made; a follower starts anew when it changes.
     pub(crate) connects: watch::Receiver<u64>,
     _keep: Arc<watch::Sender<u64>>,
+    /// What is asked and answered by this connection alone.
+    pub(crate) here: Here,
     url: Arc<str>,
     identity: Arc<Identity>,
 }
@@ -106,6 +108,7 @@ impl Connection {
             jetstream,
             connects,
             _keep: sender,
+            here: Here::default(),
             url: url.into(),
             identity: identity.clone().into(),
         })

@@ -26,6 +26,7 @@ mod keeper;
 pub mod flows;
 pub mod snapshots;
 pub mod archive;
+mod here;
 pub mod ask;
 pub mod trace;
 pub mod checkup;

@@ -1,7 +1,8 @@
 //! The services apart: each context and each view node a process of its own.
 
+use futures::StreamExt;
 use serde_json::json;
-use twelve_tests::{Client, Process, Server, client::order, free_port};
+use twelve_tests::{Client, LIMIT, Platform, Process, Server, client::order, free_port};
 
 fn start(program: &str, server: &Server, more: &[&str]) -> (Process, Client) {
     let listen = format!("127.0.0.1:{}", free_port());
@@ -121,4 +122,17 @@ async fn one_orders_way_can_be_read_from_the_log_lines_by_its_id() {
             ours.join("\n")
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_one_process_commands_do_not_go_by_the_server() {
+    let platform = Platform::up().await;
+    let spy = async_nats::connect(platform.server.url()).await.expect("a server");
+    let mut heard = spy.subscribe("twelve.*.decide").await.expect("subscribed");
+    spy.flush().await.expect("the server knows");
+    let id = platform.client.place(&order("gentleman")).await;
+    platform.client.until_status(&id, "out_for_delivery").await;
+    spy.publish("twelve.nobody.decide", "the end".into()).await.expect("sent");
+    let first = tokio::time::timeout(LIMIT, heard.next()).await.expect("in time").expect("a message");
+    assert_eq!(first.payload, "the end", "{first:?}");
 }

@@ -1,0 +1,44 @@
+//! Commands whose context is in the very process that asks: handed over from task to task, not by way of the server.
+//!
+//! A process that has all contexts would otherwise send each of its commands to the server and get it back, which costs
+//! more than deciding it. What is handed over is answered, counted and drained like what comes from the server.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use domain::Context;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ask::{Answer, Ask};
+
+/// A command, and where its answer goes.
+pub(crate) struct Asked {
+    pub(crate) ask: Ask,
+    pub(crate) answer: oneshot::Sender<Answer>,
+}
+
+/// The contexts that are offered by way of one connection.
+#[derive(Clone, Default)]
+pub(crate) struct Here {
+    offered: Arc<RwLock<BTreeMap<Context, mpsc::Sender<Asked>>>>,
+}
+
+impl Here {
+    /// From here on a context's commands come out of this; at most `waiting_max` wait.
+    pub(crate) fn offer(&self, context: Context, waiting_max: usize) -> mpsc::Receiver<Asked> {
+        let (sender, receiver) = mpsc::channel(waiting_max);
+        self.offered.write().unwrap_or_else(PoisonError::into_inner).insert(context, sender);
+        receiver
+    }
+
+    /// Hands a command over; `None` if its context is not here, or has too much to do, so that others may take it.
+    pub(crate) fn hand_over(&self, ask: Ask) -> Option<oneshot::Receiver<Answer>> {
+        let offered = self.offered.read().unwrap_or_else(PoisonError::into_inner);
+        let place = offered.get(&ask.command.context())?.try_reserve().ok()?;
+        let (answer, answered) = oneshot::channel();
+        place.send(Asked { ask, answer });
+        Some(answered)
+    }
+}
