@@ -1,6 +1,6 @@
 //! Commands to other contexts: a time limit, and a circuit breaker for each context.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use domain::Context;
 use nats::{
@@ -27,13 +27,13 @@ pub enum CallError {
 /// The way to the other contexts.
 #[derive(Clone)]
 pub struct Calls {
-    breakers: BTreeMap<Context, Breaker<Ask, Answer, CallError>>,
+    breakers: Arc<BTreeMap<Context, Breaker<Ask, Answer, CallError>>>,
 }
 
 impl Calls {
     pub fn new<B: Broker>(broker: &B, settings: &CommandSettings, breakers: &Breakers) -> Self {
         let guarded = |context| (context, guarded(context, broker.clone(), settings, breakers));
-        Self { breakers: Context::ALL.into_iter().map(guarded).collect() }
+        Self { breakers: Arc::new(Context::ALL.into_iter().map(guarded).collect()) }
     }
 
     /// Sends a command to its context; its answer is never [`Answer::Unavailable`].

@@ -123,7 +123,7 @@ impl Archive {
 
     /// How far the object store's stream goes; 0 if there is none.
     async fn sequence(&self) -> Result<u64, ArchiveError> {
-        match self.connection.jetstream.get_stream(format!("OBJ_{BUCKET}")).await {
+        match self.connection.shared.jetstream.get_stream(format!("OBJ_{BUCKET}")).await {
             Ok(stream) => Ok(stream.cached_info().state.last_sequence),
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(answer)
@@ -154,7 +154,7 @@ impl Archive {
     }
 
     async fn store(&self) -> Result<ObjectStore, ArchiveError> {
-        match self.connection.jetstream.get_object_store(BUCKET).await {
+        match self.connection.shared.jetstream.get_object_store(BUCKET).await {
             Ok(store) => Ok(store),
             Err(error) if error.kind() == ObjectStoreErrorKind::GetStore => {
                 let config = Config {
@@ -163,7 +163,7 @@ impl Archive {
                     num_replicas: self.replicas,
                     ..Config::default()
                 };
-                self.connection.jetstream.create_object_store(config).await.map_err(failed)
+                self.connection.shared.jetstream.create_object_store(config).await.map_err(failed)
             }
             Err(error) => Err(failed(error)),
         }
@@ -345,8 +345,13 @@ impl EventLog {
     /// Takes a story of so many events out of the log that has been in the archive for [`KNOWN_AFTER`].
     pub async fn remove_archived(&self, order_id: OrderId, events: usize) -> Result<(), ArchiveError> {
         let partition = order_id.partition(self.partitions());
-        let stream =
-            self.broker.jetstream.get_stream_no_info(subject::stream(partition)).await.map_err(failed)?;
+        let stream = self
+            .broker
+            .shared
+            .jetstream
+            .get_stream_no_info(subject::stream(partition))
+            .await
+            .map_err(failed)?;
         let purged = stream.purge().filter(subject::order(partition, order_id)).await.map_err(failed)?;
         if purged.purged == events as u64 {
             return Ok(());

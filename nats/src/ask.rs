@@ -171,7 +171,7 @@ impl Connection {
             headers.insert(TRACE_PARENT, trace_parent.as_str());
             request = request.headers(headers);
         }
-        let answer = self.client.send_request(subject::commands(context), request).await;
+        let answer = self.shared.client.send_request(subject::commands(context), request).await;
         let message = answer.map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders => AskError::NobodyThere(context),
             RequestErrorKind::TimedOut => AskError::TimedOut(context),
@@ -186,9 +186,9 @@ impl Connection {
     fn hand_over(&self, ask: &Ask) -> Option<oneshot::Receiver<Answer>> {
         match trace::current() {
             Some(trace_parent) => {
-                self.here.hand_over(Ask { trace_parent: Some(trace_parent), ..ask.clone() })
+                self.shared.here.hand_over(Ask { trace_parent: Some(trace_parent), ..ask.clone() })
             }
-            None => self.here.hand_over(ask.clone()),
+            None => self.shared.here.hand_over(ask.clone()),
         }
     }
 
@@ -196,6 +196,7 @@ impl Connection {
     /// ask by this connection.
     pub async fn offer(&self, context: Context) -> Result<Offer, Failure> {
         let service = self
+            .shared
             .client
             .service_builder()
             .description(format!("Twelve: decides about commands of the {} context", context.as_str()))
@@ -204,10 +205,10 @@ impl Connection {
             .await?;
         // A subscription of our own, because the library's endpoints drop what is on its way when they stop.
         let (subject, group) = (subject::commands(context), context.as_str().to_owned());
-        let requests = self.client.queue_subscribe(subject.clone(), group).await?;
-        self.client.flush().await?;
-        let asked = self.here.offer(context, IN_FLIGHT_MAX);
-        Ok(Offer { service, requests, asked, subject, client: self.client.clone() })
+        let requests = self.shared.client.queue_subscribe(subject.clone(), group).await?;
+        self.shared.client.flush().await?;
+        let asked = self.shared.here.offer(context, IN_FLIGHT_MAX);
+        Ok(Offer { service, requests, asked, subject, client: self.shared.client.clone() })
     }
 }
 

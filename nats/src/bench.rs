@@ -56,14 +56,15 @@ impl<'a> Raw<'a> {
                 allow_atomic_publish: true,
                 ..stream::Config::default()
             };
-            connection.jetstream.create_stream(config).await?;
+            connection.shared.jetstream.create_stream(config).await?;
         }
         Ok(Self { connection, streams })
     }
 
     /// The messages of a stream as they come, by a consumer like a view's.
     async fn consume(&self, index: usize) -> Result<pull::Stream, Failure> {
-        let stream = self.connection.jetstream.get_stream_no_info(format!("{STREAM_PREFIX}{index}")).await?;
+        let stream =
+            self.connection.shared.jetstream.get_stream_no_info(format!("{STREAM_PREFIX}{index}")).await?;
         let ack_policy = AckPolicy::None;
         let consumer = pull::Config { ack_policy, memory_storage: true, ..pull::Config::default() };
         Ok(stream.create_consumer(consumer).await?.messages().await?)
@@ -71,7 +72,7 @@ impl<'a> Raw<'a> {
 
     async fn remove(self) -> Result<(), Failure> {
         for index in 0..self.streams {
-            self.connection.jetstream.delete_stream(format!("{STREAM_PREFIX}{index}")).await?;
+            self.connection.shared.jetstream.delete_stream(format!("{STREAM_PREFIX}{index}")).await?;
         }
         Ok(())
     }
@@ -352,5 +353,5 @@ async fn send(log: &EventLog, event: Recorded) -> Result<jetstream::context::Pub
     let subject = subject::order(event.order_id.partition(log.partitions()), event.order_id);
     let (headers, body) = codec::encode(&new(event))?;
     let message = PublishMessage::build().headers(headers).payload(body);
-    Ok(log.connection().jetstream.send_publish(subject, message).await?)
+    Ok(log.connection().shared.jetstream.send_publish(subject, message).await?)
 }

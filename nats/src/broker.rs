@@ -169,7 +169,7 @@ impl Broker for Connection {
         if let Some(expected) = expected {
             publish = publish.expected_last_subject_sequence(expected);
         }
-        let sent = self.jetstream.send_publish(subject, publish).await.map_err(unpublished)?;
+        let sent = self.shared.jetstream.send_publish(subject, publish).await.map_err(unpublished)?;
         Ok(sent.await.map_err(unpublished)?.sequence)
     }
 
@@ -186,7 +186,7 @@ impl Broker for Connection {
             headers.insert(BATCH_ID, &id[..8]);
             headers.insert(BATCH_SEQUENCE, number.to_string());
             if number < count {
-                self.client.publish_with_headers(subject, headers, body).await.ok()?;
+                self.shared.client.publish_with_headers(subject, headers, body).await.ok()?;
             } else {
                 headers.insert(BATCH_COMMIT, "1");
                 let request = Request::new().headers(headers).payload(body).timeout(Some(SERVER_TIMEOUT));
@@ -194,7 +194,7 @@ impl Broker for Connection {
             }
         }
         let (subject, request) = commit?;
-        let answer = self.client.send_request(subject, request).await.ok()?;
+        let answer = self.shared.client.send_request(subject, request).await.ok()?;
         let Committed { seq, count: stored } = serde_json::from_slice(&answer.payload).ok()?;
         (stored? == count).then(|| seq.map(|last| last + 1 - count)).flatten()
     }
@@ -202,13 +202,17 @@ impl Broker for Connection {
     /// One batched direct get of the exact subject.
     async fn read(&self, partition: u16, subject: String, from: u64) -> Result<Page, LoadError> {
         let unavailable = |error: Failure| LoadError::Unavailable(error);
-        let inbox = self.client.new_inbox();
-        let mut answers =
-            self.client.subscribe(inbox.clone()).await.map_err(|error| unavailable(Box::new(error)))?;
+        let inbox = self.shared.client.new_inbox();
+        let mut answers = self
+            .shared
+            .client
+            .subscribe(inbox.clone())
+            .await
+            .map_err(|error| unavailable(Box::new(error)))?;
         let ask =
             serde_json::json!({ "seq": from, "batch": READ_BATCH, "next_by_subj": subject }).to_string();
         let api = format!("$JS.API.DIRECT.GET.{}", subject::stream(partition));
-        let asked = self.client.publish_with_reply(api, inbox, ask.into()).await;
+        let asked = self.shared.client.publish_with_reply(api, inbox, ask.into()).await;
         asked.map_err(|error| unavailable(Box::new(error)))?;
         let mut messages = Vec::new();
         while let Some(message) = answers.next().await {
@@ -235,7 +239,7 @@ impl Broker for Connection {
 
     async fn last(&self, stream: String, subject: String) -> Result<Option<Raw>, Failure> {
         use jetstream::stream::LastRawMessageErrorKind as Kind;
-        let stream = self.jetstream.get_stream_no_info(stream).await?;
+        let stream = self.shared.jetstream.get_stream_no_info(stream).await?;
         match stream.get_last_raw_message_by_subject(&subject).await {
             Ok(found) => {
                 Ok(Some(Raw { sequence: found.sequence, headers: found.headers, body: found.payload }))
@@ -256,7 +260,7 @@ impl Broker for Connection {
         partition: u16,
         take_over: bool,
     ) -> Result<BoxStream<'static, Result<Handed, Failure>>, Failure> {
-        let stream = self.jetstream.get_stream_no_info(list.stream(partition)).await?;
+        let stream = self.shared.jetstream.get_stream_no_info(list.stream(partition)).await?;
         let name = &list.consumer(partition);
         let config = pull::Config {
             durable_name: Some(name.clone()),

@@ -70,7 +70,7 @@ pub async fn look(connection: &Connection, declared: &Topology) -> Vec<Finding> 
 }
 
 fn server(connection: &Connection) -> Finding {
-    let found = connection.client.server_info().version.clone();
+    let found = connection.shared.client.server_info().version.clone();
     let finding = Finding::good("nats-server", format!("version {found}"));
     if version(&found).is_some_and(|version| version >= SERVER_VERSION_MIN) {
         finding
@@ -80,7 +80,7 @@ fn server(connection: &Connection) -> Finding {
 }
 
 async fn info(connection: &Connection, name: &str) -> Result<Info, GetStreamError> {
-    let stream = connection.jetstream.get_stream(name).await?;
+    let stream = connection.shared.jetstream.get_stream(name).await?;
     Ok(stream.cached_info().clone())
 }
 
@@ -174,7 +174,7 @@ fn replicas(declared: &Topology, name: &str, info: &Info) -> Finding {
 /// How far a worklist is behind; nothing if nobody works on it here.
 async fn behind(connection: &Connection, list: List, partition: u16) -> Option<Finding> {
     let name = list.consumer(partition);
-    let stream = connection.jetstream.get_stream_no_info(list.stream(partition)).await.ok()?;
+    let stream = connection.shared.jetstream.get_stream_no_info(list.stream(partition)).await.ok()?;
     let consumer: PullConsumer = stream.get_consumer::<pull::Config>(&name).await.ok()?;
     let info = consumer.get_info().await.ok()?;
     let waiting = info.num_pending + info.num_ack_pending as u64;
@@ -190,7 +190,7 @@ async fn behind(connection: &Connection, list: List, partition: u16) -> Option<F
 /// Whether this user could delete streams: only where there are no permissions at all.
 async fn permissions(connection: &Connection) -> Finding {
     let subject = format!("$JS.API.STREAM.DELETE.{NO_STREAM}");
-    let answered = connection.client.request(subject, bytes::Bytes::new()).await;
+    let answered = connection.shared.client.request(subject, bytes::Bytes::new()).await;
     let what = "permissions";
     if answered.is_err() {
         return Finding::good(what, "this user may not delete streams");

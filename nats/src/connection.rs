@@ -57,9 +57,13 @@ impl Identity {
     }
 }
 
-/// A connected client; clones share the connection.
+/// A connected client; clones share everything.
 #[derive(Clone)]
 pub struct Connection {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) jetstream: jetstream::Context,
     /// Counts how often the connection was made; a follower starts anew when it changes.
@@ -67,8 +71,8 @@ pub struct Connection {
     _keep: Arc<watch::Sender<u64>>,
     /// What is asked and answered by this connection alone.
     pub(crate) here: Here,
-    url: Arc<str>,
-    identity: Arc<Identity>,
+    url: String,
+    identity: Identity,
 }
 
 impl Connection {
@@ -103,30 +107,31 @@ impl Connection {
             .timeout(SERVER_TIMEOUT)
             .ack_timeout(SERVER_TIMEOUT)
             .build(client.clone());
-        Ok(Self {
+        let shared = Shared {
             client,
             jetstream,
             connects,
             _keep: sender,
             here: Here::default(),
-            url: url.into(),
-            identity: identity.clone().into(),
-        })
+            url: url.to_owned(),
+            identity: identity.clone(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Another connection to the same server, for work that is to have its own.
     pub async fn another(&self, name: &str) -> Result<Self, ConnectError> {
-        Self::open_as(&self.url, name, &self.identity).await
+        Self::open_as(&self.shared.url, name, &self.shared.identity).await
     }
 
     /// Whether the server is reachable at this moment.
     pub fn is_connected(&self) -> bool {
-        self.client.connection_state() == async_nats::connection::State::Connected
+        self.shared.client.connection_state() == async_nats::connection::State::Connected
     }
 
     /// Sends what is buffered and closes; whoever waits for an answer should have it by now.
     pub async fn close(&self) {
-        if let Err(error) = self.client.drain().await {
+        if let Err(error) = self.shared.client.drain().await {
             tracing::debug!(%error, "the connection was closed already");
         }
     }

@@ -54,7 +54,7 @@ impl EventLog {
         let name = subject::stream(partition);
         let failed = |source: Failure| TopologyError::Server { stream: subject::stream(partition), source };
         let mut stream =
-            self.broker.jetstream.get_stream(&name).await.map_err(|error| failed(Box::new(error)))?;
+            self.broker.shared.jetstream.get_stream(&name).await.map_err(|error| failed(Box::new(error)))?;
         let info = stream.info().await.map_err(|error| failed(Box::new(error)))?;
         Ok(PartitionInfo { last_sequence: info.state.last_sequence, created: info.created.to_string() })
     }
@@ -64,7 +64,7 @@ impl EventLog {
         use async_nats::jetstream::stream::RawMessageErrorKind as Kind;
         let name = subject::stream(position.partition);
         let failed = |source: Failure| TopologyError::Server { stream: name.clone(), source };
-        let stream = self.broker.jetstream.get_stream_no_info(&name).await;
+        let stream = self.broker.shared.jetstream.get_stream_no_info(&name).await;
         let stream = stream.map_err(|error| failed(Box::new(error)))?;
         match stream.get_raw_message(position.sequence).await {
             Ok(message) => {
@@ -111,9 +111,9 @@ impl EventLog {
         after: &mut u64,
         sink: &mpsc::Sender<Batch>,
     ) -> Result<(), Failure> {
-        let mut connects = self.broker.connects.clone();
+        let mut connects = self.broker.shared.connects.clone();
         connects.borrow_and_update();
-        let stream = self.broker.jetstream.get_stream_no_info(subject::stream(partition)).await?;
+        let stream = self.broker.shared.jetstream.get_stream_no_info(subject::stream(partition)).await?;
         let consumer = stream
             .create_consumer(pull::Config {
                 description: Some("Twelve: a view follows".into()),
@@ -203,7 +203,7 @@ impl EventLog {
         sink: mpsc::Sender<OrderId>,
     ) -> Result<(), TopologyError> {
         let failed = |source: Failure| TopologyError::Server { stream: subject::stream(partition), source };
-        let stream = self.broker.jetstream.get_stream(subject::stream(partition)).await;
+        let stream = self.broker.shared.jetstream.get_stream(subject::stream(partition)).await;
         let stream = stream.map_err(|error| failed(Box::new(error)))?;
         let mut left = stream.cached_info().state.messages;
         let consumer = pull::Config {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{PoisonError, RwLock},
 };
 
 use domain::Context;
@@ -20,9 +20,9 @@ pub(crate) struct Asked {
 }
 
 /// The contexts that are offered by way of one connection.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Here {
-    offered: Arc<RwLock<BTreeMap<Context, mpsc::Sender<Asked>>>>,
+    offered: RwLock<BTreeMap<Context, mpsc::Sender<Asked>>>,
 }
 
 impl Here {

@@ -55,7 +55,7 @@ fn failed<E: std::error::Error + Send + Sync + 'static>(error: E) -> SnapshotErr
 impl EventLog {
     /// The snapshots beside this log; `None` if there never were any.
     pub async fn find_snapshots(&self) -> Result<Option<Snapshots>, SnapshotError> {
-        match self.connection().jetstream.get_object_store(BUCKET).await {
+        match self.connection().shared.jetstream.get_object_store(BUCKET).await {
             Ok(store) => Ok(Some(Snapshots(store))),
             Err(error) if error.kind() == ObjectStoreErrorKind::GetStore => Ok(None),
             Err(error) => Err(failed(error)),
@@ -74,7 +74,7 @@ impl EventLog {
             num_replicas: self.replicas,
             ..Config::default()
         };
-        self.connection().jetstream.create_object_store(config).await.map(Snapshots).map_err(failed)
+        self.connection().shared.jetstream.create_object_store(config).await.map(Snapshots).map_err(failed)
     }
 }
 

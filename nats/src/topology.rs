@@ -115,7 +115,7 @@ impl Topology {
     pub async fn ensure(&self, connection: &Connection) -> Result<(), TopologyError> {
         for partition in 0..self.partitions {
             let wanted = self.partition(partition);
-            let found = self.ensure_stream(&connection.jetstream, &wanted).await?;
+            let found = self.ensure_stream(&connection.shared.jetstream, &wanted).await?;
             if Self::is_compressed(&found) {
                 let stream = &found.name;
                 tracing::warn!(
@@ -125,11 +125,11 @@ impl Topology {
             }
             self.check(&wanted, &found)?;
             if self.streams == Streams::Make {
-                enlarge(&connection.jetstream, &wanted, found).await?;
+                enlarge(&connection.shared.jetstream, &wanted, found).await?;
             }
         }
         for wanted in [self.deadlines(), self.notices(), self.flows()] {
-            let found = self.ensure_stream(&connection.jetstream, &wanted).await?;
+            let found = self.ensure_stream(&connection.shared.jetstream, &wanted).await?;
             if found.subjects != wanted.subjects
                 || found.allow_message_schedules != wanted.allow_message_schedules
             {
@@ -138,7 +138,7 @@ impl Topology {
             }
         }
         let beyond = subject::stream(self.partitions);
-        match connection.jetstream.get_stream(&beyond).await {
+        match connection.shared.jetstream.get_stream(&beyond).await {
             Ok(_) => {
                 let found = format!("more than {}", self.partitions);
                 Err(TopologyError::Partitions { found, wanted: self.partitions })
