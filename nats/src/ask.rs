@@ -168,7 +168,7 @@ impl Connection {
         let mut request = Request::new().payload(payload.into()).timeout(Some(limit));
         if let Some(trace_parent) = trace::current().or_else(|| ask.trace_parent.clone()) {
             let mut headers = HeaderMap::new();
-            headers.insert(TRACE_PARENT, trace_parent.as_str());
+            headers.insert(TRACE_PARENT.name(), trace_parent.as_str());
             request = request.headers(headers);
         }
         let answer = self.shared.client.send_request(subject::commands(context), request).await;
@@ -319,7 +319,7 @@ where
     // Nobody waits for an answer: a message of no meaning.
     let Some(reply) = request.reply else { return };
     let trace_parent =
-        request.headers.as_ref().and_then(|headers| Some(headers.get(TRACE_PARENT)?.to_string()));
+        request.headers.as_ref().and_then(|headers| Some(headers.get(TRACE_PARENT.name())?.to_string()));
     let answer = match serde_json::from_slice::<Ask>(&request.payload) {
         Ok(ask) => {
             let trace_parent = trace_parent.or_else(|| ask.trace_parent.clone());

@@ -351,7 +351,8 @@ pub async fn feed(
 
 async fn send(log: &EventLog, event: Recorded) -> Result<jetstream::context::PublishAckFuture, Failure> {
     let subject = subject::order(event.order_id.partition(log.partitions()), event.order_id);
-    let (headers, body) = codec::encode(&new(event))?;
+    let event_id = event.event_id;
+    let (headers, body) = codec::encode(&new(event), event_id)?;
     let message = PublishMessage::build().headers(headers).payload(body);
     Ok(log.connection().shared.jetstream.send_publish(subject, message).await?)
 }

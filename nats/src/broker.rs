@@ -23,6 +23,7 @@ use uuid::Uuid;
 use crate::{
     ask::{Answer, Ask, AskError},
     connection::{Connection, SERVER_TIMEOUT},
+    header::Header,
     log::LoadError,
     subject,
     worklist::{List, UNFINISHED_MAX, WORK_WAIT},
@@ -37,10 +38,10 @@ const PULL_HEARTBEAT: Duration = Duration::from_millis(500);
 const PULL_MESSAGES_MAX: usize = 500;
 const GROUP: &str = "runner";
 
-const BATCH_ID: &str = "Nats-Batch-Id";
-const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
-const BATCH_COMMIT: &str = "Nats-Batch-Commit";
-const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
+static BATCH_ID: Header = Header::new("Nats-Batch-Id");
+static BATCH_SEQUENCE: Header = Header::new("Nats-Batch-Sequence");
+static BATCH_COMMIT: Header = Header::new("Nats-Batch-Commit");
+static EXPECTED: Header = Header::new("Nats-Expected-Last-Subject-Sequence");
 
 /// What went wrong, where nobody decides by it.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -181,14 +182,14 @@ impl Broker for Connection {
         for (number, message) in (1..).zip(messages) {
             let Message { subject, mut headers, body, expected } = message;
             if let Some(expected) = expected {
-                headers.insert(EXPECTED, expected.to_string());
+                headers.insert(EXPECTED.name(), expected.to_string());
             }
-            headers.insert(BATCH_ID, &id[..8]);
-            headers.insert(BATCH_SEQUENCE, number.to_string());
+            headers.insert(BATCH_ID.name(), &id[..8]);
+            headers.insert(BATCH_SEQUENCE.name(), number.to_string());
             if number < count {
                 self.shared.client.publish_with_headers(subject, headers, body).await.ok()?;
             } else {
-                headers.insert(BATCH_COMMIT, "1");
+                headers.insert(BATCH_COMMIT.name(), "1");
                 let request = Request::new().headers(headers).payload(body).timeout(Some(SERVER_TIMEOUT));
                 commit = Some((subject, request));
             }

@@ -2,21 +2,21 @@
 //!
 //! Headers are stored for ever, so there are few and they are short. Old shapes are lifted in [`lift`], nowhere else.
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use domain::{CommandId, Event, EventId, OrderId, Position, Recorded, Timestamp};
 
-use crate::subject;
+use crate::{header::Header, subject};
 
-const EVENT_TYPE: &str = "Event-Type";
-const CONTEXT: &str = "Context";
-const EVENT_ID: &str = "Event-Id";
-const SCHEMA_VERSION: &str = "Schema-Version";
-pub(crate) const TIME: &str = "Time";
-const COMMAND_ID: &str = "Command-Id";
-const CAUSATION_ID: &str = "Causation-Id";
-const FINGERPRINT: &str = "Fingerprint";
-pub(crate) const TRACE_PARENT: &str = "traceparent";
+static EVENT_TYPE: Header = Header::new("Event-Type");
+static CONTEXT: Header = Header::new("Context");
+static EVENT_ID: Header = Header::new("Event-Id");
+static SCHEMA_VERSION: Header = Header::new("Schema-Version");
+pub(crate) static TIME: Header = Header::new("Time");
+static COMMAND_ID: Header = Header::new("Command-Id");
+static CAUSATION_ID: Header = Header::new("Causation-Id");
+static FINGERPRINT: Header = Header::new("Fingerprint");
+pub(crate) static TRACE_PARENT: Header = Header::new("traceparent");
 
 /// The version of an event type's data that this program writes. Each type has its own, so that while two versions of
 /// the program run, only what really changed is not read by the older one.
@@ -65,23 +65,23 @@ impl NewEvent {
     }
 }
 
-/// Writes an event as a message.
-pub(crate) fn encode(new: &NewEvent) -> Result<(HeaderMap, Bytes), serde_json::Error> {
+/// Writes an event, whose id this is, as a message.
+pub(crate) fn encode(new: &NewEvent, event_id: EventId) -> Result<(HeaderMap, Bytes), serde_json::Error> {
     let mut headers = HeaderMap::new();
-    headers.insert(EVENT_TYPE, new.event.type_name());
-    headers.insert(CONTEXT, new.event.context().as_str());
-    headers.insert(EVENT_ID, new.event_id().to_string());
-    headers.insert(SCHEMA_VERSION, written_version(new.event.type_name()).to_string());
-    headers.insert(TIME, new.time.to_string());
-    headers.insert(COMMAND_ID, new.command_id.to_string());
+    headers.insert(EVENT_TYPE.name(), new.event.type_name());
+    headers.insert(CONTEXT.name(), new.event.context().as_str());
+    headers.insert(EVENT_ID.name(), event_id.to_string());
+    headers.insert(SCHEMA_VERSION.name(), written_version(new.event.type_name()).to_string());
+    headers.insert(TIME.name(), new.time.to_string());
+    headers.insert(COMMAND_ID.name(), new.command_id.to_string());
     if let Some(cause) = new.causation_id {
-        headers.insert(CAUSATION_ID, cause.to_string());
+        headers.insert(CAUSATION_ID.name(), cause.to_string());
     }
     if let Some(fingerprint) = &new.fingerprint {
-        headers.insert(FINGERPRINT, fingerprint.as_str());
+        headers.insert(FINGERPRINT.name(), fingerprint.as_str());
     }
     if let Some(trace_parent) = &new.trace_parent {
-        headers.insert(TRACE_PARENT, trace_parent.as_str());
+        headers.insert(TRACE_PARENT.name(), trace_parent.as_str());
     }
     let mut body = Vec::with_capacity(256);
     new.event.serialize_data(&mut serde_json::Serializer::new(&mut body))?;
@@ -98,25 +98,25 @@ pub fn decode(
     let order_id = subject::parse_order(subject_name).map(|(_, order_id)| order_id);
     let unreadable = |reason: String| Undecodable { position, order_id, reason };
     let header =
-        |name: &str| headers.get(name).map(async_nats::HeaderValue::as_str).ok_or_else(|| missing(name));
+        |name: &Header| headers.get(name.name()).map(HeaderValue::as_str).ok_or_else(|| missing(name.text));
     let read = || -> Result<Stored, String> {
         let order_id = order_id.ok_or_else(|| format!("{subject_name} is no order's subject"))?;
-        let schema: u32 = parse(SCHEMA_VERSION, header(SCHEMA_VERSION)?)?;
-        let (event_type, data) = lift(schema, header(EVENT_TYPE)?, body)?;
+        let schema: u32 = parse(&SCHEMA_VERSION, header(&SCHEMA_VERSION)?)?;
+        let (event_type, data) = lift(schema, header(&EVENT_TYPE)?, body)?;
         let event = Event::deserialize_data(event_type, &mut serde_json::Deserializer::from_slice(&data))
             .ok_or_else(|| format!("no event type is called {event_type}"))?
             .map_err(|error| format!("{event_type}: {error}"))?;
         let recorded = Recorded {
             order_id,
             position,
-            event_id: parse(EVENT_ID, header(EVENT_ID)?)?,
-            time: parse(TIME, header(TIME)?)?,
-            command_id: parse(COMMAND_ID, header(COMMAND_ID)?)?,
-            fingerprint: header(FINGERPRINT).ok().map(ToOwned::to_owned),
+            event_id: parse(&EVENT_ID, header(&EVENT_ID)?)?,
+            time: parse(&TIME, header(&TIME)?)?,
+            command_id: parse(&COMMAND_ID, header(&COMMAND_ID)?)?,
+            fingerprint: header(&FINGERPRINT).ok().map(ToOwned::to_owned),
             event,
         };
-        let causation_id = header(CAUSATION_ID).ok().map(|id| parse(CAUSATION_ID, id)).transpose()?;
-        let trace_parent = header(TRACE_PARENT).ok().map(ToOwned::to_owned);
+        let causation_id = header(&CAUSATION_ID).ok().map(|id| parse(&CAUSATION_ID, id)).transpose()?;
+        let trace_parent = header(&TRACE_PARENT).ok().map(ToOwned::to_owned);
         Ok(Stored { recorded, data, causation_id, trace_parent })
     };
     read().map_err(unreadable)
@@ -129,17 +129,17 @@ pub(crate) fn headers_schema() -> serde_json::Value {
     let text = |what: &str| json!({ "type": "string", "description": what });
     json!({
         "type": "object",
-        "required": [EVENT_TYPE, CONTEXT, EVENT_ID, SCHEMA_VERSION, TIME, COMMAND_ID],
+        "required": [EVENT_TYPE.text, CONTEXT.text, EVENT_ID.text, SCHEMA_VERSION.text, TIME.text, COMMAND_ID.text],
         "properties": {
-            EVENT_TYPE: text("The event's type."),
-            CONTEXT: text("The context that recorded it."),
-            EVENT_ID: uuid("The event's id, derived from its command."),
-            SCHEMA_VERSION: text("The version of the data's schema."),
-            TIME: json!({ "type": "string", "format": "date-time", "description": "When it was decided." }),
-            COMMAND_ID: uuid("The command that led to it."),
-            CAUSATION_ID: uuid("The event that led to the command, if one did."),
-            FINGERPRINT: text("Of the caller's body, if the command came with an idempotency key."),
-            TRACE_PARENT: text("The W3C trace context in which it was decided."),
+            EVENT_TYPE.text: text("The event's type."),
+            CONTEXT.text: text("The context that recorded it."),
+            EVENT_ID.text: uuid("The event's id, derived from its command."),
+            SCHEMA_VERSION.text: text("The version of the data's schema."),
+            TIME.text: json!({ "type": "string", "format": "date-time", "description": "When it was decided." }),
+            COMMAND_ID.text: uuid("The command that led to it."),
+            CAUSATION_ID.text: uuid("The event that led to the command, if one did."),
+            FINGERPRINT.text: text("Of the caller's body, if the command came with an idempotency key."),
+            TRACE_PARENT.text: text("The W3C trace context in which it was decided."),
         },
     })
 }
@@ -159,8 +159,8 @@ fn missing(name: &str) -> String {
     format!("the header {name} is missing")
 }
 
-fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(name: &str, value: &str) -> Result<T, String> {
-    value.parse().map_err(|error| format!("the header {name} reads {value:?}: {error}"))
+fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(name: &Header, value: &str) -> Result<T, String> {
+    value.parse().map_err(|error| format!("the header {} reads {value:?}: {error}", name.text))
 }
 
 #[cfg(test)]
@@ -185,7 +185,7 @@ mod tests {
         let new = issued();
         let order_id = OrderId::from_key("t", "1");
         let position = Position { partition: 1, sequence: 7 };
-        let (headers, body) = encode(&new).unwrap();
+        let (headers, body) = encode(&new, new.event_id()).unwrap();
         let stored = decode(&subject::order(1, order_id), position, &headers, body).unwrap();
         assert_eq!(stored.recorded.event, new.event);
         assert_eq!(stored.recorded.event_id, new.event_id());
@@ -197,15 +197,15 @@ mod tests {
     fn a_message_that_is_no_event_says_why() {
         let position = Position { partition: 0, sequence: 1 };
         let subject = subject::order(0, OrderId::from_key("t", "1"));
-        let (headers, body) = encode(&issued()).unwrap();
-        let with = |name: &str, value: &str| {
+        let (headers, body) = encode(&issued(), issued().event_id()).unwrap();
+        let with = |name: &Header, value: &str| {
             let mut changed = headers.clone();
-            changed.insert(name, value);
+            changed.insert(name.name(), value);
             decode(&subject, position, &changed, body.clone()).unwrap_err().reason
         };
-        assert!(with(EVENT_TYPE, "CouponEaten").contains("CouponEaten"));
-        assert!(with(SCHEMA_VERSION, "9").contains("schema version 9"));
-        assert!(with(EVENT_ID, "x").contains(EVENT_ID));
+        assert!(with(&EVENT_TYPE, "CouponEaten").contains("CouponEaten"));
+        assert!(with(&SCHEMA_VERSION, "9").contains("schema version 9"));
+        assert!(with(&EVENT_ID, "x").contains(EVENT_ID.text));
         let torn = decode(&subject, position, &headers, body.slice(..5)).unwrap_err();
         assert!(torn.reason.contains("CouponIssued"), "{torn}");
         assert!(decode("elsewhere", position, &headers, body.clone()).is_err());

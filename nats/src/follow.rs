@@ -68,7 +68,8 @@ impl EventLog {
         let stream = stream.map_err(|error| failed(Box::new(error)))?;
         match stream.get_raw_message(position.sequence).await {
             Ok(message) => {
-                let time = message.headers.get(codec::TIME).and_then(|time| time.as_str().parse().ok());
+                let time =
+                    message.headers.get(codec::TIME.name()).and_then(|time| time.as_str().parse().ok());
                 time.map(Some).ok_or_else(|| failed(format!("the event at {position} has no time").into()))
             }
             Err(error) if matches!(error.kind(), Kind::NoMessageFound) => {
@@ -224,7 +225,7 @@ impl EventLog {
         {
             let message = message.map_err(|error| failed(Box::new(error)))?;
             left -= 1;
-            let time = message.headers.as_ref().and_then(|headers| headers.get(codec::TIME));
+            let time = message.headers.as_ref().and_then(|headers| headers.get(codec::TIME.name()));
             let time = time.and_then(|time| time.as_str().parse::<Timestamp>().ok());
             if time.is_some_and(|time| time >= before) {
                 break;

@@ -8,7 +8,7 @@
 //! its own guard.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{HashSet, VecDeque},
     time::Duration,
 };
 
@@ -204,9 +204,12 @@ impl<B: Broker> Writer<B> {
 
 /// The first of those that are held, no subject twice: a batch guards a subject once. The others stay.
 fn distinct(held: &mut VecDeque<Waiting>) -> Vec<Waiting> {
-    let mut subjects = BTreeSet::new();
+    let mut subjects = HashSet::with_capacity(held.len());
+    let firsts: Vec<bool> =
+        held.iter().map(|waiting| subjects.insert(waiting.message.subject.as_str())).collect();
+    let mut firsts = firsts.into_iter();
     let (together, rest): (Vec<Waiting>, Vec<Waiting>) =
-        held.drain(..).partition(|waiting| subjects.insert(waiting.message.subject.clone()));
+        held.drain(..).partition(|_| firsts.next().unwrap_or_default());
     held.extend(rest);
     together
 }

@@ -9,6 +9,7 @@
 
 pub mod subject;
 pub mod accounts;
+mod header;
 pub mod codec;
 pub mod contract;
 pub mod server;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use domain::{OrderId, Position, Timestamp};
+use domain::{EventId, OrderId, Position, Timestamp};
 use tokio::time::timeout;
 use tracing::Instrument;
 
@@ -256,12 +256,11 @@ impl<B: Broker> EventLog<B> {
         expected: u64,
         new: &NewEvent,
     ) -> Result<Appended, AppendError> {
-        let (headers, body) = codec::encode(new).map_err(AppendError::Encoding)?;
+        let event_id = new.event_id();
         let partition = order_id.partition(self.partitions);
         if expected == 0
             && let Some(archive) = &self.archive
-            && archive
-                .holds(partition, order_id)
+            && Box::pin(archive.holds(partition, order_id))
                 .await
                 .map_err(|error| AppendError::Unavailable(error.into()))?
         {
@@ -275,16 +274,18 @@ impl<B: Broker> EventLog<B> {
                 return Err(AppendError::Unavailable("not connected to nats-server".into()));
             }
             sends_left -= 1;
-            let (subject, headers) = (subject.clone(), headers.clone());
-            let message = Message { subject, headers, body: body.clone(), expected: Some(expected) };
+            // Anew for each try, of which there is hardly ever a second: dearer to keep than to make.
+            let (headers, body) = codec::encode(new, event_id).map_err(AppendError::Encoding)?;
+            let (subject, expected) = (subject.clone(), Some(expected));
+            let message = Message { subject, headers, body: body.clone(), expected };
             match self.publish(partition, message).await {
                 Ok(sequence) => {
                     let position = Position { partition, sequence };
-                    return Ok(Appended::New(stored(order_id, position, new, body)));
+                    return Ok(Appended::New(stored(order_id, position, (new, event_id), body)));
                 }
                 Err(Unpublished::Conflict { last }) => {
                     metrics::counter!("twelve_append_conflicts_total").increment(1);
-                    return self.settle(order_id, new, last).await;
+                    return Box::pin(self.settle(order_id, new, last)).await;
                 }
                 Err(Unpublished::Unanswered(_)) if sends_left > 0 => {
                     metrics::counter!("twelve_append_ambiguous_total").increment(1);
@@ -330,11 +331,16 @@ impl<B: Broker> EventLog<B> {
     }
 }
 
-fn stored(order_id: OrderId, position: Position, new: &NewEvent, data: Bytes) -> Stored {
+fn stored(
+    order_id: OrderId,
+    position: Position,
+    (new, event_id): (&NewEvent, EventId),
+    data: Bytes,
+) -> Stored {
     let recorded = domain::Recorded {
         order_id,
         position,
-        event_id: new.event_id(),
+        event_id,
         time: new.time,
         command_id: new.command_id,
         fingerprint: new.fingerprint.clone(),
