@@ -1,7 +1,7 @@
 //! Commands whose context is in the very process that asks: handed over from task to task, not by way of the server.
 //!
-//! A process that has all contexts would otherwise send each of its commands to the server and get it back, which costs
-//! more than deciding it. What is handed over is answered, counted and drained like what comes from the server.
+//! A process that has all contexts would otherwise send each of its commands to the server and get it back, and so with
+//! the answer. What is handed over is answered, limited and drained like what comes from the server.
 
 use std::{
     collections::BTreeMap,
