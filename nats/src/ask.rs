@@ -15,7 +15,7 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
     time::{Instant, timeout},
 };
@@ -145,7 +145,8 @@ pub enum AskError {
 }
 
 impl Connection {
-    /// Sends a command to its context and waits at most `limit` for the answer.
+    /// Sends a command to its context, by way of the server or, where it is in this process, without; and waits at most
+    /// `limit` for the answer.
     pub async fn ask(&self, ask: &Ask, limit: Duration) -> Result<Answer, AskError> {
         let context = ask.command.context();
         let span = trace::span(None, || {
@@ -157,7 +158,9 @@ impl Connection {
 
     async fn ask_within(&self, ask: &Ask, limit: Duration) -> Result<Answer, AskError> {
         let context = ask.command.context();
-        if let Some(answered) = self.hand_over(ask) {
+        let trace_parent = trace::current().or_else(|| ask.trace_parent.clone());
+        let same = || Ask { trace_parent: trace_parent.clone(), ..ask.clone() };
+        if let Some(answered) = self.shared.here.hand_over(context, same) {
             return match timeout(limit, answered).await {
                 Ok(Ok(answer)) => Ok(answer),
                 Ok(Err(_)) => Err(AskError::NobodyThere(context)),
@@ -166,7 +169,7 @@ impl Connection {
         }
         let payload = serde_json::to_vec(ask).map_err(|error| AskError::Unsent(Box::new(error)))?;
         let mut request = Request::new().payload(payload.into()).timeout(Some(limit));
-        if let Some(trace_parent) = trace::current().or_else(|| ask.trace_parent.clone()) {
+        if let Some(trace_parent) = trace_parent {
             let mut headers = HeaderMap::new();
             headers.insert(TRACE_PARENT.name(), trace_parent.as_str());
             request = request.headers(headers);
@@ -180,16 +183,6 @@ impl Connection {
             | RequestErrorKind::Other => AskError::Unsent(Box::new(error)),
         })?;
         serde_json::from_slice(&message.payload).map_err(|error| AskError::Unreadable(error.to_string()))
-    }
-
-    /// Where its context is in this process, the command need not go to the server and back.
-    fn hand_over(&self, ask: &Ask) -> Option<oneshot::Receiver<Answer>> {
-        match trace::current() {
-            Some(trace_parent) => {
-                self.shared.here.hand_over(Ask { trace_parent: Some(trace_parent), ..ask.clone() })
-            }
-            None => self.shared.here.hand_over(ask.clone()),
-        }
     }
 
     /// Offers to decide a context's commands: from when this returns, the server hands them here, and so do those who

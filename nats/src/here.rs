@@ -33,12 +33,17 @@ impl Here {
         receiver
     }
 
-    /// Hands a command over; `None` if its context is not here, or has too much to do, so that others may take it.
-    pub(crate) fn hand_over(&self, ask: Ask) -> Option<oneshot::Receiver<Answer>> {
+    /// Hands a context the command that `ask` makes; `None`, and it is not made, if the context is not here, or has too
+    /// much to do, so that others may take it.
+    pub(crate) fn hand_over(
+        &self,
+        context: Context,
+        ask: impl FnOnce() -> Ask,
+    ) -> Option<oneshot::Receiver<Answer>> {
         let offered = self.offered.read().unwrap_or_else(PoisonError::into_inner);
-        let place = offered.get(&ask.command.context())?.try_reserve().ok()?;
+        let place = offered.get(&context)?.try_reserve().ok()?;
         let (answer, answered) = oneshot::channel();
-        place.send(Asked { ask, answer });
+        place.send(Asked { ask: ask(), answer });
         Some(answered)
     }
 }

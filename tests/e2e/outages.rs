@@ -26,7 +26,7 @@ async fn a_killed_nats_server_means_503_and_after_its_return_everything_goes_on(
     assert_eq!(platform.client.get("/healthz").await.status, 200);
     platform.server.restart().await;
     platform.client.until_ready().await;
-    let placed = retry(&platform.client, "outage").await;
+    let placed = platform.client.place_at_last(&order("gentleman"), "outage").await.order_id();
     platform.client.until_status(&placed, "out_for_delivery").await;
     assert_eq!(platform.client.event_types(&placed).await.len(), 6, "nothing half done, nothing twice");
 }
@@ -40,32 +40,17 @@ async fn orders_under_way_when_the_nats_server_is_killed_are_whole_or_not_there(
     let placing =
         futures::future::join_all(keys.iter().map(|key| client.post_with_key("/orders", key, &body)));
     tokio::pin!(placing);
+    // These choose the moments of the kill and of the return, nothing waits for them.
     tokio::select! { _ = &mut placing => {}, () = tokio::time::sleep(Duration::from_millis(12)) => {} }
     platform.server.kill();
     tokio::select! { _ = &mut placing => {}, () = tokio::time::sleep(Duration::from_millis(300)) => {} }
     platform.server.restart().await;
     platform.client.until_ready().await;
     for key in &keys {
-        let id = retry(&platform.client, key).await;
+        let id = platform.client.place_at_last(&body, key).await.order_id();
         platform.client.until_status(&id, "out_for_delivery").await;
         assert_eq!(platform.client.event_types(&id).await.len(), 6, "{key}");
     }
-}
-
-/// Repeats a placement under its key until it stands.
-async fn retry(client: &Client, key: &str) -> String {
-    let trying = async {
-        loop {
-            let answer = client.post_with_key("/orders", key, &order("gentleman")).await;
-            if answer.status == 201 {
-                client.order_after(&answer.order_id(), answer.header("log-position")).await;
-                return answer.order_id();
-            }
-            assert_eq!(answer.status, 503, "{answer:?}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, trying).await.expect("it stands in the end")
 }
 
 #[tokio::test(flavor = "multi_thread")]

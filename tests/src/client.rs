@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use crate::LIMIT;
 
 /// Between two looks at something that will be there soon.
-const LOOK_PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
 /// An answer, read to its end.
 #[derive(Debug)]
@@ -134,7 +134,7 @@ impl Client {
             loop {
                 let answer = self.post_with_key("/orders", key, body).await;
                 match answer.status.as_u16() {
-                    200 | 201 => return answer,
+                    201 => return answer,
                     503 => tokio::time::sleep(Duration::from_millis(50)).await,
                     _ => panic!("{answer:?}"),
                 }

@@ -6,7 +6,7 @@ use nats::topology::{OldOrders, Topology};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Client, LIMIT, Process, Server, free_port, history};
+use crate::{Client, LIMIT, Process, Server, client::LOOK_PAUSE, free_port, history};
 
 /// A view node that can be killed and started again.
 pub struct Node {
@@ -93,7 +93,7 @@ impl Node {
                 return job;
             }
             assert!(started.elapsed() < LIMIT, "no such job, but {job} {}", self.said());
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(LOOK_PAUSE).await;
         }
     }
 
@@ -105,7 +105,7 @@ impl Node {
                 if self.operator.get("/admin/views/rebuild").await.body["state"] == "ready" {
                     self.operator.post("/admin/views/rebuild/cancel", &json!({})).await;
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(LOOK_PAUSE).await;
             }
         };
         if tokio::time::timeout(LIMIT, asking).await.is_err() {

@@ -18,7 +18,7 @@ const CONFIG_VARIABLE: &str = "TWELVE_CONFIG";
 /// Which log a service works on.
 #[derive(Args, Clone, Debug)]
 pub struct LogSettings {
-    /// Partitions of the log; fixed when the log is made. Two cores take the most orders with one
+    /// Partitions of the log; fixed when the log is made. On two cores, one takes the most orders
     #[arg(long, env = "TWELVE_PARTITIONS", value_name = "N", default_value_t = PARTITIONS_DEFAULT,
           value_parser = clap::value_parser!(u16).range(1..=i64::from(PARTITIONS_MAX)))]
     pub partitions: u16,
