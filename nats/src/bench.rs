@@ -143,8 +143,8 @@ pub async fn raw_batches(
         let mut times = Vec::new();
         for first in (0..count / streams).step_by(size) {
             let began = Instant::now();
-            let batch = (first..first + size).map(|number| raw_message(index, number, bytes)).collect();
-            log.broker().publish_together(batch).await.ok_or("a batch was refused")?;
+            let batch = (first..first + size).map(|number| raw_message(index, number, bytes));
+            log.broker().publish_together(futures_stream::iter(batch)).await.ok_or("a batch was refused")?;
             times.extend(std::iter::repeat_n(began.elapsed(), size));
         }
         Ok::<_, Failure>(times)

@@ -3,7 +3,7 @@
 //! Above it are the rules of Twelve (guards, repeats, groups, retries), below it what a server does. So the simulator
 //! runs the same code as a process, and the same properties are held against both.
 
-use std::{fmt, future::Future, time::Duration};
+use std::{fmt, future::Future, pin::pin, time::Duration};
 
 use async_nats::{
     HeaderMap, Request,
@@ -16,7 +16,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 use domain::Timestamp;
-use futures::{StreamExt, future::BoxFuture, stream::BoxStream};
+use futures::{Stream, StreamExt, future::BoxFuture, stream::BoxStream};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -123,9 +123,12 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// Stores a message under its guard and answers with its sequence.
     fn publish(&self, message: Message) -> impl Future<Output = Result<u64, Unpublished>> + Send;
 
-    /// Stores messages of different subjects of one stream, all or none, each under its guard; answers with the
-    /// sequence of the first, or, whatever happened, with nothing.
-    fn publish_together(&self, messages: Vec<Message>) -> impl Future<Output = Option<u64>> + Send;
+    /// Stores messages of different subjects of one stream, all or none, each under its guard, once there are no
+    /// more; answers with the sequence of the first, or, whatever happened, with nothing.
+    fn publish_together(
+        &self,
+        messages: impl Stream<Item = Message> + Send,
+    ) -> impl Future<Output = Option<u64>> + Send;
 
     /// A subject's messages from a sequence on. A replica may answer, and be behind.
     fn read(
@@ -174,27 +177,27 @@ impl Broker for Connection {
         Ok(sent.await.map_err(unpublished)?.sequence)
     }
 
-    async fn publish_together(&self, messages: Vec<Message>) -> Option<u64> {
+    /// Each is sent as it comes, but for the last that came: it may have to say that it is the last.
+    async fn publish_together(&self, messages: impl Stream<Item = Message> + Send) -> Option<u64> {
         // Kept in the log for ever, and so short; it only tells batches apart that are under way at the same time.
         let id = Uuid::new_v4().simple().to_string();
-        let count = messages.len() as u64;
-        let mut commit = None;
-        for (number, message) in (1..).zip(messages) {
-            let Message { subject, mut headers, body, expected } = message;
+        let (mut count, mut newest) = (0_u64, None);
+        let mut messages = pin!(messages);
+        while let Some(Message { subject, mut headers, body, expected }) = messages.next().await {
+            if let Some((subject, headers, body)) = newest.take() {
+                self.shared.client.publish_with_headers(subject, headers, body).await.ok()?;
+            }
+            count += 1;
             if let Some(expected) = expected {
                 headers.insert(EXPECTED.name(), expected.to_string());
             }
             headers.insert(BATCH_ID.name(), &id[..8]);
-            headers.insert(BATCH_SEQUENCE.name(), number.to_string());
-            if number < count {
-                self.shared.client.publish_with_headers(subject, headers, body).await.ok()?;
-            } else {
-                headers.insert(BATCH_COMMIT.name(), "1");
-                let request = Request::new().headers(headers).payload(body).timeout(Some(SERVER_TIMEOUT));
-                commit = Some((subject, request));
-            }
+            headers.insert(BATCH_SEQUENCE.name(), count.to_string());
+            newest = Some((subject, headers, body));
         }
-        let (subject, request) = commit?;
+        let (subject, mut headers, body) = newest?;
+        headers.insert(BATCH_COMMIT.name(), "1");
+        let request = Request::new().headers(headers).payload(body).timeout(Some(SERVER_TIMEOUT));
         let answer = self.shared.client.send_request(subject, request).await.ok()?;
         let Committed { seq, count: stored } = serde_json::from_slice(&answer.payload).ok()?;
         (stored? == count).then(|| seq.map(|last| last + 1 - count)).flatten()

@@ -3,20 +3,21 @@
 //! A server that syncs before it acknowledges writes one event of a stream after the other, each with its own sync.
 //! So in each partition only so many single publishes are under way at a time as a batch takes to be quicker; what
 //! comes meanwhile waits, and if it becomes enough, it is written as one atomic batch (ADR-50 of NATS). How many
-//! are enough follows from what both took lately. A batch that is refused or not answered is sent again as single
-//! ones, under the same guards: a conflict then meets its loser alone, and what was stored all the same is found by
-//! its own guard.
+//! are enough follows from what both took lately. The server takes a batch's events in while others are still coming
+//! to it. Those of a batch that is refused or not answered are told to go alone, under the same guards: a conflict then
+//! meets its loser alone, and what was stored all the same is found by its own guard.
 
 use std::{
     collections::{HashSet, VecDeque},
+    mem,
     time::Duration,
 };
 
-use futures::future::join_all;
+use futures::stream;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use crate::broker::{Broker, Message, Unpublished};
@@ -62,11 +63,14 @@ impl Groups {
         Self { queues: queues.collect(), _writers: writers }
     }
 
-    /// Writes an event by its partition's writer, and answers with its sequence; `None` if that has ended.
-    pub(crate) async fn write(&self, partition: u16, message: Message) -> Option<Result<u64, Unpublished>> {
+    /// Writes an event by its partition's writer, and answers with its sequence. That it is to be published again by
+    /// itself, and that the writer has ended, are errors alike: nothing is known of it.
+    pub(crate) async fn write(&self, partition: u16, message: Message) -> Result<u64, Unpublished> {
         let (done, written) = oneshot::channel();
-        self.queues.get(usize::from(partition))?.send(Waiting { message, done }).await.ok()?;
-        written.await.ok()
+        let ended = || Unpublished::Unanswered("its writer has ended".into());
+        let queue = self.queues.get(usize::from(partition)).ok_or_else(ended)?;
+        queue.send(Waiting { message, done }).await.map_err(|_| ended())?;
+        written.await.map_err(|_| ended())?
     }
 }
 
@@ -93,8 +97,8 @@ fn enough(single_us: u64, batch_us: u64) -> usize {
 }
 
 /// How long those who waited for a batch are waited for after it: a quarter of what it took.
-fn patience(batch_us: u64) -> Duration {
-    Duration::from_micros(batch_us / 4).clamp(PATIENCE_MIN, PATIENCE_MAX)
+fn patience(took: Duration) -> Duration {
+    (took / 4).clamp(PATIENCE_MIN, PATIENCE_MAX)
 }
 
 fn blend(average: u64, took: Duration) -> u64 {
@@ -136,17 +140,17 @@ impl<B: Broker> Writer<B> {
             {
                 held.push_back(next);
             }
+            let enough = enough(self.single_us, self.batch_us);
+            let explores = self.since_batch > EXPLORE_EVERY && held.len() >= BATCH_MIN;
+            if held.len() >= enough || explores {
+                let gathering = Gathering::new(&mut held, &mut queue, self.returning.take());
+                held = self.write_together(gathering, singles.len()).await;
+            }
             // Else the first of them would go singly, and the others wait behind these.
             if self.returning.is_some_and(|(many, until)| held.len() < many && Instant::now() < until) {
                 continue;
             }
             self.returning = None;
-            let enough = enough(self.single_us, self.batch_us);
-            let explores = self.since_batch > EXPLORE_EVERY && held.len() >= BATCH_MIN;
-            if held.len() >= enough || explores {
-                let together = distinct(&mut held);
-                self.write_together(together, singles.len()).await;
-            }
             while singles.len() < enough
                 && let Some(Waiting { message, done }) = held.pop_front()
             {
@@ -174,44 +178,89 @@ impl<B: Broker> Writer<B> {
         self.single_us = blend(self.single_us, now - since);
     }
 
-    /// Writes these as a batch, behind so many single publishes.
-    async fn write_together(&mut self, together: Vec<Waiting>, singles: usize) {
-        let (size, started) = (together.len() as u64, Instant::now());
+    /// Writes a batch, behind so many single publishes. Answers with those that are not in it.
+    async fn write_together(&mut self, mut gathering: Gathering<'_>, singles: usize) -> VecDeque<Waiting> {
+        let started = Instant::now();
         self.since_batch = 0;
         metrics::counter!("twelve_append_batches_total").increment(1);
-        let messages = together.iter().map(|waiting| waiting.message.clone()).collect();
-        let written = self.broker.publish_together(messages).await;
-        self.batched = Some(Instant::now());
-        let Some(first) = written else {
+        let messages = stream::unfold(&mut gathering, async |gathering| {
+            let message = gathering.next().await?;
+            Some((message, gathering))
+        });
+        let first = self.broker.publish_together(messages).await;
+        let (now, size) = (Instant::now(), gathering.together.len());
+        self.batched = Some(now);
+        gathering.apart.append(&mut gathering.held);
+        let Some(first) = first else {
             metrics::counter!("twelve_append_batches_refused_total").increment(1);
-            let broker = &self.broker;
-            let publish_one = async |Waiting { message, done }: Waiting| {
-                drop(done.send(broker.publish(message).await));
-            };
-            join_all(together.into_iter().map(publish_one)).await;
-            return;
+            for done in gathering.together {
+                drop(done.send(Err(Unpublished::Unanswered("its batch was not stored".into()))));
+            }
+            return gathering.apart;
         };
-        let others_us = size * BATCHED_US + singles as u64 * self.single_us;
-        let took = started.elapsed().saturating_sub(Duration::from_micros(others_us));
-        self.batch_us = blend(self.batch_us, took);
-        metrics::counter!("twelve_append_batched_total").increment(size);
-        self.returning = Some((together.len(), Instant::now() + patience(self.batch_us)));
-        for (sequence, waiting) in (first..).zip(together) {
-            drop(waiting.done.send(Ok(sequence)));
+        metrics::counter!("twelve_append_batched_total").increment(size as u64);
+        let took = now - started;
+        let others_us = size as u64 * BATCHED_US + singles as u64 * self.single_us;
+        self.batch_us = blend(self.batch_us, took.saturating_sub(Duration::from_micros(others_us)));
+        self.returning = Some((size, now + patience(took)));
+        for (sequence, done) in (first..).zip(gathering.together) {
+            // Whoever waited may have left.
+            drop(done.send(Ok(sequence)));
         }
+        gathering.apart
     }
 }
 
-/// The first of those that are held, no subject twice: a batch guards a subject once. The others stay.
-fn distinct(held: &mut VecDeque<Waiting>) -> Vec<Waiting> {
-    let mut subjects = HashSet::with_capacity(held.len());
-    let firsts: Vec<bool> =
-        held.iter().map(|waiting| subjects.insert(waiting.message.subject.as_str())).collect();
-    let mut firsts = firsts.into_iter();
-    let (together, rest): (Vec<Waiting>, Vec<Waiting>) =
-        held.drain(..).partition(|_| firsts.next().unwrap_or_default());
-    held.extend(rest);
-    together
+/// A batch as it comes about: of those that are held, those that wait, and those that are expected to come.
+struct Gathering<'a> {
+    held: VecDeque<Waiting>,
+    queue: &'a mut mpsc::Receiver<Waiting>,
+    /// So many are expected, until then.
+    returning: Option<(usize, Instant)>,
+    /// The subjects of those in the batch, which guards a subject once.
+    subjects: HashSet<String>,
+    together: Vec<oneshot::Sender<Result<u64, Unpublished>>>,
+    /// The others, in the order in which they came.
+    apart: VecDeque<Waiting>,
+}
+
+impl<'a> Gathering<'a> {
+    fn new(
+        held: &mut VecDeque<Waiting>,
+        queue: &'a mut mpsc::Receiver<Waiting>,
+        returning: Option<(usize, Instant)>,
+    ) -> Self {
+        let (held, size) = (mem::take(held), returning.map_or(0, |(many, _)| many).max(held.len()));
+        let (subjects, together) = (HashSet::with_capacity(size), Vec::with_capacity(size));
+        Self { held, queue, returning, subjects, together, apart: VecDeque::new() }
+    }
+
+    /// The next event of the batch; none, once it is to be written.
+    async fn next(&mut self) -> Option<Message> {
+        while self.together.len() < BATCH_MAX && self.apart.len() < BATCH_MAX {
+            let Waiting { message, done } = match self.held.pop_front() {
+                Some(held) => held,
+                None => self.coming().await?,
+            };
+            if self.subjects.insert(message.subject.clone()) {
+                self.together.push(done);
+                return Some(message);
+            }
+            self.apart.push_back(Waiting { message, done });
+        }
+        None
+    }
+
+    async fn coming(&mut self) -> Option<Waiting> {
+        if let Ok(waiting) = self.queue.try_recv() {
+            return Some(waiting);
+        }
+        let (many, until) = self.returning?;
+        if self.together.len() >= many {
+            return None;
+        }
+        timeout_at(until, self.queue.recv()).await.ok()?
+    }
 }
 
 #[cfg(test)]
@@ -227,15 +276,44 @@ mod tests {
         Waiting { message, done: oneshot::channel().0 }
     }
 
-    fn subjects(waiting: impl IntoIterator<Item = Waiting>) -> Vec<String> {
-        waiting.into_iter().map(|waiting| waiting.message.subject).collect()
+    /// The subjects of a batch of these, and of what is not in it.
+    async fn gathered(held: &[&str], coming: &[&str], expected: Option<usize>) -> (Vec<String>, Vec<String>) {
+        let mut held = held.iter().copied().map(waiting).collect();
+        let (sender, mut queue) = mpsc::channel(WAITING_MAX);
+        let returning = expected.map(|many| (many, Instant::now() + PATIENCE_MAX));
+        let mut gathering = Gathering::new(&mut held, &mut queue, returning);
+        let sending = async {
+            for subject in coming {
+                tokio::task::yield_now().await;
+                assert!(sender.send(waiting(subject)).await.is_ok());
+            }
+        };
+        let gather = async {
+            let mut subjects = Vec::new();
+            while let Some(message) = gathering.next().await {
+                subjects.push(message.subject);
+            }
+            subjects
+        };
+        let (together, ()) = tokio::join!(gather, sending);
+        (together, gathering.apart.into_iter().map(|waiting| waiting.message.subject).collect())
     }
 
-    #[test]
-    fn a_batch_has_each_order_once_and_what_stays_keeps_its_order() {
-        let mut held: VecDeque<Waiting> = ["a", "b", "a", "c", "b", "a"].map(waiting).into();
-        assert_eq!(subjects(distinct(&mut held)), ["a", "b", "c"]);
-        assert_eq!(subjects(held), ["a", "b", "a"]);
+    #[tokio::test]
+    async fn a_batch_has_each_order_once_and_what_stays_keeps_its_order() {
+        let (together, apart) = gathered(&["a", "b", "a", "c", "b", "a"], &[], None).await;
+        assert_eq!(together, ["a", "b", "c"]);
+        assert_eq!(apart, ["a", "b", "a"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_takes_in_who_is_expected_and_waits_for_nobody_else() {
+        let began = Instant::now();
+        assert_eq!(gathered(&["a", "b"], &["c", "d", "e"], Some(5)).await.0, ["a", "b", "c", "d", "e"]);
+        assert_eq!(gathered(&["a", "b"], &[], None).await.0, ["a", "b"]);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert_eq!(gathered(&["a", "b"], &["c"], Some(9)).await.0, ["a", "b", "c"]);
+        assert_eq!(began.elapsed().as_millis(), PATIENCE_MAX.as_millis());
     }
 
     #[test]
@@ -248,6 +326,6 @@ mod tests {
     #[test]
     fn those_who_waited_for_a_batch_are_waited_for_a_quarter_of_its_time_within_limits() {
         let ms = Duration::from_millis;
-        assert_eq!([100, 8_000, 900_000].map(patience), [ms(1), ms(2), ms(10)]);
+        assert_eq!([ms(0), ms(8), ms(900)].map(patience), [ms(1), ms(2), ms(10)]);
     }
 }

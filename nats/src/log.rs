@@ -21,7 +21,7 @@ use crate::{
 
 /// Events one order may have; a story longer than this is not an order's.
 pub const EVENTS_PER_ORDER_MAX: usize = 10_000;
-/// Times an event is sent while no acknowledgement comes.
+/// Times an event is sent by itself while no acknowledgement comes.
 const SENDS_MAX: u32 = 2;
 /// Times a read is repeated while a replica has not seen what another already acknowledged.
 const STALE_READS_MAX: u32 = 20;
@@ -268,17 +268,17 @@ impl<B: Broker> EventLog<B> {
             return Err(AppendError::Conflict { last: None });
         }
         let subject = subject::order(partition, order_id);
-        let mut sends_left = SENDS_MAX;
+        let (mut sends_left, mut groups) = (SENDS_MAX, self.groups.as_deref());
         loop {
             if !self.broker.is_connected() {
                 return Err(AppendError::Unavailable("not connected to nats-server".into()));
             }
-            sends_left -= 1;
+            sends_left -= u32::from(groups.is_none());
             // Anew for each try, of which there is hardly ever a second: dearer to keep than to make.
             let (headers, body) = codec::encode(new, event_id).map_err(AppendError::Encoding)?;
             let (subject, expected) = (subject.clone(), Some(expected));
             let message = Message { subject, headers, body: body.clone(), expected };
-            match self.publish(partition, message).await {
+            match self.publish(partition, message, groups).await {
                 Ok(sequence) => {
                     let position = Position { partition, sequence };
                     return Ok(Appended::New(stored(order_id, position, (new, event_id), body)));
@@ -287,6 +287,8 @@ impl<B: Broker> EventLog<B> {
                     metrics::counter!("twelve_append_conflicts_total").increment(1);
                     return Box::pin(self.settle(order_id, new, last)).await;
                 }
+                // Whoever was with it may be why; alone it is found out.
+                Err(Unpublished::Unanswered(_)) if groups.is_some() => groups = None,
                 Err(Unpublished::Unanswered(_)) if sends_left > 0 => {
                     metrics::counter!("twelve_append_ambiguous_total").increment(1);
                 }
@@ -295,18 +297,20 @@ impl<B: Broker> EventLog<B> {
         }
     }
 
-    async fn publish(&self, partition: u16, message: Message) -> Result<u64, Unpublished> {
+    async fn publish(
+        &self,
+        partition: u16,
+        message: Message,
+        groups: Option<&Groups>,
+    ) -> Result<u64, Unpublished> {
         let started = std::time::Instant::now();
         let span = trace::span(
             None,
             || tracing::info_span!("append", otel.kind = "producer", messaging.system = "nats", messaging.destination.name = %message.subject),
         );
         let writing = async {
-            match &self.groups {
-                Some(groups) => {
-                    let written = groups.write(partition, message).await;
-                    written.unwrap_or_else(|| Err(Unpublished::Unanswered("its writer has ended".into())))
-                }
+            match groups {
+                Some(groups) => groups.write(partition, message).await,
                 None => self.broker.publish(message).await,
             }
         };

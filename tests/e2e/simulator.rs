@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::HeaderMap;
 use domain::OrderId;
-use futures::{StreamExt, stream::BoxStream};
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use nats::{
     Broker, Connection, Durability, EventLog,
     broker::{Failure, Handed, Message, Unpublished, Word},
@@ -98,7 +101,7 @@ async fn deeds(broker: &impl Broker, seed: u64) -> Vec<String> {
                         if chance.permille(900) { Some(last(number).await) } else { guard(&chance, 0) };
                     messages.push(message(number, &deed.to_string(), expected));
                 }
-                format!("together from {:?}", broker.publish_together(messages).await)
+                format!("together from {:?}", broker.publish_together(stream::iter(messages)).await)
             }
             4 => {
                 let page = broker.read(0, subject::order(0, order(number)), chance.below(20)).await;

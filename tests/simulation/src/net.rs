@@ -11,7 +11,7 @@ use std::{
 };
 
 use domain::Timestamp;
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, Stream, StreamExt};
 use jiff::SignedDuration;
 use nats::{
     Broker, Durability, LoadError,
@@ -337,7 +337,8 @@ impl Broker for Line {
         published.unwrap_or_else(|| Err(Unpublished::Unanswered("nothing came back".into())))
     }
 
-    async fn publish_together(&self, messages: Vec<Message>) -> Option<u64> {
+    async fn publish_together(&self, messages: impl Stream<Item = Message> + Send) -> Option<u64> {
+        let messages: Vec<Message> = messages.collect().await;
         let subjects: Vec<String> = messages.iter().map(|message| message.subject.clone()).collect();
         let store = move |net: &Arc<Net>| {
             let stored = net.server().publish_together(messages);
