@@ -3,20 +3,21 @@
 //! An order's story is closed by a last event, so that it cannot grow; put into the archive and read back; and, once
 //! every process knows it to be there, removed from the log.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use clap::Args;
 use command_svc::{
     admission::Admission,
     execute::{ExecuteError, Executor, Intent},
+    story::Story,
 };
-use domain::{Command, CommandId, Flows, OrderId, OrderState, Timestamp, command::SagaCommand, notification};
+use domain::{Command, CommandId, Flows, OrderId, Timestamp, command::SagaCommand, notification};
 use futures::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::SignedDuration;
 use nats::{
     EventLog, FlowBook,
-    archive::{KNOWN_AFTER, ORDERS_AN_OBJECT, Whole},
+    archive::{Found, KNOWN_AFTER, ORDERS_AN_OBJECT, Whole},
     follow::Batch,
 };
 use service::process;
@@ -27,6 +28,8 @@ use crate::local::LocalSettings;
 
 /// Orders that are looked at, and closed, at a time.
 const LOOKED_AT_A_TIME: usize = 32;
+/// Room for stories between their being found and closed: not so little that they have to be read again.
+const REMEMBERED: usize = 16 * LOOKED_AT_A_TIME;
 /// Orders that are removed at a time.
 const REMOVED_AT_A_TIME: usize = 8;
 const BATCHES_MAX: usize = 64;
@@ -82,6 +85,7 @@ enum Looked {
 struct Leaving {
     order_id: OrderId,
     events: usize,
+    first: u64,
     sequence: u64,
 }
 
@@ -118,7 +122,7 @@ async fn work(settings: &Settings, log: EventLog) -> anyhow::Result<()> {
         .set_style(ProgressStyle::with_template("{spinner} {pos} orders looked at, {per_sec}, {elapsed}")?);
     let flows = FlowBook::new(&log, Flows::shipped()?);
     let archivist = Archivist {
-        executor: Executor::new(log.clone(), flows, Admission::new(Duration::MAX)?, LOOKED_AT_A_TIME),
+        executor: Executor::new(log.clone(), flows, Admission::new(Duration::MAX)?, REMEMBERED),
         log: log.clone(),
         before: log.now().checked_sub(old)?,
         dry_run: settings.dry_run,
@@ -141,6 +145,8 @@ async fn work(settings: &Settings, log: EventLog) -> anyhow::Result<()> {
         "all of them are in the archive; they leave the log in {KNOWN_AFTER:?}, when every process knows"
     );
     tokio::time::sleep(KNOWN_AFTER).await;
+    // From the front, so that the server can drop whole blocks, and looks through no gaps.
+    leaving.sort_unstable_by_key(|leaving| leaving.first);
     let staying = remove(&log, &leaving).await?;
     println!("{} orders left the log", leaving.len() - staying);
     if staying > 0 {
@@ -164,7 +170,7 @@ impl Archivist {
         let (log, before) = (self.log.clone(), self.before);
         let finding = tokio::spawn(async move { log.orders_before(partition, before, sink).await });
         let orders = stream::poll_fn(|context| orders.poll_recv(context));
-        let looked = orders.map(|order_id| self.look(order_id)).buffered(LOOKED_AT_A_TIME);
+        let looked = orders.map(|found| self.look(found)).buffered(LOOKED_AT_A_TIME);
         let mut looked = looked.try_chunks(ORDERS_AN_OBJECT);
         while let Some(chunk) = looked.next().await {
             let stories = tally.note(chunk.map_err(|stopped| stopped.1)?);
@@ -172,6 +178,7 @@ impl Archivist {
             leaving.extend(stories.iter().map(|story| Leaving {
                 order_id: story.order_id,
                 events: story.events(),
+                first: story.first(),
                 sequence: story.sequence(),
             }));
         }
@@ -180,13 +187,14 @@ impl Archivist {
     }
 
     /// Looks whether an order is over, and closes it.
-    async fn look(&self, order_id: OrderId) -> anyhow::Result<Looked> {
+    async fn look(&self, found: Found) -> anyhow::Result<Looked> {
         self.looked_at.inc(1);
+        let order_id = found.order_id;
         let partition = order_id.partition(self.log.partitions());
-        let Some(whole) = self.log.whole(order_id, 0).await? else { return Ok(Looked::Gone) };
-        let Ok(story) = whole.stored(partition) else { return Ok(Looked::Unreadable) };
-        let story: Vec<_> = story.into_iter().map(|stored| stored.recorded).collect();
-        let state = OrderState::replay(&story);
+        let Some(whole) = self.log.up_to_date(found).await? else { return Ok(Looked::Gone) };
+        let Ok(events) = whole.stored(partition) else { return Ok(Looked::Unreadable) };
+        let story = Arc::new(Story::new(events));
+        let state = &story.state;
         if state.is_archived {
             return Ok(Looked::Over(whole));
         }
@@ -195,12 +203,14 @@ impl Archivist {
         }
         let Some(reference) = &state.flow else { return Ok(Looked::GoingOn) };
         let flow = self.executor.flows().find(reference).await?;
-        if !state.is_at_its_end(&flow) || !notification::due(&flow, &story).is_empty() {
+        let recorded = story.events.iter().map(|stored| &stored.recorded);
+        if !state.is_at_its_end(&flow) || !notification::due(&flow, recorded).is_empty() {
             return Ok(Looked::GoingOn);
         }
         if self.dry_run {
-            return Ok(Looked::WouldBe(story.len()));
+            return Ok(Looked::WouldBe(whole.events()));
         }
+        self.executor.remember(order_id, &story);
         let intent = Intent {
             order_id,
             command: Command::Saga(SagaCommand::Archive),
@@ -216,7 +226,7 @@ impl Archivist {
             Err(ExecuteError::Refused(_) | ExecuteError::Moved) => return Ok(Looked::GoingOn),
             Err(error) => return Err(error.into()),
         };
-        let whole = self.log.whole(order_id, closed).await?;
+        let whole = self.log.with_newest(whole, closed).await?;
         Ok(whole.map_or(Looked::Gone, Looked::Over))
     }
 }

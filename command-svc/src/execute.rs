@@ -122,6 +122,11 @@ impl<B: Broker> Executor<B> {
         Ok(story)
     }
 
+    /// Spares the reading of a story that was read by other means a moment ago.
+    pub fn remember(&self, order_id: OrderId, story: &Arc<Story>) {
+        self.recent.put(order_id, story);
+    }
+
     /// Executes a command once, however often it is sent.
     pub async fn execute(&self, intent: Intent) -> Result<Executed, ExecuteError> {
         let (name, context) = (intent.command.name(), intent.command.context().as_str());

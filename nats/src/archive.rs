@@ -9,6 +9,7 @@
 //! preceded by a look into the list of the archived ([`Archive::holds`]). That list may be older than the archive by
 //! [`FRESH_FOR`], so [`KNOWN_AFTER`] passes between the coming of an order to the archive and its leaving the log.
 
+mod find;
 mod object;
 
 use std::{
@@ -26,8 +27,8 @@ use futures::StreamExt;
 use tokio::{io::AsyncReadExt, time::timeout};
 use uuid::Uuid;
 
-pub use self::object::About;
 use self::object::{Kept, Opened, mark, pack, unpack};
+pub use self::{find::Found, object::About};
 use crate::{
     broker::{Failure, Raw},
     codec::{Stored, Undecodable},
@@ -312,9 +313,9 @@ impl EventLog {
         self.archive.as_deref().ok_or(ArchiveError::Kept)
     }
 
-    /// An order's story as the log itself has it, up to at least `at_least`; `None` if it has nothing of it.
-    pub async fn whole(&self, order_id: OrderId, at_least: u64) -> Result<Option<Whole>, LoadError> {
-        let events = self.load_raw(order_id, at_least, None).await?;
+    /// An order's story as the log itself has it; `None` if it has nothing of it.
+    pub async fn whole(&self, order_id: OrderId) -> Result<Option<Whole>, LoadError> {
+        let events = self.load_raw(order_id, 0, None).await?;
         Ok((!events.is_empty()).then_some(Whole { order_id, events }))
     }
 
@@ -364,6 +365,11 @@ impl Whole {
     /// The events as events.
     pub fn stored(&self, partition: u16) -> Result<Vec<Stored>, Undecodable> {
         self.events.iter().map(|raw| Kept::of(self.order_id, raw).stored(partition)).collect()
+    }
+
+    /// The sequence of the oldest event.
+    pub fn first(&self) -> u64 {
+        self.events.first().map_or(0, |raw| raw.sequence)
     }
 
     /// The sequence of the newest event.

@@ -3,13 +3,13 @@
 //! The consumer is disposable: it acknowledges nothing, and a new one starts after the last event that was handed
 //! over. It is made anew at every reconnect, because one that lived in a restarted server is silently gone.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use async_nats::jetstream::{
     Message,
     consumer::{AckPolicy, DeliverPolicy, pull},
 };
-use domain::{OrderId, Position, Timestamp};
+use domain::{Position, Timestamp};
 use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -193,51 +193,6 @@ impl EventLog {
             }
         }
         Ok(true)
-    }
-
-    /// Sends every order that has events in the partition's stream, by the age of its oldest one there, until the
-    /// first event that is not older than `before`.
-    pub async fn orders_before(
-        &self,
-        partition: u16,
-        before: Timestamp,
-        sink: mpsc::Sender<OrderId>,
-    ) -> Result<(), TopologyError> {
-        let failed = |source: Failure| TopologyError::Server { stream: subject::stream(partition), source };
-        let stream = self.broker.shared.jetstream.get_stream(subject::stream(partition)).await;
-        let stream = stream.map_err(|error| failed(Box::new(error)))?;
-        let mut left = stream.cached_info().state.messages;
-        let consumer = pull::Config {
-            description: Some("Twelve: orders that may be over".into()),
-            ack_policy: AckPolicy::None,
-            memory_storage: true,
-            num_replicas: 1,
-            headers_only: true,
-            inactive_threshold: CONSUMER_IDLE_MAX,
-            ..pull::Config::default()
-        };
-        let consumer = stream.create_consumer(consumer).await.map_err(|error| failed(Box::new(error)))?;
-        let messages = consumer.stream().max_messages_per_batch(BATCH_EVENTS_MAX).messages().await;
-        let mut messages = messages.map_err(|error| failed(Box::new(error)))?;
-        let mut known = HashSet::new();
-        while left > 0
-            && let Some(message) = messages.next().await
-        {
-            let message = message.map_err(|error| failed(Box::new(error)))?;
-            left -= 1;
-            let time = message.headers.as_ref().and_then(|headers| headers.get(codec::TIME.name()));
-            let time = time.and_then(|time| time.as_str().parse::<Timestamp>().ok());
-            if time.is_some_and(|time| time >= before) {
-                break;
-            }
-            if let Some((_, order_id)) = subject::parse_order(&message.subject)
-                && known.insert(order_id)
-                && sink.send(order_id).await.is_err()
-            {
-                break;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -136,7 +136,7 @@ async fn an_archived_order_is_read_and_answered_as_before_and_takes_no_commands(
     archive_while_others_order(&platform).await;
     let is_in_log = async |id: &str| {
         let id: OrderId = id.parse().expect("an id");
-        log.whole(id, 0).await.expect("the log answers").is_some()
+        log.whole(id).await.expect("the log answers").is_some()
     };
     assert!(!is_in_log(&eaten).await && !is_in_log(&canceled).await && is_in_log(&going_on).await);
 

@@ -1,6 +1,6 @@
 //! An object of the archive: gzipped JSON lines, an event each, and what it says about itself.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 
 use async_nats::HeaderMap;
 use domain::{OrderId, Position};
@@ -85,12 +85,13 @@ pub(super) struct Opened {
 }
 
 pub(super) fn pack(events: &[Kept]) -> Result<Vec<u8>, Failure> {
-    let mut packing = GzEncoder::new(Vec::new(), Compression::default());
+    // The encoder clears all the room it has left at each write, and JSON is written in many small ones.
+    let mut packing = BufWriter::new(GzEncoder::new(Vec::new(), Compression::default()));
     for event in events {
         serde_json::to_writer(&mut packing, event)?;
         packing.write_all(b"\n")?;
     }
-    Ok(packing.finish()?)
+    Ok(packing.into_inner()?.finish()?)
 }
 
 pub(super) fn unpack(bytes: &[u8]) -> Result<Opened, Failure> {

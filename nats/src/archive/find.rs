@@ -1,0 +1,188 @@
+//! The orders that may be over, with their stories.
+//!
+//! A partition is read in its order, twice: which event is each order's newest, and then the events, an order's until
+//! that one. Order by order would be dearer by far: the server looks at everything between two events of one.
+
+use std::{collections::HashMap, time::Duration};
+
+use async_nats::jetstream::{
+    consumer::{AckPolicy, pull},
+    stream,
+};
+use domain::{OrderId, Timestamp};
+use futures::StreamExt;
+use tokio::{sync::mpsc, time::timeout};
+
+use super::Whole;
+use crate::{
+    broker::{Broker, Failure, Raw},
+    codec,
+    follow::BATCH_EVENTS_MAX,
+    log::{EventLog, LoadError},
+    subject,
+    topology::TopologyError,
+};
+
+/// Bytes of events' data that is kept until their orders' newest (headers take some times as much besides); orders that
+/// begin beyond that are read by themselves.
+const KEPT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How long the next event may take to come.
+const NEXT_WITHIN: Duration = Duration::from_secs(10);
+/// After this long without its reader, the server forgets a consumer: whoever takes the orders may take their time.
+const IDLE_MAX: Duration = Duration::from_mins(5);
+
+/// An order that may be over, and its story as it was met.
+pub struct Found {
+    pub order_id: OrderId,
+    met: Option<Whole>,
+}
+
+/// An event as it is met.
+struct Met {
+    order_id: OrderId,
+    time: Option<Timestamp>,
+    raw: Raw,
+    /// Events behind it.
+    pending: u64,
+}
+
+/// A partition's messages from the first on.
+struct Reading {
+    stream: stream::Stream,
+    consumer: String,
+    messages: pull::Stream,
+    /// How many there are.
+    count: u64,
+}
+
+impl Reading {
+    async fn begin(log: &EventLog, partition: u16, headers_only: bool) -> Result<Self, Failure> {
+        let stream = log.broker.shared.jetstream.get_stream(subject::stream(partition)).await?;
+        let consumer = pull::Config {
+            description: Some("Twelve: orders that may be over".into()),
+            ack_policy: AckPolicy::None,
+            memory_storage: true,
+            num_replicas: 1,
+            headers_only,
+            inactive_threshold: IDLE_MAX,
+            ..pull::Config::default()
+        };
+        let consumer = stream.create_consumer(consumer).await?;
+        // Heartbeats are missed while whoever takes the orders takes their time.
+        let messages = consumer.stream().heartbeat(Duration::ZERO).max_messages_per_batch(BATCH_EVENTS_MAX);
+        let messages = messages.messages().await?;
+        let (consumer, count) = (consumer.cached_info().name.clone(), stream.cached_info().state.messages);
+        Ok(Self { stream, consumer, messages, count })
+    }
+
+    async fn next(&mut self) -> Result<Met, Failure> {
+        let message = timeout(NEXT_WITHIN, self.messages.next()).await?.ok_or("the log ended too soon")??;
+        let (sequence, pending) = message.info().map(|info| (info.stream_sequence, info.pending))?;
+        let message = message.message;
+        let (_, order_id) = subject::parse_order(&message.subject).ok_or("a subject that is no order's")?;
+        let headers = message.headers.unwrap_or_default();
+        let time = headers.get(codec::TIME.name()).and_then(|time| time.as_str().parse().ok());
+        Ok(Met { order_id, time, raw: Raw { sequence, headers, body: message.payload }, pending })
+    }
+
+    /// Whatever leaves the stream, the server counts anew what each of its consumers has before it.
+    async fn end(self) -> Result<(), Failure> {
+        drop(self.messages);
+        self.stream.delete_consumer(&self.consumer).await?;
+        Ok(())
+    }
+}
+
+impl EventLog {
+    /// Sends every order that has events in the partition's stream, as soon as its newest of those was met that come
+    /// before the first event that is not older than `before`.
+    pub async fn orders_before(
+        &self,
+        partition: u16,
+        before: Timestamp,
+        sink: mpsc::Sender<Found>,
+    ) -> Result<(), TopologyError> {
+        let finding = async {
+            let mut reading = Reading::begin(self, partition, true).await?;
+            let newest = newest_before(&mut reading, before).await?;
+            reading.end().await?;
+            let mut reading = Reading::begin(self, partition, false).await?;
+            find(&mut reading, &newest, sink).await?;
+            reading.end().await
+        };
+        let failed = |source: Failure| TopologyError::Server { stream: subject::stream(partition), source };
+        finding.await.map_err(failed)
+    }
+
+    /// The story of an order that was found, as the log has it by now; `None` if it has nothing of it.
+    pub async fn up_to_date(&self, found: Found) -> Result<Option<Whole>, LoadError> {
+        let Found { order_id, met } = found;
+        let Some(met) = met else { return self.whole(order_id).await };
+        match self.newest(order_id).await? {
+            None => Ok(None),
+            Some(newest) if newest.sequence == met.sequence() => Ok(Some(met)),
+            Some(_) => self.whole(order_id).await,
+        }
+    }
+
+    /// The story with the event at `sequence`, which was appended right after it; `None` if the log has nothing of it.
+    pub async fn with_newest(&self, mut whole: Whole, sequence: u64) -> Result<Option<Whole>, LoadError> {
+        match self.newest(whole.order_id).await? {
+            Some(newest) if newest.sequence == sequence => {
+                whole.events.push(newest);
+                Ok(Some(whole))
+            }
+            Some(_) | None => self.whole(whole.order_id).await,
+        }
+    }
+
+    async fn newest(&self, order_id: OrderId) -> Result<Option<Raw>, LoadError> {
+        let partition = order_id.partition(self.partitions());
+        let newest = self.broker.last(subject::stream(partition), subject::order(partition, order_id)).await;
+        newest.map_err(LoadError::Unavailable)
+    }
+}
+
+/// The sequence of each order's newest event in front of the first that is not older than `before`.
+async fn newest_before(reading: &mut Reading, before: Timestamp) -> Result<HashMap<OrderId, u64>, Failure> {
+    let mut newest = HashMap::new();
+    for _ in 0..reading.count {
+        let Met { order_id, time, raw, .. } = reading.next().await?;
+        if time.is_some_and(|time| time >= before) {
+            break;
+        }
+        newest.insert(order_id, raw.sequence);
+    }
+    Ok(newest)
+}
+
+/// Sends each of these orders once its newest event is met.
+async fn find(
+    reading: &mut Reading,
+    newest: &HashMap<OrderId, u64>,
+    sink: mpsc::Sender<Found>,
+) -> Result<(), Failure> {
+    let Some(end) = newest.values().copied().max() else { return Ok(()) };
+    // Nothing is kept of an order that is to be read by itself.
+    let (mut kept, mut kept_bytes) = (HashMap::<OrderId, Option<Vec<Raw>>>::new(), 0);
+    loop {
+        let Met { order_id, raw, pending, .. } = reading.next().await?;
+        let (sequence, is_newest) = (raw.sequence, newest.get(&order_id) == Some(&raw.sequence));
+        let has_room = kept_bytes < KEPT_BYTES_MAX;
+        if let Some(story) = kept.entry(order_id).or_insert_with(|| has_room.then(Vec::new)) {
+            kept_bytes += raw.body.len();
+            story.push(raw);
+        }
+        if is_newest {
+            let met = kept.remove(&order_id).flatten().map(|events| Whole { order_id, events });
+            let bytes = |raw: &Raw| raw.body.len();
+            kept_bytes -= met.iter().flat_map(|whole| &whole.events).map(bytes).sum::<usize>();
+            if sink.send(Found { order_id, met }).await.is_err() {
+                return Ok(());
+            }
+        }
+        if sequence >= end || pending == 0 {
+            return Ok(());
+        }
+    }
+}
