@@ -27,7 +27,7 @@ use futures::StreamExt;
 use tokio::{io::AsyncReadExt, time::timeout};
 use uuid::Uuid;
 
-use self::object::{Kept, Opened, mark, pack, unpack};
+use self::object::{Kept, Opened, mark, pack, stretches, unpack};
 pub use self::{find::Found, object::About};
 use crate::{
     broker::{Failure, Raw},
@@ -74,6 +74,11 @@ pub enum ArchiveError {
 
 fn failed(error: impl Into<Failure>) -> ArchiveError {
     ArchiveError::Store(error.into())
+}
+
+/// What an object is that does not read.
+fn torn<E: Into<Failure>>(name: &str) -> impl Fn(E) -> ArchiveError {
+    move |source| ArchiveError::Torn { name: name.to_owned(), source: source.into() }
 }
 
 /// What a process knows of the archive.
@@ -146,8 +151,7 @@ impl Archive {
         while let Some(info) = list.next().await {
             let info = info.map_err(failed)?;
             let about = info.metadata.get(ABOUT).map(String::as_str).unwrap_or_default();
-            let about = serde_json::from_str(about)
-                .map_err(|error| ArchiveError::Torn { name: info.name.clone(), source: error.into() })?;
+            let about = serde_json::from_str(about).map_err(torn(&info.name))?;
             objects.push((info.name, about));
         }
         objects.sort_by_key(|(_, about): &(String, About)| (about.partition, about.first));
@@ -184,10 +188,9 @@ impl Archive {
         for (name, about) in self.objects().await?.iter() {
             if about.partition == partition && about.may_hold(order_id) {
                 let opened = self.open(name).await?;
-                let story: Vec<Raw> =
-                    opened.events.iter().filter(|kept| kept.order_id == order_id).map(Kept::raw).collect();
+                let story = opened.story(order_id).map_err(torn(name))?;
                 if !story.is_empty() {
-                    return Ok(story);
+                    return Ok(story.iter().map(Kept::raw).collect());
                 }
             }
         }
@@ -205,11 +208,9 @@ impl Archive {
         let upto = to.min(from + BATCH_EVENTS_MAX as u64 - 1);
         let mut events = BTreeMap::new();
         for (name, about) in self.objects().await?.iter() {
-            if about.partition == partition && about.first <= upto && about.last >= from {
-                let opened = self.open(name).await?;
-                let begins = opened.events.partition_point(|kept| kept.sequence < from);
-                let within = opened.events[begins..].iter().take_while(|kept| kept.sequence <= upto);
-                events.extend(within.map(|kept| (kept.sequence, kept.stored(partition))));
+            if about.may_reach(partition, from, upto) {
+                let within = self.open(name).await?.within(from, upto).map_err(torn(name))?;
+                events.extend(within.iter().map(|kept| (kept.sequence, kept.stored(partition))));
             }
         }
         Ok((events.into_values().collect(), upto))
@@ -224,21 +225,20 @@ impl Archive {
                 return Ok(found.1);
             }
         }
-        let torn = |source: Failure| ArchiveError::Torn { name: name.to_owned(), source };
         let fetching = async {
             let mut object = self.store().await?.get(name).await.map_err(failed)?;
             let mut bytes = Vec::new();
-            object.read_to_end(&mut bytes).await.map_err(|error| torn(error.into()))?;
+            object.read_to_end(&mut bytes).await.map_err(torn(name))?;
             Ok(bytes)
         };
         let bytes = timeout(TRANSFER_MAX, fetching).await.map_err(failed)??;
         let opened = tokio::task::spawn_blocking(move || unpack(&bytes)).await.map_err(failed)?;
-        let opened = Arc::new(opened.map_err(torn)?);
+        let opened = Arc::new(opened.map_err(torn(name))?);
         let mut all = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         all.push((name.to_owned(), Arc::clone(&opened)));
-        let mut bytes: usize = all.iter().map(|(_, opened)| opened.bytes).sum();
+        let mut bytes: usize = all.iter().map(|(_, opened)| opened.bytes()).sum();
         while bytes > OPENED_BYTES_MAX && all.len() > 1 {
-            bytes -= all.remove(0).1.bytes;
+            bytes -= all.remove(0).1.bytes();
         }
         Ok(opened)
     }
@@ -253,7 +253,9 @@ impl Archive {
         orders.sort_unstable();
         let at = |kept: Option<&Kept>| kept.map_or(0, |kept| kept.sequence);
         let (first, last) = (at(events.first()), at(events.last()));
-        let about = About { partition, first, last, events: events.len() as u64, orders };
+        let sequences: Vec<u64> = events.iter().map(|kept| kept.sequence).collect();
+        let (stretches, events_in) = (stretches(&sequences), events.len() as u64);
+        let about = About { partition, first, last, events: events_in, stretches, orders };
         let name = format!("{partition}-{first}-{last}-{}", &Uuid::new_v4().simple().to_string()[..8]);
         let meta = ObjectMetadata {
             name: name.clone(),
@@ -272,19 +274,17 @@ impl Archive {
 
     /// Checks that an object reads, and that it has whole orders: those that it says, each up to its last event.
     pub async fn check(&self, name: &str, about: &About) -> Result<(), ArchiveError> {
-        let opened = self.open(name).await?;
-        let newest: BTreeMap<OrderId, &Kept> =
-            opened.events.iter().map(|kept| (kept.order_id, kept)).collect();
+        let events = self.open(name).await?.all().map_err(torn(name))?;
+        let newest: BTreeMap<OrderId, &Kept> = events.iter().map(|kept| (kept.order_id, kept)).collect();
         let mut marks: Vec<u64> = newest.keys().map(|order_id| mark(*order_id)).collect();
         marks.sort_unstable();
-        let torn = |what: &str| ArchiveError::Torn { name: name.to_owned(), source: what.into() };
-        if marks != about.orders || opened.events.len() as u64 != about.events {
-            return Err(torn("it has other orders, or events, than it says"));
+        if marks != about.orders || events.len() as u64 != about.events {
+            return Err(torn(name)("it has other orders, or events, than it says"));
         }
         for (order_id, kept) in newest {
-            let last = kept.stored(about.partition).map_err(|error| torn(&error.to_string()))?;
+            let last = kept.stored(about.partition).map_err(torn(name))?;
             if !matches!(last.recorded.event, Event::Saga(SagaEvent::OrderArchived(_))) {
-                return Err(torn(&format!("the story of order {order_id} has no end")));
+                return Err(torn(name)(format!("the story of order {order_id} has no end")));
             }
         }
         Ok(())
@@ -292,9 +292,11 @@ impl Archive {
 
     /// Checks that an object has these stories exactly as the log had them.
     async fn verify(&self, name: &str, stories: &[Whole]) -> Result<(), ArchiveError> {
-        let opened = self.open(name).await?;
+        let events = self.open(name).await?.all().map_err(torn(name))?;
         let mut kept: HashMap<OrderId, Vec<&Kept>> = HashMap::new();
-        opened.events.iter().for_each(|event| kept.entry(event.order_id).or_default().push(event));
+        for event in &events {
+            kept.entry(event.order_id).or_default().push(event);
+        }
         for Whole { order_id, events } in stories {
             let kept = kept.remove(order_id).unwrap_or_default();
             let is_whole = kept.len() == events.len()
