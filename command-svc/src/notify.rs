@@ -14,7 +14,10 @@ use domain::{
     event::{NotificationFailed, NotificationSent, OrderPlaced},
     notification::{self, Notice, NotificationCommand, NotifyRule},
 };
-use nats::worklist::{List, PROLONG_EVERY, Work, Worklist};
+use nats::{
+    Broker, Connection, LoadError,
+    worklist::{List, PROLONG_EVERY, Work, Worklist},
+};
 use tokio::{
     sync::{Mutex, Semaphore},
     task::JoinSet,
@@ -22,10 +25,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-pub use post::Post;
-use post::PostError;
+pub use message::Message;
+pub use post::{Carrier, Post, PostError};
 
-use crate::execute::{ExecuteError, Executor, Intent};
+use crate::{
+    execute::{ExecuteError, Executor, Intent},
+    story::Story,
+};
 
 /// Messages of one process that are on their way out at a time.
 const SENDS_MAX: usize = 64;
@@ -35,9 +41,9 @@ const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
 
 /// Tells customers.
 #[derive(Clone)]
-pub struct Notifier {
-    executor: Executor,
-    post: Post,
+pub struct Notifier<B = Connection> {
+    executor: Executor<B>,
+    carrier: Arc<dyn Carrier>,
     /// A change that could not be told for so long is not told any more.
     within: Duration,
     retry_pause_max: Duration,
@@ -51,11 +57,16 @@ enum Told {
     Later(Duration),
 }
 
-impl Notifier {
-    pub fn new(executor: Executor, post: Post, within: Duration, retry_pause_max: Duration) -> Self {
+impl<B: Broker> Notifier<B> {
+    pub fn new(
+        executor: Executor<B>,
+        carrier: Arc<dyn Carrier>,
+        within: Duration,
+        retry_pause_max: Duration,
+    ) -> Self {
         let turns = std::iter::repeat_with(Mutex::default).take(TURNS).collect();
         let sends = Arc::new(Semaphore::new(SENDS_MAX));
-        Self { executor, post, within, retry_pause_max, sends, turns: Arc::new(turns) }
+        Self { executor, carrier, within, retry_pause_max, sends, turns: Arc::new(turns) }
     }
 
     /// Works on one partition until `stop`.
@@ -64,6 +75,7 @@ impl Notifier {
         let mut tasks = JoinSet::new();
         loop {
             tokio::select! {
+                biased;
                 // Dropped tasks were not acknowledged; their work comes again.
                 () = stop.cancelled() => return,
                 Some(joined) = tasks.join_next() => if let Err(error) = joined {
@@ -86,6 +98,7 @@ impl Notifier {
             tokio::pin!(telling);
             loop {
                 tokio::select! {
+                    biased;
                     told = &mut telling => break told,
                     _ = prolong.tick() => if let Err(error) = work.prolong().await {
                         tracing::debug!(%error, "a message was not prolonged; it may come again");
@@ -119,7 +132,7 @@ impl Notifier {
 
     /// Tells all that waits to be told, oldest first.
     async fn try_to_tell(&self, work: &Work) -> Result<(), String> {
-        let story = self.executor.read(work.order_id, 0).await.map_err(|error| nats::causes(&error))?;
+        let story = self.story(work.order_id).await.map_err(|error| nats::causes(&error))?;
         let Some(reference) = &story.state.flow else { return Ok(()) };
         let flow = self.executor.flows().find(reference).await.map_err(|error| nats::causes(&error))?;
         let Some(rule) = &flow.notify else { return Ok(()) };
@@ -134,6 +147,13 @@ impl Notifier {
             self.tell_one(work, rule, &notice, story.placed()).instrument(span).await?;
         }
         Ok(())
+    }
+
+    /// The whole story: a notice is done with once nothing is left to tell, so a replica that is behind will not do.
+    async fn story(&self, order_id: OrderId) -> Result<Arc<Story>, LoadError> {
+        let log = self.executor.log();
+        let newest = if log.reads_may_be_stale() { log.last_sequence(order_id).await? } else { 0 };
+        self.executor.read(order_id, newest).await
     }
 
     async fn tell_one(
@@ -160,10 +180,10 @@ impl Notifier {
         }
     }
 
-    async fn send(&self, work: &Work, notice: &Notice, message: message::Message) -> Result<(), PostError> {
+    async fn send(&self, work: &Work, notice: &Notice, message: Message) -> Result<(), PostError> {
         let _slot = self.sends.acquire().await;
         let medium = message.medium;
-        let reference = self.post.send(message.clone()).await?;
+        let reference = self.carrier.send(message.clone()).await?;
         metrics::counter!("twelve_notifications_total", "medium" => medium.as_str(), "outcome" => "sent")
             .increment(1);
         let sent = NotificationSent {

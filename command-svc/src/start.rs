@@ -92,7 +92,8 @@ impl CommandService {
         }
         if self.settings.roles.contains(&Role::Notification) {
             let (post, notify) = (Post::new(&self.settings, &self.breakers)?, &self.settings.notify);
-            let notifier = Notifier::new(self.executor.clone(), post, notify.within(), notify.pause_max());
+            let notifier =
+                Notifier::new(self.executor.clone(), Arc::new(post), notify.within(), notify.pause_max());
             for partition in 0..self.executor.log().partitions() {
                 let work = notifier.clone().run(partition, stop.clone());
                 tasks.spawn(async move {

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Dura
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use domain::notification::Medium;
+use futures::future::BoxFuture;
 use lettre::{
     AsyncSmtpTransport, AsyncTransport, Tokio1Executor,
     message::{Mailbox, header::ContentType},
@@ -30,6 +31,12 @@ pub enum PostError {
     BreakerOpen(&'static str),
 }
 
+/// Whoever brings messages to customers.
+pub trait Carrier: Send + Sync {
+    /// Sends a message; answers with the name under which it left.
+    fn send(&self, message: Message) -> BoxFuture<'_, Result<String, PostError>>;
+}
+
 /// Where messages by one medium go.
 #[derive(Clone)]
 #[expect(clippy::large_enum_variant, reason = "there are three of them")]
@@ -53,8 +60,7 @@ struct Mail {
 type Answer = Result<String, PostError>;
 type Sending = Breaker<Message, Answer, PostError>;
 
-/// Sends messages.
-#[derive(Clone)]
+/// Sends messages by mail, SMS and KakaoTalk.
 pub struct Post {
     ways: BTreeMap<Medium, Sending>,
 }
@@ -77,15 +83,18 @@ impl Post {
         }
         Ok(Self { ways })
     }
+}
 
-    /// Sends a message; answers with the name under which it left.
-    pub async fn send(&self, message: Message) -> Result<String, PostError> {
-        let medium = message.medium;
-        let way = self.ways.get(&medium).cloned().ok_or(PostError::BreakerOpen(medium.as_str()))?;
-        way.call(message).await.map_err(|error| match error {
-            BreakerError::Open => PostError::BreakerOpen(medium.as_str()),
-            BreakerError::Failed(error) => error,
-        })?
+impl Carrier for Post {
+    fn send(&self, message: Message) -> BoxFuture<'_, Result<String, PostError>> {
+        Box::pin(async move {
+            let medium = message.medium;
+            let way = self.ways.get(&medium).cloned().ok_or(PostError::BreakerOpen(medium.as_str()))?;
+            way.call(message).await.map_err(|error| match error {
+                BreakerError::Open => PostError::BreakerOpen(medium.as_str()),
+                BreakerError::Failed(error) => error,
+            })?
+        })
     }
 }
 

@@ -16,9 +16,11 @@ use command_svc::{
 };
 use domain::{
     Command, CommandId, OrderId, OrderState,
+    command::SagaCommand,
     delivery::DeliveryCommand,
     explore::people,
     flow::{CancelMode, Declared, PaymentTime, ProviderDown},
+    notification,
     order::OrderCommand,
     review::ReviewCommand,
     store::StoreCommand,
@@ -48,15 +50,22 @@ pub struct Around {
     pub order_id: OrderId,
     calls: Mutex<Vec<Call>>,
     clock: Arc<AtomicU64>,
+    are_told: bool,
 }
 
 /// What is asked of the platform.
 #[derive(Clone)]
 enum Wish {
     Place(Box<Placement>),
-    Pay { token: &'static str },
+    Pay {
+        token: &'static str,
+    },
     CancelWithConsent,
-    Do(Command),
+    Do {
+        command: Command,
+        /// It holds only for the story that ends here.
+        expected: Option<u64>,
+    },
 }
 
 impl Wish {
@@ -65,16 +74,17 @@ impl Wish {
             Self::Place(_) => "place",
             Self::Pay { .. } => "pay",
             Self::CancelWithConsent => "cancel, with the delivery's consent",
-            Self::Do(command) => command.name(),
+            Self::Do { command, .. } => command.name(),
         }
     }
 }
 
 impl Around {
-    pub fn new(net: &Arc<Net>, declared: &Declared, clock: &Arc<AtomicU64>) -> Arc<Self> {
+    /// With `are_told`, customers are told of changes.
+    pub fn new(net: &Arc<Net>, declared: &Declared, clock: &Arc<AtomicU64>, are_told: bool) -> Arc<Self> {
         let order_id = OrderId(net.chance.uuid());
         let (net, declared, clock) = (Arc::clone(net), declared.clone(), Arc::clone(clock));
-        Arc::new(Self { net, declared, order_id, calls: Mutex::default(), clock })
+        Arc::new(Self { net, declared, order_id, calls: Mutex::default(), clock, are_told })
     }
 
     /// What was asked and told.
@@ -91,6 +101,13 @@ impl Around {
         server.stories().get(&self.order_id).map(OrderState::replay).unwrap_or_default()
     }
 
+    /// Whether the customer is still to be told something.
+    fn untold(&self) -> bool {
+        let server = self.net.server();
+        let story = server.stories().get(&self.order_id).map(Vec::as_slice).unwrap_or_default();
+        self.are_told && !notification::due(&self.declared.flow, story).is_empty()
+    }
+
     fn token(&self) -> &'static str {
         if self.net.chance.permille(850) { "good" } else { "bad" }
     }
@@ -103,7 +120,11 @@ impl Around {
         let with_order = flow.payment.when == PaymentTime::WithOrder;
         let payment =
             with_order.then(|| PaymentMeans { method: "card".into(), token: self.token().to_owned() });
-        let placed = people::placed(flow, reference, waits);
+        let mut placed = people::placed(flow, reference, waits);
+        if self.are_told && self.net.chance.permille(800) {
+            placed.customer.phone = Some("010-1234-5678".into());
+            placed.customer.email = Some("customer@example.org".into());
+        }
         let defers = flow.payment.provider_down == ProviderDown::Defer;
         self.insist(Wish::Place(Box::new(Placement { placed, payment, defers }))).await;
     }
@@ -134,11 +155,17 @@ impl Around {
                 .retain(|command| !turns_back(command) && matches!(state.decide(flow, command), Ok(Some(_))));
         }
         let command = chance.one(&commands)?.clone();
+        let archives = matches!(command, Command::Saga(SagaCommand::Archive));
+        // Whoever archives sees to it that there is nothing left to tell, and will be none.
+        if archives && self.untold() {
+            return None;
+        }
         let synchronous = flow.cancel.mode == CancelMode::Synchronous;
         if synchronous && matches!(command, Command::Delivery(DeliveryCommand::Cancel)) {
             return Some(Wish::CancelWithConsent);
         }
-        Some(Wish::Do(command))
+        let expected = archives.then(|| state.sequence());
+        Some(Wish::Do { command, expected })
     }
 
     /// Calls until something is known, or patience ends.
@@ -160,7 +187,7 @@ impl Around {
                 });
                 let told = answer.as_ref().map_or(Told::Nothing, told);
                 let is_known = answer.as_ref().is_some_and(is_known);
-                let command = if let Wish::Do(command) = &wish { Some(command.clone()) } else { None };
+                let command = if let Wish::Do { command, .. } = &wish { Some(command.clone()) } else { None };
                 let call = Call { order_id: self.order_id, command_id, command, began, ended, told };
                 self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
                 if is_known {
@@ -195,7 +222,9 @@ impl Around {
                 checkout.pay(intent(cancel), bill, token.into()).await
             }
             Wish::CancelWithConsent => checkout.cancel_with_consent(intent(cancel)).await,
-            Wish::Do(command) => Ok(checkout.executor.execute(intent(command)).await?),
+            Wish::Do { command, expected } => {
+                Ok(checkout.executor.execute(Intent { expected, ..intent(command) }).await?)
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use command_svc::{
     checkout::Checkout,
     decide::Decider,
     execute::Executor,
+    notify::Notifier,
     payment::Payments,
     runner::{self, Runner},
 };
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     bank::Bank,
     net::{Line, Net},
+    postbox::Postbox,
 };
 
 /// Enough for the orders of a seed, and so few that some share a lock now and then.
@@ -40,6 +42,8 @@ pub struct Setting {
     pub settings: CommandSettings,
     pub flows: Flows,
     pub partitions: u16,
+    /// Who brings messages to customers; without, none are.
+    pub postbox: Option<Arc<Postbox>>,
 }
 
 /// A process that lives until [`Self::kill`].
@@ -90,6 +94,13 @@ impl Process {
         let mut tasks = JoinSet::new();
         for partition in 0..setting.partitions {
             tasks.spawn(runner.clone().run(partition, CancellationToken::new()));
+        }
+        if let Some(postbox) = &setting.postbox {
+            let (carrier, notify) = (Arc::<Postbox>::clone(postbox), &setting.settings.notify);
+            let notifier = Notifier::new(executor.clone(), carrier, notify.within(), notify.pause_max());
+            for partition in 0..setting.partitions {
+                tasks.spawn(notifier.clone().run(partition, CancellationToken::new()));
+            }
         }
         let checkout = Checkout { executor, calls };
         let process =

@@ -18,6 +18,7 @@ use crate::{
     history,
     net::{Net, Weather},
     people::Around,
+    postbox::Postbox,
     process::{Process, Setting},
     server::{Flaw, Server},
     views,
@@ -34,6 +35,8 @@ const BUSY_MAX: u64 = 3;
 const BREAKS_MAX: u64 = 4;
 /// The views of every so many seeds are looked at: that takes a quarter of a seed's time.
 const VIEWS_EVERY: u64 = 4;
+/// In so many seeds of a thousand, customers are told: that takes as long as all the rest of an order.
+const NOTIFYING: u64 = 250;
 const DOWN_MOST: Duration = Duration::from_secs(6);
 
 /// What a seed came to.
@@ -120,15 +123,17 @@ impl World {
         let partitions = u16::try_from(1 + chance.below(PARTITIONS_MAX)).unwrap_or(1);
         let trouble = chance.below(500);
         let net = Net::new(Server::new(durability, flaw), weather, chance.clone(), tells);
+        let postbox = chance.permille(NOTIFYING).then(|| Arc::new(Postbox::new(&net, chance.below(500))));
         let all: Vec<Declared> = flows.iter().cloned().collect();
         let clock = Arc::new(AtomicU64::new(1));
         let arounds = (0..=chance.below(ORDERS_MAX)).filter_map(|_| chance.one(&all));
-        let arounds: Vec<_> = arounds.map(|declared| Around::new(&net, declared, &clock)).collect();
+        let arounds: Vec<_> =
+            arounds.map(|declared| Around::new(&net, declared, &clock, postbox.is_some())).collect();
         for around in &arounds {
             net.tell(|| format!("order {} will follow {}", around.order_id, around.declared.reference.name));
         }
         let bank = Bank::new(&net, trouble);
-        let setting = Setting { settings, flows, partitions };
+        let setting = Setting { settings, flows, partitions, postbox };
         Self { net, bank, setting, arounds, numbers: AtomicU64::new(1) }
     }
 
@@ -196,6 +201,7 @@ impl World {
         let story = server.stories().get(&order_id).map(Vec::as_slice).unwrap_or_default();
         history::verdict(flow, order_id, story, &around.calls())
             .or_else(|| self.money_lost(around, &OrderState::replay(story)))
+            .or_else(|| self.setting.postbox.as_ref()?.mistold(flow, order_id, story))
     }
 
     /// What the bank holds is what the log says was paid.
