@@ -34,9 +34,9 @@ const PARTITIONS_MAX: u64 = 2;
 const BUSY_MAX: u64 = 3;
 const BREAKS_MAX: u64 = 4;
 /// The views of every so many seeds are looked at: that takes a quarter of a seed's time.
-const VIEWS_EVERY: u64 = 4;
+const VIEWS_EVERY: u64 = 8;
 /// In so many seeds of a thousand, customers are told: that takes as long as all the rest of an order.
-const NOTIFYING: u64 = 250;
+const NOTIFYING: u64 = 40;
 const DOWN_MOST: Duration = Duration::from_secs(6);
 
 /// What a seed came to.
