@@ -169,6 +169,21 @@ async fn an_archived_order_is_read_and_answered_as_before_and_takes_no_commands(
     assert!(verified.contains("2 whole orders"), "{verified}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_orders_in_the_log_keeps_no_order_from_the_archive() {
+    let node = Node::archiving(2).await;
+    history::append(&node.log, 0..20).await;
+    let jetstream =
+        async_nats::jetstream::new(async_nats::connect(node.server.url()).await.expect("connected"));
+    for partition in 0..2 {
+        let stored = jetstream.publish(format!("orders.{partition}.nobody"), "?".into()).await;
+        stored.expect("sent").await.expect("stored");
+    }
+    history::append(&node.log, 20..40).await;
+    let found = said(&archive(&node.server, 2, &["--dry-run"]));
+    assert!(found.contains("40 orders with"), "{found}");
+}
+
 /// The rows of all orders, newest first.
 async fn rows(client: &Client) -> Vec<Value> {
     let (mut rows, mut cursor) = (Vec::new(), String::new());

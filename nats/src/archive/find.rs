@@ -39,7 +39,8 @@ pub struct Found {
 
 /// An event as it is met.
 struct Met {
-    order_id: OrderId,
+    /// `None`: what is no order's stays in the log, and is passed over.
+    order_id: Option<OrderId>,
     time: Option<Timestamp>,
     raw: Raw,
     /// Events behind it.
@@ -79,7 +80,7 @@ impl Reading {
         let message = timeout(NEXT_WITHIN, self.messages.next()).await?.ok_or("the log ended too soon")??;
         let (sequence, pending) = message.info().map(|info| (info.stream_sequence, info.pending))?;
         let message = message.message;
-        let (_, order_id) = subject::parse_order(&message.subject).ok_or("a subject that is no order's")?;
+        let order_id = subject::parse_order(&message.subject).map(|(_, order_id)| order_id);
         let headers = message.headers.unwrap_or_default();
         let time = headers.get(codec::TIME.name()).and_then(|time| time.as_str().parse().ok());
         Ok(Met { order_id, time, raw: Raw { sequence, headers, body: message.payload }, pending })
@@ -151,7 +152,9 @@ async fn newest_before(reading: &mut Reading, before: Timestamp) -> Result<HashM
         if time.is_some_and(|time| time >= before) {
             break;
         }
-        newest.insert(order_id, raw.sequence);
+        if let Some(order_id) = order_id {
+            newest.insert(order_id, raw.sequence);
+        }
     }
     Ok(newest)
 }
@@ -167,18 +170,20 @@ async fn find(
     let (mut kept, mut kept_bytes) = (HashMap::<OrderId, Option<Vec<Raw>>>::new(), 0);
     loop {
         let Met { order_id, raw, pending, .. } = reading.next().await?;
-        let (sequence, is_newest) = (raw.sequence, newest.get(&order_id) == Some(&raw.sequence));
-        let has_room = kept_bytes < KEPT_BYTES_MAX;
-        if let Some(story) = kept.entry(order_id).or_insert_with(|| has_room.then(Vec::new)) {
-            kept_bytes += raw.body.len();
-            story.push(raw);
-        }
-        if is_newest {
-            let met = kept.remove(&order_id).flatten().map(|events| Whole { order_id, events });
-            let bytes = |raw: &Raw| raw.body.len();
-            kept_bytes -= met.iter().flat_map(|whole| &whole.events).map(bytes).sum::<usize>();
-            if sink.send(Found { order_id, met }).await.is_err() {
-                return Ok(());
+        let sequence = raw.sequence;
+        if let Some(order_id) = order_id {
+            let has_room = kept_bytes < KEPT_BYTES_MAX;
+            if let Some(story) = kept.entry(order_id).or_insert_with(|| has_room.then(Vec::new)) {
+                kept_bytes += raw.body.len();
+                story.push(raw);
+            }
+            if newest.get(&order_id) == Some(&sequence) {
+                let met = kept.remove(&order_id).flatten().map(|events| Whole { order_id, events });
+                let bytes = |raw: &Raw| raw.body.len();
+                kept_bytes -= met.iter().flat_map(|whole| &whole.events).map(bytes).sum::<usize>();
+                if sink.send(Found { order_id, met }).await.is_err() {
+                    return Ok(());
+                }
             }
         }
         if sequence >= end || pending == 0 {
