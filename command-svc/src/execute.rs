@@ -122,6 +122,12 @@ impl<B: Broker> Executor<B> {
         Ok(story)
     }
 
+    /// An order's whole story as the log has it now, also where a replica that is behind may answer.
+    pub async fn read_whole(&self, order_id: OrderId) -> Result<Arc<Story>, LoadError> {
+        let newest = self.newest(order_id, 0).await?;
+        self.read(order_id, newest).await
+    }
+
     /// Spares the reading of a story that was read by other means a moment ago.
     pub fn remember(&self, order_id: OrderId, story: &Arc<Story>) {
         self.recent.put(order_id, story);

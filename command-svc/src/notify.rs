@@ -15,7 +15,7 @@ use domain::{
     notification::{self, Notice, NotificationCommand, NotifyRule},
 };
 use nats::{
-    Broker, Connection, LoadError,
+    Broker, Connection,
     worklist::{List, PROLONG_EVERY, Work, Worklist},
 };
 use tokio::{
@@ -28,10 +28,7 @@ use tracing::Instrument;
 pub use message::Message;
 pub use post::{Carrier, Post, PostError};
 
-use crate::{
-    execute::{ExecuteError, Executor, Intent},
-    story::Story,
-};
+use crate::execute::{ExecuteError, Executor, Intent};
 
 /// Messages of one process that are on their way out at a time.
 const SENDS_MAX: usize = 64;
@@ -132,7 +129,8 @@ impl<B: Broker> Notifier<B> {
 
     /// Tells all that waits to be told, oldest first.
     async fn try_to_tell(&self, work: &Work) -> Result<(), String> {
-        let story = self.story(work.order_id).await.map_err(|error| nats::causes(&error))?;
+        // The notice is done with once nothing is left to tell.
+        let story = self.executor.read_whole(work.order_id).await.map_err(|error| nats::causes(&error))?;
         let Some(reference) = &story.state.flow else { return Ok(()) };
         let flow = self.executor.flows().find(reference).await.map_err(|error| nats::causes(&error))?;
         let Some(rule) = &flow.notify else { return Ok(()) };
@@ -147,13 +145,6 @@ impl<B: Broker> Notifier<B> {
             self.tell_one(work, rule, &notice, story.placed()).instrument(span).await?;
         }
         Ok(())
-    }
-
-    /// The whole story: a notice is done with once nothing is left to tell, so a replica that is behind will not do.
-    async fn story(&self, order_id: OrderId) -> Result<Arc<Story>, LoadError> {
-        let log = self.executor.log();
-        let newest = if log.reads_may_be_stale() { log.last_sequence(order_id).await? } else { 0 };
-        self.executor.read(order_id, newest).await
     }
 
     async fn tell_one(

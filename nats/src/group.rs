@@ -143,7 +143,7 @@ impl<B: Broker> Writer<B> {
             let enough = enough(self.single_us, self.batch_us);
             let explores = self.since_batch > EXPLORE_EVERY && held.len() >= BATCH_MIN;
             if held.len() >= enough || explores {
-                let gathering = Gathering::new(&mut held, &mut queue, self.returning.take());
+                let gathering = Gathering::new(mem::take(&mut held), &mut queue, self.returning.take());
                 held = self.write_together(gathering, singles.len()).await;
             }
             // Else the first of them would go singly, and the others wait behind these.
@@ -226,11 +226,11 @@ struct Gathering<'a> {
 
 impl<'a> Gathering<'a> {
     fn new(
-        held: &mut VecDeque<Waiting>,
+        held: VecDeque<Waiting>,
         queue: &'a mut mpsc::Receiver<Waiting>,
         returning: Option<(usize, Instant)>,
     ) -> Self {
-        let (held, size) = (mem::take(held), returning.map_or(0, |(many, _)| many).max(held.len()));
+        let size = returning.map_or(0, |(many, _)| many).max(held.len());
         let (subjects, together) = (HashSet::with_capacity(size), Vec::with_capacity(size));
         Self { held, queue, returning, subjects, together, apart: VecDeque::new() }
     }
@@ -278,10 +278,10 @@ mod tests {
 
     /// The subjects of a batch of these, and of what is not in it.
     async fn gathered(held: &[&str], coming: &[&str], expected: Option<usize>) -> (Vec<String>, Vec<String>) {
-        let mut held = held.iter().copied().map(waiting).collect();
+        let held = held.iter().copied().map(waiting).collect();
         let (sender, mut queue) = mpsc::channel(WAITING_MAX);
         let returning = expected.map(|many| (many, Instant::now() + PATIENCE_MAX));
-        let mut gathering = Gathering::new(&mut held, &mut queue, returning);
+        let mut gathering = Gathering::new(held, &mut queue, returning);
         let sending = async {
             for subject in coming {
                 tokio::task::yield_now().await;

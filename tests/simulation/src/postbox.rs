@@ -1,7 +1,7 @@
 //! Whoever brings messages to customers: refuses, is slow, and brings messages without saying so.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -19,12 +19,12 @@ use crate::net::Net;
 
 const SLOW_MOST: Duration = Duration::from_secs(8);
 
-/// What was brought to customers, and how often.
+/// What was brought to customers.
 pub struct Postbox {
     net: Arc<Net>,
     /// Messages of a thousand that something goes wrong with.
     trouble: u64,
-    brought: Mutex<BTreeMap<EventId, u32>>,
+    brought: Mutex<BTreeSet<EventId>>,
 }
 
 impl Postbox {
@@ -33,12 +33,12 @@ impl Postbox {
     }
 
     fn bring(&self, about: EventId) {
-        *self.brought.lock().unwrap_or_else(PoisonError::into_inner).entry(about).or_default() += 1;
+        self.brought.lock().unwrap_or_else(PoisonError::into_inner).insert(about);
         self.net.tell(|| format!("a customer is told of {about}"));
     }
 
     fn was_brought(&self, about: EventId) -> bool {
-        self.brought.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&about)
+        self.brought.lock().unwrap_or_else(PoisonError::into_inner).contains(&about)
     }
 
     /// What must not be at the end: a change that the customer was not told of, one that is in the story twice, or one
