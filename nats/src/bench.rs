@@ -27,6 +27,7 @@ use crate::{
     connection::Connection,
     log::EventLog,
     subject,
+    topology::Topology,
 };
 
 const STREAM_PREFIX: &str = "BENCH-RAW-";
@@ -37,7 +38,7 @@ const LEAD: Duration = Duration::from_millis(50);
 /// How long messages that were acknowledged may take to be delivered.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Streams like those of a log, empty, and gone when they were measured.
+/// Streams as a log has them, empty, and gone when they were measured.
 struct Raw<'a> {
     connection: &'a Connection,
     streams: u16,
@@ -46,15 +47,13 @@ struct Raw<'a> {
 impl<'a> Raw<'a> {
     async fn make(log: &'a EventLog) -> Result<Self, Failure> {
         let (connection, streams) = (log.connection(), log.partitions());
+        let (partitions, replicas) = (log.partitions(), log.replicas);
+        let topology = Topology { partitions, replicas, partition_bytes_max: 1 << 30, ..Topology::default() };
         for index in 0..streams {
             let config = stream::Config {
                 name: format!("{STREAM_PREFIX}{index}"),
                 subjects: vec![format!("bench.raw.{index}.*")],
-                max_bytes: 1 << 30,
-                num_replicas: log.replicas,
-                allow_direct: true,
-                allow_atomic_publish: true,
-                ..stream::Config::default()
+                ..topology.partition(index)
             };
             connection.shared.jetstream.create_stream(config).await?;
         }
@@ -117,13 +116,33 @@ pub async fn raw_publish(
     count: usize,
     bytes: usize,
 ) -> Result<Timed, Failure> {
+    let streams = usize::from(log.partitions());
+    publish_raw(log, clients, (0..count).map(|number| raw_message(number % streams, number, bytes))).await
+}
+
+/// As [`raw_publish`], of the messages that appending these first events of orders would be, each on its order's id.
+pub async fn raw_events(log: &EventLog, clients: usize, events: &[Recorded]) -> Result<Timed, Failure> {
+    let streams = usize::from(log.partitions());
+    let message = |(number, event): (usize, &Recorded)| {
+        let (headers, body) = codec::encode(&new(event.clone()), event.event_id)?;
+        let subject = format!("bench.raw.{}.{}", number % streams, event.order_id);
+        Ok(Message { subject, headers, body, expected: Some(0) })
+    };
+    let messages: Vec<_> = events.iter().enumerate().map(message).collect::<Result<_, Failure>>()?;
+    publish_raw(log, clients, messages.into_iter()).await
+}
+
+async fn publish_raw(
+    log: &EventLog,
+    clients: usize,
+    messages: impl Iterator<Item = Message>,
+) -> Result<Timed, Failure> {
     let raw = Raw::make(log).await?;
-    let streams = usize::from(raw.streams);
-    let publish = async |number: usize| {
-        log.broker().publish(raw_message(number % streams, number, bytes)).await?;
+    let publish = async |message| {
+        log.broker().publish(message).await?;
         Ok(())
     };
-    let published = timed(clients, (0..count).map(publish)).await;
+    let published = timed(clients, messages.map(publish)).await;
     raw.remove().await?;
     published
 }

@@ -1,4 +1,5 @@
-//! `twelve bench appends`: what an append costs, next to plain guarded publishes of the same size, and raw batches.
+//! `twelve bench appends`: what an append costs, next to plain guarded publishes of as many bytes, raw batches of them,
+//! and plain publishes of the very messages that are appended.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -55,6 +56,8 @@ async fn measure(settings: &Settings, log: EventLog) -> anyhow::Result<()> {
         let numbers = unused..unused + count as u64;
         unused = numbers.end;
         let events: Vec<_> = lives(numbers)?.filter_map(|life| life.into_iter().next()).collect();
+        let alike = bench::raw_events(&log, clients, &events).await;
+        report.push(tell("plain, alike", clients, alike)?);
         let appended = bench::appends(&log, clients, events.into_iter()).await;
         report.push(tell("append", clients, appended)?);
         if settings.begun > 0 {
