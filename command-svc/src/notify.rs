@@ -80,7 +80,7 @@ impl<B: Broker> Notifier<B> {
                 },
                 work = list.next() => {
                     let notifier = self.clone();
-                    tasks.spawn(async move { notifier.attend(work).await });
+                    tasks.spawn(Box::pin(notifier.attend(work)));
                 }
             }
         }

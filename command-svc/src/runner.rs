@@ -195,7 +195,8 @@ impl<B: Broker> Runner<B> {
         active.insert(order_id, Active { queued: Vec::new(), news: Arc::clone(&news) });
         let runner = self.clone();
         let span = tracing::info_span!(target: "saga", "saga", %order_id);
-        tasks.spawn(async move { runner.attend(order_id, works, &news).await }.instrument(span));
+        // Boxed, as what is large is copied often on its way to the scheduler.
+        tasks.spawn(Box::pin(async move { runner.attend(order_id, works, &news).await }).instrument(span));
     }
 
     /// Brings an order as far as it goes, keeping its work from being handed to another meanwhile.

@@ -257,21 +257,21 @@ impl Offer {
                 () = over => break,
                 Some(_) = at_hand.join_next(), if !at_hand.is_empty() => continue,
                 Some(asked) = self.asked.recv() => {
-                    at_hand.spawn(tell(asked, slot(&slots).await?, Arc::clone(&decide)));
+                    at_hand.spawn(Box::pin(tell(asked, slot(&slots).await?, Arc::clone(&decide))));
                     continue;
                 }
                 request = self.requests.next() => match request { Some(request) => request, None => break },
             };
             received += 1;
             let (slot, client, decide) = (slot(&slots).await?, self.client.clone(), Arc::clone(&decide));
-            at_hand.spawn(async move {
+            at_hand.spawn(Box::pin(async move {
                 respond(&client, request, &*decide).await;
                 drop(slot);
-            });
+            }));
         }
         self.asked.close();
         while let Some(asked) = self.asked.recv().await {
-            at_hand.spawn(tell(asked, slot(&slots).await?, Arc::clone(&decide)));
+            at_hand.spawn(Box::pin(tell(asked, slot(&slots).await?, Arc::clone(&decide))));
         }
         at_hand.join_all().await;
         self.service.stop().await

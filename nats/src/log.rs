@@ -161,7 +161,7 @@ impl<B: Broker> EventLog<B> {
             (Some(newest), _) => Ok(newest.sequence),
             (None, None) => Ok(0),
             (None, Some(archive)) => {
-                let story = archive.story(partition, order_id).await.map_err(LoadError::Archive)?;
+                let story = Box::pin(archive.story(partition, order_id)).await.map_err(LoadError::Archive)?;
                 Ok(story.last().map_or(0, |newest| newest.sequence))
             }
         }
@@ -197,7 +197,7 @@ impl<B: Broker> EventLog<B> {
                 && let Some(archive) = archive
             {
                 let partition = order_id.partition(self.partitions);
-                story = archive.story(partition, order_id).await.map_err(LoadError::Archive)?;
+                story = Box::pin(archive.story(partition, order_id)).await.map_err(LoadError::Archive)?;
             }
             if story.last().map_or(0, |newest| newest.sequence) >= at_least {
                 return Ok(story);

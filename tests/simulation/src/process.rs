@@ -117,6 +117,8 @@ impl Process {
         let (sender, receiver) = oneshot::channel();
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
+        // Boxed, as what is large is copied often on its way to the scheduler.
+        let work = Box::pin(work);
         tasks.spawn(async move { drop(sender.send(work.await)) });
         receiver
     }
