@@ -14,6 +14,8 @@ pub const SERVER_TIMEOUT: Duration = Duration::from_secs(3);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A server that hangs is left after three of these.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// The longest pause between two tries to connect again: so soon after a server is back, it is used.
+const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(250);
 /// The oldest server whose durable writes are fast and whose batches are sound.
 pub const SERVER_VERSION_MIN: (u64, u64) = (2, 15);
 
@@ -91,6 +93,7 @@ impl Connection {
             .connection_timeout(CONNECT_TIMEOUT)
             .request_timeout(Some(SERVER_TIMEOUT))
             .ping_interval(PING_INTERVAL)
+            .reconnect_delay_callback(reconnect_pause)
             .event_callback(move |event| {
                 note(&event, &counter);
                 std::future::ready(())
@@ -153,6 +156,13 @@ fn note(event: &Event, connects: &watch::Sender<u64>) {
     }
 }
 
+/// The pause before the try of this number (1: the first): none, then twice as long each time.
+fn reconnect_pause(number: usize) -> Duration {
+    let doublings = u32::try_from(number.saturating_sub(1)).unwrap_or(u32::MAX);
+    let pause = if doublings == 0 { 0 } else { 2_u64.saturating_pow(doublings) };
+    Duration::from_millis(pause).min(RECONNECT_PAUSE_MAX)
+}
+
 /// Major and minor of a version such as `2.15.1` or `v2.15.1-RC.1`.
 pub(crate) fn version(text: &str) -> Option<(u64, u64)> {
     let mut parts = text.trim().trim_start_matches('v').split('.');
@@ -162,6 +172,12 @@ pub(crate) fn version(text: &str) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_is_away_is_tried_at_once_then_after_pauses_that_grow_up_to_a_quarter_of_a_second() {
+        let pauses = [0, 1, 2, 3, 8, 9, 1_000_000].map(|number| reconnect_pause(number).as_millis());
+        assert_eq!(pauses, [0, 0, 2, 4, 128, 250, 250]);
+    }
 
     #[test]
     fn servers_are_told_apart_by_major_and_minor() {

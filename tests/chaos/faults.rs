@@ -6,10 +6,7 @@ use clap::ValueEnum;
 use simulation::chance::Chance;
 use tokio::time::sleep;
 
-use crate::{
-    hosts::HOSTS,
-    platform::{COMMANDS, Platform},
-};
+use crate::platform::{COMMANDS, Platform};
 
 /// Longer than the servers take to notice (three pings of a second), and to choose another leader.
 const LASTS: Duration = Duration::from_secs(5);
@@ -63,7 +60,7 @@ impl Fault {
 
     /// Lets it happen; answers with what was done, and to whom.
     pub(crate) async fn happen(self, platform: &mut Platform, chance: &Chance) -> String {
-        let node = usize::try_from(chance.below(HOSTS as u64)).unwrap_or_default();
+        let node = usize::try_from(chance.below(platform.nodes().len() as u64)).unwrap_or_default();
         let service = usize::try_from(chance.below(COMMANDS as u64)).unwrap_or_default();
         let mut more = String::new();
         match self {
@@ -71,11 +68,11 @@ impl Fault {
             Self::FreezeNode => freeze_node(platform, node).await,
             Self::LameDuckNode => lame_duck_node(platform, node).await,
             Self::KillAllNodes => {
-                (0..HOSTS).for_each(|node| platform.kill_node(node));
-                (0..HOSTS).for_each(|node| platform.start_node(node));
+                platform.nodes().for_each(|node| platform.kill_node(node));
+                platform.nodes().for_each(|node| platform.start_node(node));
             }
-            Self::IsolateNode => cut(platform, node, &others(node)).await,
-            Self::CutPair => cut(platform, node, &others(node)[..1]).await,
+            Self::IsolateNode => cut(platform, node, &others(platform, node)).await,
+            Self::CutPair => cut(platform, node, &others(platform, node)[..1]).await,
             Self::FullDisk => full_disk(platform, node).await,
             Self::SlowDisk => slow_disk(platform, node).await,
             Self::PowerCutNode => power_cut(platform, &[node]),
@@ -148,7 +145,9 @@ async fn jump_clock(platform: &Platform, service: usize) {
 }
 
 async fn kill_services(platform: &mut Platform, services: &[usize]) -> String {
-    services.iter().for_each(|service| platform.kill_service(*service));
+    for service in services {
+        platform.kill_service(*service);
+    }
     let mut slowest = Duration::ZERO;
     for service in services {
         slowest = slowest.max(platform.start_service(*service).await);
@@ -158,15 +157,17 @@ async fn kill_services(platform: &mut Platform, services: &[usize]) -> String {
 
 /// What can go wrong here, of what is wanted; nothing named: everything.
 pub(crate) fn possible(platform: &Platform, wanted: &[Fault]) -> Vec<Fault> {
+    let is_cluster = platform.nodes().len() > 1;
     let can = |fault: &Fault| match fault {
-        Fault::IsolateNode | Fault::CutPair => platform.hosts.has_network(),
+        Fault::IsolateNode | Fault::CutPair => is_cluster && platform.hosts.has_network(),
+        // One by itself has nobody to leave its callers to.
+        Fault::LameDuckNode => is_cluster,
         Fault::FullDisk | Fault::SlowDisk | Fault::PowerCutNode | Fault::PowerCutAll => {
             platform.hosts.has_disks()
         }
         Fault::ClockJumps => platform.has_clocks(),
         Fault::KillNode
         | Fault::FreezeNode
-        | Fault::LameDuckNode
         | Fault::KillAllNodes
         | Fault::KillCommands
         | Fault::KillAllCommands
@@ -178,8 +179,9 @@ pub(crate) fn possible(platform: &Platform, wanted: &[Fault]) -> Vec<Fault> {
     all.filter(|fault| wanted.is_empty() || wanted.contains(fault)).filter(can).collect()
 }
 
-fn others(node: usize) -> Vec<usize> {
-    (1..HOSTS).map(|step| (node + step) % HOSTS).collect()
+fn others(platform: &Platform, node: usize) -> Vec<usize> {
+    let count = platform.nodes().len();
+    (1..count).map(|step| (node + step) % count).collect()
 }
 
 async fn cut(platform: &Platform, node: usize, from: &[usize]) {
@@ -191,19 +193,25 @@ async fn cut(platform: &Platform, node: usize, from: &[usize]) {
 
 /// At one moment these hosts stop, and what was not on their disks is gone.
 fn power_cut(platform: &mut Platform, nodes: &[usize]) {
-    nodes.iter().for_each(|node| platform.signal_node(*node, "STOP"));
-    nodes.iter().for_each(|node| platform.hosts.all[*node].remember_disk());
+    for node in nodes {
+        platform.signal_node(*node, "STOP");
+    }
+    for node in nodes {
+        platform.hosts.all[*node].remember_disk();
+    }
     for node in nodes {
         platform.kill_node(*node);
         platform.hosts.all[*node].lose_power();
     }
-    nodes.iter().for_each(|node| platform.start_node(*node));
+    for node in nodes {
+        platform.start_node(*node);
+    }
 }
 
 async fn everything_off(platform: &mut Platform) -> String {
     let services = 0..=COMMANDS;
     services.clone().for_each(|service| platform.kill_service(service));
-    power_cut(platform, &(0..HOSTS).collect::<Vec<_>>());
+    power_cut(platform, &platform.nodes().collect::<Vec<_>>());
     let began = tokio::time::Instant::now();
     for service in services {
         platform.start_service(service).await;

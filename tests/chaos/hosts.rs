@@ -1,4 +1,4 @@
-//! Three hosts in one machine: a network namespace and a small disk each, where the machine lets us make them.
+//! Hosts in one machine: a network namespace and a small disk each, where the machine lets us make them.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,8 +7,6 @@ use std::{
 
 use tempfile::TempDir;
 
-/// How many hosts there are.
-pub(crate) const HOSTS: usize = 3;
 const DISK_MEGABYTES: u64 = 512;
 
 /// A host: where its programs run, and where they keep their files.
@@ -24,7 +22,7 @@ pub(crate) struct Host {
 pub(crate) struct Hosts {
     pub(crate) all: Vec<Host>,
     bridge: Option<String>,
-    _files: TempDir,
+    files: TempDir,
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<Output, String> {
@@ -41,9 +39,9 @@ fn ip(line: &str) -> Result<Output, String> {
 }
 
 impl Hosts {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         let files = tempfile::tempdir().expect("a temporary folder");
-        let mut hosts = Self { all: Vec::new(), bridge: None, _files: files };
+        let mut hosts = Self { all: Vec::new(), bridge: None, files };
         let number = std::process::id() % 250;
         let name = format!("twelve{number}");
         let subnet = format!("10.213.{number}");
@@ -55,7 +53,7 @@ impl Hosts {
             }
             Err(why) => eprintln!("SKIPPED: no network of our own, and so no partitions: {why}"),
         }
-        for host in 0..HOSTS {
+        for host in 0..count {
             let namespace = hosts.bridge.as_ref().map(|_| format!("{name}-{host}"));
             let address = match &namespace {
                 Some(namespace) => {
@@ -65,9 +63,9 @@ impl Hosts {
                 }
                 None => "127.0.0.1".to_owned(),
             };
-            let folder = hosts._files.path().join(format!("disk{host}"));
+            let folder = hosts.files.path().join(format!("disk{host}"));
             std::fs::create_dir(&folder).expect("a folder");
-            let image = hosts._files.path().join(format!("disk{host}.image"));
+            let image = hosts.files.path().join(format!("disk{host}.image"));
             let mounted = make_disk(&image).and_then(|()| mount(&image, &folder));
             if let (0, Err(why)) = (host, &mounted) {
                 eprintln!("SKIPPED: no disks of our own, and so no full ones and no power cuts: {why}");
@@ -144,6 +142,11 @@ impl Host {
     pub(crate) fn halt_disk(&self, is_halted: bool) {
         let how = if is_halted { "-f" } else { "-u" };
         run("fsfreeze", &[how, &self.folder.display().to_string()]).expect("the disk heeds");
+    }
+
+    /// Brings to the disk what the system still has in memory.
+    pub(crate) fn write_back(&self) {
+        run("sync", &["-f", &self.folder.display().to_string()]).expect("the disk is written");
     }
 
     /// Keeps what is on the disk itself at this moment, without what the system still has in memory.

@@ -1,9 +1,10 @@
-//! Breaks the real thing: three nats-servers, each a host of its own, with a disk of its own; processes of ours; people
-//! who order. Things are killed, frozen, cut off, filled up and set wrong, one after the other, while everything that
+//! Breaks the real thing: one nats-server or three, each a host of its own, with a disk of its own; processes of ours;
+//! people who order. Things are killed, frozen, cut off, filled up and set wrong, one after the other, while everything that
 //! was asked and answered is written down. At the end that is held against the log.
 //!
-//! `cargo test --package twelve-tests --test chaos -- --seconds 120`; `RELIABILITY.md` tells what came of it.
+//! `cargo test --package twelve-tests --test chaos -- --seconds 120`, for one server with `--servers 1 --cuts 6`; `RELIABILITY.md` tells what came of it.
 
+mod cuts;
 mod faults;
 mod hosts;
 mod judge;
@@ -34,6 +35,12 @@ struct Settings {
     /// What is broken, and what people do, is drawn from this
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// How many nats-servers keep the log: three, or one that syncs before it answers
+    #[arg(long, default_value_t = 3)]
+    servers: usize,
+    /// How often the power of a single server is cut while groups are written, before all else
+    #[arg(long, default_value_t = 0)]
+    cuts: u64,
     /// Only these faults
     #[arg(long, value_delimiter = ',')]
     faults: Vec<Fault>,
@@ -56,12 +63,14 @@ fn main() -> ExitCode {
 
 async fn run(settings: &Settings) -> Report {
     let chance = Chance::new(settings.seed);
-    let mut platform = Platform::start().await;
+    let cuts = cut_power(settings.cuts, &chance).await;
+    let mut platform = Platform::start(settings.servers).await;
     // Unless all is well, it is wanted.
     platform.keep_folder(true);
     eprintln!("all runs; what they say is in {}", platform.folder().display());
     let people = People::start(&platform, &chance);
     let mut report = Report::new(settings.seed);
+    report.violations.extend(cuts);
     let possible: Vec<Fault> = faults::possible(&platform, &settings.faults);
     let until = Instant::now() + Duration::from_secs(settings.seconds);
     sleep(REST).await;
@@ -81,4 +90,21 @@ async fn run(settings: &Settings) -> Report {
     judge::judge(&platform, &lives, &mut report).await;
     platform.keep_folder(!report.violations.is_empty());
     report
+}
+
+/// Cuts the power of a single server, and of one that does not sync; answers with what must not be.
+async fn cut_power(cuts: u64, chance: &Chance) -> Vec<String> {
+    if cuts == 0 {
+        return Vec::new();
+    }
+    let Some(synced) = cuts::run(cuts, chance, true).await else { return Vec::new() };
+    println!("{synced}");
+    let mut violations = synced.violations;
+    if let Some(unsynced) = cuts::run(1, chance, false).await {
+        println!("without syncs: {unsynced}");
+        if unsynced.violations.is_empty() {
+            violations.push("a server that does not sync lost nothing: a loss would not be seen".into());
+        }
+    }
+    violations
 }

@@ -1,8 +1,9 @@
-//! Everything that runs: three nats-servers, two command services, a view node, a payment provider.
+//! Everything that runs: one nats-server or three, two command services, a view node, a payment provider.
 
 use std::{
     collections::BTreeMap,
     fs,
+    ops::Range,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -18,7 +19,7 @@ use twelve_tests::{
     workspace,
 };
 
-use crate::hosts::{HOSTS, Hosts};
+use crate::hosts::Hosts;
 
 const CLIENT_PORT: u16 = 14_222;
 const ROUTE_PORT: u16 = 16_222;
@@ -85,17 +86,16 @@ fn quick_flows() -> [(&'static str, String); 3] {
 }
 
 impl Platform {
-    pub(crate) async fn start() -> Self {
+    pub(crate) async fn start(servers: usize) -> Self {
         let program = server::find_or_install(&workspace().join(".tools")).await.expect("a nats-server");
-        let hosts = Hosts::new();
-        let ports = (0..HOSTS).map(|_| match hosts.has_network() {
-            true => (CLIENT_PORT, ROUTE_PORT),
-            false => (free_port(), free_port()),
+        let hosts = Hosts::new(servers);
+        let ports = (0..servers).map(|_| {
+            if hosts.has_network() { (CLIENT_PORT, ROUTE_PORT) } else { (free_port(), free_port()) }
         });
         let ports: Vec<(u16, u16)> = ports.collect();
         let provider = PaymentProvider::start().await;
         let folder = tempfile::tempdir().expect("a folder");
-        let (nodes, operator) = ((0..HOSTS).map(|_| None).collect(), free_port());
+        let (nodes, operator) = ((0..servers).map(|_| None).collect(), free_port());
         let operator_url = format!("http://127.0.0.1:{operator}");
         let faketime = tools::faketime();
         let mut platform = Self {
@@ -110,7 +110,7 @@ impl Platform {
             folder,
             flows: BTreeMap::new(),
         };
-        (0..HOSTS).for_each(|node| platform.start_node(node));
+        platform.nodes().for_each(|node| platform.start_node(node));
         platform.until_nodes_keep_streams().await;
         for (name, text) in quick_flows() {
             fs::create_dir_all(platform.flow_folder()).expect("a folder");
@@ -123,6 +123,11 @@ impl Platform {
             platform.start_service(service).await;
         }
         platform
+    }
+
+    /// The nats-servers, by their numbers.
+    pub(crate) fn nodes(&self) -> Range<usize> {
+        0..self.nodes.len()
     }
 
     /// Where it keeps what is not on a host's disk.
@@ -141,7 +146,9 @@ impl Platform {
 
     fn declare(&mut self, operator: u16) {
         let (url, flows) = (self.url(), self.flow_folder().display().to_string());
-        let common = ["--nats", &url, "--replicas", "3", "--durability", "replicated", "--flows", &flows];
+        let replicas = self.hosts.all.len().to_string();
+        let durability = if self.hosts.all.len() > 1 { "replicated" } else { "fsync" };
+        let common = ["--nats", &url, "--replicas", &replicas, "--durability", durability, "--flows", &flows];
         let mut add = |program: &'static str, more: &[&str]| {
             let listen = format!("127.0.0.1:{}", free_port());
             let arguments = [&common[..], &["--listen", &listen], more].concat();
@@ -168,8 +175,9 @@ impl Platform {
     /// The log, as an onlooker who trusts nobody reads it.
     pub(crate) async fn log(&self) -> EventLog {
         let connection = Connection::open(&self.url(), "judge").await.expect("the servers answer");
-        let topology = Topology { replicas: HOSTS, ..Topology::default() };
-        EventLog::look(connection, topology, Durability::Replicated)
+        let topology = Topology { replicas: self.hosts.all.len(), ..Topology::default() };
+        // With replicas it is replicated.
+        EventLog::look(connection, topology, Durability::Fsync)
     }
 
     pub(crate) fn start_node(&mut self, node: usize) {
@@ -179,11 +187,17 @@ impl Platform {
             routes.map(|(host, (_, route))| format!("\"nats://{}:{route}\"", host.address)).collect();
         let (address, disk) = (&host.address, host.folder.display());
         // The servers' promise is held to: what is acknowledged was synced.
+        let cluster = if routes.len() > 1 {
+            let routes = routes.join(", ");
+            format!(
+                "cluster {{ name: chaos, {PATIENCE}, listen: \"{address}:{route}\", routes: [{routes}] }}\n"
+            )
+        } else {
+            String::new()
+        };
         let configuration = format!(
-            "server_name: n{node}\nlisten: \"{address}:{port}\"\n\
-             jetstream {{ store_dir: \"{disk}/js\", sync_interval: always, max_file_store: 100GB }}\n\
-             cluster {{ name: chaos, {PATIENCE}, listen: \"{address}:{route}\", routes: [{}] }}\n",
-            routes.join(", ")
+            "server_name: n{node}\nlisten: \"{address}:{port}\"\n{cluster}\
+             jetstream {{ store_dir: \"{disk}/js\", sync_interval: always, max_file_store: 100GB }}\n",
         );
         let file = self.folder.path().join(format!("n{node}.conf"));
         fs::write(&file, configuration).expect("written");
