@@ -1,5 +1,5 @@
 //! Power cuts of a single server that syncs before it answers, in the middle of groups: what was acknowledged is there,
-//! where it was said to be, and of each batch all or nothing. A server that does not sync shows that a loss would be seen.
+//! where it was said to be, and of each batch all or nothing. With one that does not sync, a loss is seen.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,8 +1,9 @@
 //! Breaks the real thing: one nats-server or three, each a host of its own, with a disk of its own; processes of ours;
-//! people who order. Things are killed, frozen, cut off, filled up and set wrong, one after the other, while everything that
-//! was asked and answered is written down. At the end that is held against the log.
+//! people who order. Things are killed, frozen, cut off, filled up and set wrong, one after the other, while everything
+//! that was asked and answered is written down. At the end that is held against the log.
 //!
-//! `cargo test --package twelve-tests --test chaos -- --seconds 120`, for one server with `--servers 1 --cuts 6`; `RELIABILITY.md` tells what came of it.
+//! `cargo test --package twelve-tests --test chaos -- --seconds 120`, of one server with `--servers 1 --cuts 6`;
+//! `RELIABILITY.md` tells what came of it.
 
 mod cuts;
 mod faults;
