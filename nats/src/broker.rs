@@ -174,7 +174,10 @@ impl Broker for Connection {
             publish = publish.expected_last_subject_sequence(expected);
         }
         let sent = self.shared.jetstream.send_publish(subject, publish).await.map_err(unpublished)?;
-        Ok(sent.await.map_err(unpublished)?.sequence)
+        match self.answered(sent.into_future()).await {
+            Some(acknowledged) => Ok(acknowledged.map_err(unpublished)?.sequence),
+            None => Err(Unpublished::Unanswered("the connection was made anew".into())),
+        }
     }
 
     /// Each is sent as it comes, but for the last that came: it may have to say that it is the last.
@@ -198,47 +201,16 @@ impl Broker for Connection {
         let (subject, mut headers, body) = newest?;
         headers.insert(BATCH_COMMIT.name(), "1");
         let request = Request::new().headers(headers).payload(body).timeout(Some(SERVER_TIMEOUT));
-        let answer = self.shared.client.send_request(subject, request).await.ok()?;
+        let answer = self.answered(self.shared.client.send_request(subject, request)).await?.ok()?;
         let Committed { seq, count: stored } = serde_json::from_slice(&answer.payload).ok()?;
         (stored? == count).then(|| seq.map(|last| last + 1 - count)).flatten()
     }
 
-    /// One batched direct get of the exact subject.
     async fn read(&self, partition: u16, subject: String, from: u64) -> Result<Page, LoadError> {
-        let unavailable = |error: Failure| LoadError::Unavailable(error);
-        let inbox = self.shared.client.new_inbox();
-        let mut answers = self
-            .shared
-            .client
-            .subscribe(inbox.clone())
-            .await
-            .map_err(|error| unavailable(Box::new(error)))?;
-        let ask =
-            serde_json::json!({ "seq": from, "batch": READ_BATCH, "next_by_subj": subject }).to_string();
-        let api = format!("$JS.API.DIRECT.GET.{}", subject::stream(partition));
-        let asked = self.shared.client.publish_with_reply(api, inbox, ask.into()).await;
-        asked.map_err(|error| unavailable(Box::new(error)))?;
-        let mut messages = Vec::new();
-        while let Some(message) = answers.next().await {
-            let headers = message.headers.unwrap_or_default();
-            match message.status.map(|status| status.as_u16()) {
-                None => {
-                    let sequence = header_number(&headers, "Nats-Sequence").unwrap_or_default();
-                    messages.push(Raw { sequence, headers, body: message.payload });
-                }
-                Some(404) => return Ok(Page { messages, next: None }),
-                Some(204) => {
-                    let pending = header_number(&headers, "Nats-Num-Pending").unwrap_or_default();
-                    let last = messages.last().map_or(from, |raw| raw.sequence);
-                    return Ok(Page { messages, next: (pending > 0).then_some(last + 1) });
-                }
-                Some(status) => {
-                    let description = message.description.unwrap_or_default();
-                    return Err(unavailable(format!("{status} {description}").into()));
-                }
-            }
+        match self.answered(read(self, partition, &subject, from)).await {
+            Some(page) => page,
+            None => read(self, partition, &subject, from).await,
         }
-        Err(LoadError::Refused { status: "nothing: the connection closed".into() })
     }
 
     async fn last(&self, stream: String, subject: String) -> Result<Option<Raw>, Failure> {
@@ -294,6 +266,43 @@ impl Broker for Connection {
             .await?;
         Ok(messages.map(|message| handed(message?)).boxed())
     }
+}
+
+/// One batched direct get of the exact subject.
+async fn read(connection: &Connection, partition: u16, subject: &str, from: u64) -> Result<Page, LoadError> {
+    let unavailable = |error: Failure| LoadError::Unavailable(error);
+    let inbox = connection.shared.client.new_inbox();
+    let mut answers = connection
+        .shared
+        .client
+        .subscribe(inbox.clone())
+        .await
+        .map_err(|error| unavailable(Box::new(error)))?;
+    let ask = serde_json::json!({ "seq": from, "batch": READ_BATCH, "next_by_subj": subject }).to_string();
+    let api = format!("$JS.API.DIRECT.GET.{}", subject::stream(partition));
+    let asked = connection.shared.client.publish_with_reply(api, inbox, ask.into()).await;
+    asked.map_err(|error| unavailable(Box::new(error)))?;
+    let mut messages = Vec::new();
+    while let Some(message) = answers.next().await {
+        let headers = message.headers.unwrap_or_default();
+        match message.status.map(|status| status.as_u16()) {
+            None => {
+                let sequence = header_number(&headers, "Nats-Sequence").unwrap_or_default();
+                messages.push(Raw { sequence, headers, body: message.payload });
+            }
+            Some(404) => return Ok(Page { messages, next: None }),
+            Some(204) => {
+                let pending = header_number(&headers, "Nats-Num-Pending").unwrap_or_default();
+                let last = messages.last().map_or(from, |raw| raw.sequence);
+                return Ok(Page { messages, next: (pending > 0).then_some(last + 1) });
+            }
+            Some(status) => {
+                let description = message.description.unwrap_or_default();
+                return Err(unavailable(format!("{status} {description}").into()));
+            }
+        }
+    }
+    Err(LoadError::Refused { status: "nothing: the connection closed".into() })
 }
 
 fn handed(message: jetstream::Message) -> Result<Handed, Failure> {

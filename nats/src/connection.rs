@@ -1,10 +1,13 @@
 //! A connection that names itself, notices a dead peer, and tells when it is back.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use async_nats::{Client, ConnectOptions, Event, jetstream};
 use nkeys::KeyPair;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use crate::{accounts, here::Here};
 
@@ -12,6 +15,8 @@ use crate::{accounts, here::Here};
 pub const SERVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the first connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an answer is waited for once the connection that it was asked on is gone, and there is another.
+const ANSWER_AFTER_ALL: Duration = Duration::from_millis(100);
 /// A server that hangs is left after three of these.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// The longest pause between two tries to connect again: so soon after a server is back, it is used.
@@ -110,6 +115,8 @@ impl Connection {
             .timeout(SERVER_TIMEOUT)
             .ack_timeout(SERVER_TIMEOUT)
             .build(client.clone());
+        // What is told of a first connection comes later than the connection.
+        drop(timeout(CONNECT_TIMEOUT, connects.clone().wait_for(|count| *count > 0)).await);
         let shared = Shared {
             client,
             jetstream,
@@ -130,6 +137,23 @@ impl Connection {
     /// Whether the server is reachable at this moment.
     pub fn is_connected(&self) -> bool {
         self.shared.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// What the server answers; nothing, if the connection was made anew meanwhile: then hardly ever an answer comes,
+    /// and whoever waited until they lose patience would keep others waiting, with a server there to ask.
+    pub(crate) async fn answered<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        let mut connects = self.shared.connects.clone();
+        connects.mark_unchanged();
+        let is_late = async {
+            // The counter lives as long as this.
+            drop(connects.changed().await);
+            sleep(ANSWER_AFTER_ALL).await;
+        };
+        tokio::select! {
+            biased;
+            answer = answer => Some(answer),
+            () = is_late => None,
+        }
     }
 
     /// Sends what is buffered and closes; whoever waits for an answer should have it by now.

@@ -158,8 +158,12 @@ impl<B: Broker> Writer<B> {
                 let broker = self.broker.clone();
                 singles.spawn(async move {
                     let began = Instant::now();
+                    let published = broker.publish(message).await;
+                    if matches!(published, Err(Unpublished::Unanswered(_))) {
+                        metrics::counter!("twelve_append_ambiguous_total").increment(1);
+                    }
                     // Whoever waited may have left.
-                    drop(done.send(broker.publish(message).await));
+                    drop(done.send(published));
                     began
                 });
             }

@@ -42,6 +42,8 @@ pub(crate) struct Cuts {
     acknowledged: usize,
     batches: usize,
     in_batches: usize,
+    /// The longest that anybody waited for an answer after the server was started again.
+    back: Duration,
     pub(crate) violations: Vec<String>,
 }
 
@@ -153,7 +155,7 @@ pub(crate) async fn run(cuts: u64, chance: &Chance, is_synced: bool) -> Option<C
     let log = single.log().await;
     // Where nothing syncs, there is at least a log to begin with.
     single.hosts.all[0].write_back();
-    let told = Told::default();
+    let (told, mut back) = (Told::default(), Duration::ZERO);
     for cut in 0..cuts {
         let (mut callers, is_over) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
         for caller in 0..CALLERS {
@@ -164,15 +166,17 @@ pub(crate) async fn run(cuts: u64, chance: &Chance, is_synced: bool) -> Option<C
         sleep(UNDER_WAY + chance.while_up_to(UNTIL_CUT)).await;
         is_over.store(true, Ordering::Relaxed);
         single.lose_power();
+        let began = Instant::now();
         // Whoever had no answer asks again, and finds what was stored.
         timeout(LIMIT, callers.join_all()).await.expect("everybody is answered");
+        back = back.max(began.elapsed());
     }
     let told = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Some(judge(cuts, &told, &single.url()).await)
+    Some(Cuts { count: cuts, back, ..judge(&told, &single.url()).await })
 }
 
 /// Holds what is in the log against what was told.
-async fn judge(cuts: u64, told: &HashMap<OrderId, u64>, url: &str) -> Cuts {
+async fn judge(told: &HashMap<OrderId, u64>, url: &str) -> Cuts {
     let client = async_nats::connect(url).await.expect("connected");
     let mut stream = async_nats::jetstream::new(client).get_stream("ORDERS-0").await.expect("the partition");
     let count = stream.info().await.expect("described").state.messages;
@@ -202,16 +206,17 @@ async fn judge(cuts: u64, told: &HashMap<OrderId, u64>, url: &str) -> Cuts {
     });
     let in_batches = batches.values().map(|(numbers, _)| numbers.len()).sum();
     let violations = lost.chain(torn).collect();
-    Cuts { count: cuts, acknowledged: told.len(), batches: batches.len(), in_batches, violations }
+    let (acknowledged, batches) = (told.len(), batches.len());
+    Cuts { count: 0, acknowledged, batches, in_batches, back: Duration::ZERO, violations }
 }
 
 impl fmt::Display for Cuts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { count, acknowledged, batches, in_batches, violations } = self;
+        let Self { count, acknowledged, batches, in_batches, back, violations } = self;
         write!(
             f,
             "{count} power cuts of one server, {CALLERS} callers: {acknowledged} events acknowledged; {batches} batches \
-             of {in_batches} events; lost, moved or in part: {}",
+             of {in_batches} events; everybody answered {back:.1?} after the start at most; lost, moved or in part: {}",
             violations.len()
         )
     }

@@ -7,8 +7,12 @@ use domain::{
     event::{PaymentRequested, SagaResumed},
 };
 use futures::future::join_all;
-use nats::{AppendError, Connection, Durability, EventLog, NewEvent, log::Appended, topology::Topology};
+use nats::{
+    AppendError, Connection, Durability, EventLog, NewEvent, connection::SERVER_TIMEOUT, log::Appended,
+    topology::Topology,
+};
 use serde_json::json;
+use tokio::time::timeout;
 use twelve_tests::Server;
 
 async fn open(server: &Server) -> EventLog {
@@ -117,7 +121,8 @@ async fn a_server_that_is_killed_in_the_middle_of_batches_has_all_of_each_or_not
         tokio::time::sleep(std::time::Duration::from_millis(3 + 9 * round)).await;
         server.kill();
         server.restart().await;
-        let placed = placing.await.expect("no panic");
+        // Nobody waits for an answer of the server that is gone, and keeps those behind them waiting.
+        let placed = timeout(SERVER_TIMEOUT / 2, placing).await.expect("soon").expect("no panic");
         acknowledged.extend(placed.into_iter().filter(|(_, is_stored)| *is_stored).map(|(id, _)| id));
     }
     for id in &acknowledged {

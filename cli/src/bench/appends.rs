@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use nats::{EventLog, bench, broker::Failure};
 use serde_json::{Value, json};
@@ -41,6 +41,12 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn measure(settings: &Settings, log: EventLog) -> anyhow::Result<()> {
+    let wanted = (settings.clients.len() * settings.events) as u64;
+    ensure!(
+        settings.begun == 0 || settings.begun >= wanted,
+        "of {} orders not {wanted} can be gone on with, each once: measure fewer --events, or write more orders",
+        settings.begun
+    );
     let mut report = Vec::new();
     let mut unused = u64::from(std::process::id()) << 32;
     let mut next_begun = 0;
