@@ -37,6 +37,7 @@ const UNDER_WAY: Duration = Duration::from_millis(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What came of power cuts.
+#[derive(Default)]
 pub(crate) struct Cuts {
     count: u64,
     acknowledged: usize,
@@ -171,6 +172,8 @@ pub(crate) async fn run(cuts: u64, chance: &Chance, is_synced: bool) -> Option<C
         timeout(LIMIT, callers.join_all()).await.expect("everybody is answered");
         back = back.max(began.elapsed());
     }
+    // Nobody may have waited until it answers.
+    drop(single.log().await);
     let told = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Some(Cuts { count: cuts, back, ..judge(&told, &single.url()).await })
 }
@@ -207,7 +210,7 @@ async fn judge(told: &HashMap<OrderId, u64>, url: &str) -> Cuts {
     let in_batches = batches.values().map(|(numbers, _)| numbers.len()).sum();
     let violations = lost.chain(torn).collect();
     let (acknowledged, batches) = (told.len(), batches.len());
-    Cuts { count: 0, acknowledged, batches, in_batches, back: Duration::ZERO, violations }
+    Cuts { acknowledged, batches, in_batches, violations, ..Cuts::default() }
 }
 
 impl fmt::Display for Cuts {
