@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use command_svc::{CommandService, CommandSettings};
-use nats::FlowBook;
+use nats::{FlowBook, server::LocalServer};
 use projector::Views;
 use query_api::{App, AsOf, OperatorSettings, console, operator, readiness};
 use service::{FlowSettings, Guard, GuardSettings, LimitSettings, contract, guarded, limited, process};
@@ -45,8 +45,9 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let flows = settings.flows.load()?;
     process::metrics_handle()?;
     let listener = process::listen(settings.listen).await?;
-    let Opened { log, url, server } = settings.local.open("twelve-up").await?;
-    let started = serve(&settings, flows, (listener, guard), &log, &url, &stop).await;
+    let Opened { log, url, mut server } = settings.local.open("twelve-up").await?;
+    let lost = kept(server.as_mut());
+    let started = serve(&settings, flows, (listener, guard), (&log, &url), lost, &stop).await;
     log.connection().close().await;
     match (started, server) {
         (Ok(()), Some(server)) => server.stop().await?,
@@ -63,8 +64,8 @@ async fn serve(
     settings: &Settings,
     flows: domain::Flows,
     (listener, guard): (tokio::net::TcpListener, Option<Guard>),
-    log: &nats::EventLog,
-    url: &str,
+    (log, url): (&nats::EventLog, &str),
+    lost: impl Future<Output = anyhow::Error>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let (views, mut following) =
@@ -104,11 +105,20 @@ async fn serve(
     let result = tokio::select! {
         result = &mut serving => result,
         ended = ended(&mut deciding, stop) => ended,
+        lost = lost => Err(lost),
     };
     stop.cancel();
     finish(deciding).await?;
     finish(following).await?;
     result
+}
+
+/// Keeps our own nats-server running; answers why that cannot be done any more.
+async fn kept(server: Option<&mut LocalServer>) -> anyhow::Error {
+    match server {
+        Some(server) => server.keep().await.into(),
+        None => std::future::pending().await,
+    }
 }
 
 /// Why a part ended although nobody asked it to.

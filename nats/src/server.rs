@@ -1,4 +1,4 @@
-//! A local nats-server: found or installed, started on the data directory, stopped again.
+//! A local nats-server: found or installed, started on the data directory, kept running, stopped again.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -12,7 +12,7 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::TcpStream,
     process::{Child, Command},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::connection::{SERVER_VERSION_MIN, version};
@@ -23,6 +23,11 @@ const START_TIMEOUT: Duration = Duration::from_secs(15);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const INSTALL_TIMEOUT: Duration = Duration::from_mins(5);
 const POLL: Duration = Duration::from_millis(5);
+/// A server that ends by itself so soon after its start, and so often in a row, is not started again.
+const SOON: Duration = Duration::from_secs(10);
+const SOON_MAX: u32 = 5;
+/// Before one is started again that ended soon.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where a local server lives.
 #[derive(Clone, Debug)]
@@ -52,6 +57,8 @@ pub enum ServerError {
     Start { binary: PathBuf, log: PathBuf, source: std::io::Error },
     #[error("nats-server was started but is not ready after {START_TIMEOUT:?}: {reason}; its log is {log}")]
     NotReady { reason: String, log: PathBuf },
+    #[error("nats-server ended by itself {SOON_MAX} times in a row, soon after its start; its log is {log}")]
+    KeepsEnding { log: PathBuf },
     #[error("nats-server (pid {pid}) did not stop")]
     Stop { pid: u32, source: std::io::Error },
 }
@@ -60,6 +67,7 @@ pub enum ServerError {
 #[derive(Debug)]
 pub struct LocalServer {
     binary: PathBuf,
+    directory: PathBuf,
     pid: u32,
     url: String,
     ports_file: PathBuf,
@@ -85,15 +93,53 @@ impl LocalServer {
         let ports = directory.join("ports");
         create(&ports)?;
         let name = server_name(&directory);
-        if let Some(found) = Self::adopt(&binary, &ports, &name).await {
+        if let Some(found) = Self::adopt(&binary, &directory, &name).await {
             tracing::info!(pid = found.pid, url = %found.url, "a nats-server still runs on this data; using it");
             return Ok(found);
         }
-        let config = directory.join("nats-server.conf");
-        let text = configuration(&directory, &name, options.listen);
-        std::fs::write(&config, text)
-            .map_err(|source| ServerError::Write { path: config.clone(), source })?;
-        Self::spawn(binary, &directory, &config).await
+        let log = log_of(&directory);
+        std::fs::write(&log, "").map_err(|source| ServerError::Write { path: log, source })?;
+        let mut child = launch(&binary, &directory, &free(options.listen))?;
+        let (pid, ports_file, url) = ready(&mut child, &directory).await?;
+        Ok(Self { binary, directory, pid, url, ports_file, child: Some(child) })
+    }
+
+    /// Starts it again at its address whenever it ends by itself; ends only if that cannot be done. One that was found
+    /// running is somebody else's to keep.
+    pub async fn keep(&mut self) -> ServerError {
+        let mut soon = 0;
+        loop {
+            let began = Instant::now();
+            let Some(child) = &mut self.child else { return std::future::pending().await };
+            let ended =
+                child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
+            let log = log_of(&self.directory);
+            tracing::error!(ended, log = %log.display(), "nats-server ended by itself; it is started again");
+            if began.elapsed() < SOON {
+                soon += 1;
+                if soon >= SOON_MAX {
+                    return ServerError::KeepsEnding { log };
+                }
+                sleep(RESTART_PAUSE * (soon - 1)).await;
+            } else {
+                soon = 0;
+            }
+            if let Err(error) = self.restart().await {
+                return error;
+            }
+        }
+    }
+
+    async fn restart(&mut self) -> Result<(), ServerError> {
+        if let Err(error) = std::fs::remove_file(&self.ports_file) {
+            tracing::debug!(%error, file = %self.ports_file.display(), "it took its ports file with it");
+        }
+        let listen = self.url.trim_start_matches("nats://").to_owned();
+        // Kept at once: whoever stops us meanwhile stops it, too.
+        let child = self.child.insert(launch(&self.binary, &self.directory, &listen)?);
+        self.pid = child.id().unwrap_or(self.pid);
+        (_, self.ports_file, self.url) = ready(child, &self.directory).await?;
+        Ok(())
     }
 
     /// The address to connect to.
@@ -143,13 +189,14 @@ impl LocalServer {
     }
 
     /// A server that announced itself in `ports`, still answers, and goes by our name.
-    async fn adopt(binary: &Path, ports: &Path, name: &str) -> Option<Self> {
-        for entry in std::fs::read_dir(ports).ok()?.flatten() {
+    async fn adopt(binary: &Path, directory: &Path, name: &str) -> Option<Self> {
+        for entry in std::fs::read_dir(directory.join("ports")).ok()?.flatten() {
             let ports_file = entry.path();
             if let Some((pid, url)) = announced(&ports_file)
                 && said_name(&url).await.as_deref() == Some(name)
             {
-                return Some(Self { binary: binary.to_owned(), pid, url, ports_file, child: None });
+                let (binary, directory) = (binary.to_owned(), directory.to_owned());
+                return Some(Self { binary, directory, pid, url, ports_file, child: None });
             }
             if let Err(error) = std::fs::remove_file(&ports_file) {
                 tracing::debug!(%error, file = %ports_file.display(), "a stale ports file stays");
@@ -157,59 +204,79 @@ impl LocalServer {
         }
         None
     }
+}
 
-    async fn spawn(binary: PathBuf, directory: &Path, config: &Path) -> Result<Self, ServerError> {
-        let log = directory.join("nats-server.log");
-        let output =
-            std::fs::File::create(&log).map_err(|source| ServerError::Write { path: log.clone(), source })?;
-        let failed = |source| ServerError::Start { binary: binary.clone(), log: log.clone(), source };
-        let mut child = Command::new(&binary)
-            .arg("-c")
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().map_err(failed)?)
-            .stderr(output)
-            // Its own group: a Ctrl-C at the terminal is for us, and we stop the server last.
-            .process_group(0)
-            .spawn()
-            .map_err(failed)?;
-        let pid = child.id().ok_or_else(|| failed(std::io::Error::other("it ended at once")))?;
-        let ports_file = directory.join("ports").join(format!("nats-server_{pid}.ports"));
-        let ready = async {
-            loop {
-                if let Some((_, url)) = announced(&ports_file)
-                    && said_name(&url).await.is_some()
-                {
-                    return Ok(url);
-                }
-                if let Ok(Some(status)) = child.try_wait() {
-                    return Err(format!("it ended with {status}"));
-                }
-                sleep(POLL).await;
+fn log_of(directory: &Path) -> PathBuf {
+    directory.join("nats-server.log")
+}
+
+/// Starts a server on the directory, to listen there.
+fn launch(binary: &Path, directory: &Path, listen: &str) -> Result<Child, ServerError> {
+    let config = directory.join("nats-server.conf");
+    std::fs::write(&config, configuration(directory, &server_name(directory), listen))
+        .map_err(|source| ServerError::Write { path: config.clone(), source })?;
+    let log = log_of(directory);
+    let output = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .map_err(|source| ServerError::Write { path: log.clone(), source })?;
+    let failed = |source| ServerError::Start { binary: binary.to_owned(), log: log.clone(), source };
+    Command::new(binary)
+        .arg("-c")
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().map_err(failed)?)
+        .stderr(output)
+        // Its own group: a Ctrl-C at the terminal is for us, and we stop the server last.
+        .process_group(0)
+        .spawn()
+        .map_err(failed)
+}
+
+/// Waits until a server listens; answers with its process id, its ports file and its URL.
+async fn ready(child: &mut Child, directory: &Path) -> Result<(u32, PathBuf, String), ServerError> {
+    let failed = |reason: String| ServerError::NotReady { reason, log: log_of(directory) };
+    let pid = child.id().ok_or_else(|| failed("it ended at once".into()))?;
+    let ports_file = directory.join("ports").join(format!("nats-server_{pid}.ports"));
+    let listening = async {
+        loop {
+            if let Some((_, url)) = announced(&ports_file)
+                && said_name(&url).await.is_some()
+            {
+                return Ok(url);
             }
-        };
-        let url = timeout(START_TIMEOUT, ready)
-            .await
-            .unwrap_or_else(|_| Err("it does not listen".into()))
-            .map_err(|reason| ServerError::NotReady { reason, log: log.clone() })?;
-        Ok(Self { binary, pid, url, ports_file, child: Some(child) })
+            if let Ok(Some(status)) = child.try_wait() {
+                return Err(format!("it ended with {status}"));
+            }
+            sleep(POLL).await;
+        }
+    };
+    let listening =
+        timeout(START_TIMEOUT, listening).await.unwrap_or_else(|_| Err("it does not listen".into()));
+    let url = listening.map_err(failed)?;
+    Ok((pid, ports_file, url))
+}
+
+/// The address, with any free port instead of one that is taken.
+fn free(listen: SocketAddr) -> String {
+    let is_free = listen.port() != 0 && TcpListener::bind(listen).is_ok();
+    let listen = listen.to_string();
+    match listen.rsplit_once(':') {
+        Some((host, _)) if !is_free => format!("{host}:-1"),
+        Some(_) | None => listen,
     }
 }
 
 /// The configuration of a local server: JetStream on disk, every acknowledgement after an fsync.
-fn configuration(directory: &Path, name: &str, listen: SocketAddr) -> String {
-    let port = match TcpListener::bind(listen) {
-        Ok(_) => listen.port().to_string(),
-        Err(_) => "-1".to_owned(),
-    };
-    let port = if port == "0" { "-1".to_owned() } else { port };
-    let host = listen.ip();
+fn configuration(directory: &Path, name: &str, listen: &str) -> String {
+    let host = listen.rsplit_once(':').map_or(listen, |(host, _)| host);
     let ports = quoted(&directory.join("ports"));
     let store = quoted(&directory.join("jetstream"));
     format!(
         "# Written by twelve at every start.\n\
          server_name: {name}\n\
-         listen: \"{host}:{port}\"\n\
+         listen: \"{listen}\"\n\
          http: \"{host}:-1\"\n\
          ports_file_dir: {ports}\n\
          max_payload: 1MB\n\

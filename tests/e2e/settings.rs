@@ -6,6 +6,7 @@ use twelve_tests::{
     Server, binary,
     flows::{self, changed},
     free_port,
+    processes::signal,
 };
 
 fn run(program: &str, arguments: &[&str]) -> Output {
@@ -95,6 +96,38 @@ async fn one_command_brings_its_own_server_takes_over_a_left_over_one_and_stops_
     assert!(std::net::TcpStream::connect(&nats).is_ok(), "the server that was left over");
     second.interrupt().await;
     assert!(std::net::TcpStream::connect(&nats).is_err(), "is stopped at the end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_own_server_is_started_again_when_it_dies_and_orders_go_on() {
+    let data = tempfile::tempdir().expect("a folder");
+    let tools = twelve_tests::workspace().join(".tools").display().to_string();
+    let folder = data.path().display().to_string();
+    let (listen, nats) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+    let arguments = ["up", "--listen", &listen, "--data", &folder, "--nats-listen", &nats, "--tools", &tools];
+    let client = twelve_tests::Client::new(&format!("http://{listen}"));
+    let process = twelve_tests::Process::start("twelve", &arguments);
+    client.until_ready().await;
+    let order = twelve_tests::client::order("gentleman");
+    for death in 0..2 {
+        let before = client.place(&order).await;
+        signal("KILL", nats_server_of(data.path()));
+        let after = client.place_at_last(&order, &format!("after-death-{death}")).await.order_id();
+        for id in [before, after] {
+            client.until_status(&id, "out_for_delivery").await;
+        }
+    }
+    process.interrupt().await;
+    assert!(std::net::TcpStream::connect(&nats).is_err(), "and stopped at the end");
+}
+
+/// The process id of the one that announced itself in this data folder.
+fn nats_server_of(data: &std::path::Path) -> u32 {
+    let announced = std::fs::read_dir(data.join("nats/ports")).expect("a folder").flatten();
+    let names: Vec<_> = announced.map(|file| file.file_name().display().to_string()).collect();
+    let [name] = &names[..] else { panic!("{names:?}") };
+    let number = name.trim_start_matches("nats-server_").trim_end_matches(".ports");
+    number.parse().expect("a process id")
 }
 
 #[tokio::test(flavor = "multi_thread")]
