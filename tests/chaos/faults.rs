@@ -60,7 +60,7 @@ impl Fault {
 
     /// Lets it happen; answers with what was done, and to whom.
     pub(crate) async fn happen(self, platform: &mut Platform, chance: &Chance) -> String {
-        let node = usize::try_from(chance.below(platform.nodes().len() as u64)).unwrap_or_default();
+        let node = usize::try_from(chance.below(platform.servers.count() as u64)).unwrap_or_default();
         let service = usize::try_from(chance.below(COMMANDS as u64)).unwrap_or_default();
         let mut more = String::new();
         match self {
@@ -68,14 +68,14 @@ impl Fault {
             Self::FreezeNode => freeze_node(platform, node).await,
             Self::LameDuckNode => lame_duck_node(platform, node).await,
             Self::KillAllNodes => {
-                platform.nodes().for_each(|node| platform.kill_node(node));
-                platform.nodes().for_each(|node| platform.start_node(node));
+                platform.servers.all().for_each(|node| platform.servers.kill(node));
+                platform.servers.all().for_each(|node| platform.servers.start_again(node));
             }
             Self::IsolateNode => cut(platform, node, &others(platform, node)).await,
             Self::CutPair => cut(platform, node, &others(platform, node)[..1]).await,
             Self::FullDisk => full_disk(platform, node).await,
             Self::SlowDisk => slow_disk(platform, node).await,
-            Self::PowerCutNode => power_cut(platform, &[node]),
+            Self::PowerCutNode => platform.servers.cut_power(&[node]),
             Self::PowerCutAll => more = everything_off(platform).await,
             Self::KillCommands => more = kill_services(platform, &[service]).await,
             Self::KillAllCommands => {
@@ -95,37 +95,37 @@ impl Fault {
 }
 
 async fn kill_node(platform: &mut Platform, node: usize) {
-    platform.kill_node(node);
+    platform.servers.kill(node);
     sleep(LASTS).await;
-    platform.start_node(node);
+    platform.servers.start_again(node);
 }
 
 async fn freeze_node(platform: &Platform, node: usize) {
-    platform.signal_node(node, "STOP");
+    platform.servers.signal(node, "STOP");
     sleep(LASTS).await;
-    platform.signal_node(node, "CONT");
+    platform.servers.signal(node, "CONT");
 }
 
 async fn lame_duck_node(platform: &mut Platform, node: usize) {
-    platform.signal_node(node, "USR2");
-    platform.wait_for_node(node).await;
-    platform.start_node(node);
+    platform.servers.signal(node, "USR2");
+    platform.servers.wait_for(node).await;
+    platform.servers.start_again(node);
 }
 
 async fn full_disk(platform: &mut Platform, node: usize) {
-    platform.hosts.all[node].fill(true);
+    platform.servers.hosts.all[node].fill(true);
     sleep(LASTS).await;
-    platform.hosts.all[node].fill(false);
+    platform.servers.hosts.all[node].fill(false);
     // It took itself out at the first write that failed, and comes back only so.
-    platform.kill_node(node);
-    platform.start_node(node);
+    platform.servers.kill(node);
+    platform.servers.start_again(node);
 }
 
 async fn slow_disk(platform: &Platform, node: usize) {
     for _ in 0..HALTS_MANY {
-        platform.hosts.all[node].halt_disk(true);
+        platform.servers.hosts.all[node].halt_disk(true);
         sleep(HALTS).await;
-        platform.hosts.all[node].halt_disk(false);
+        platform.servers.hosts.all[node].halt_disk(false);
         sleep(HALTS).await;
     }
 }
@@ -157,13 +157,13 @@ async fn kill_services(platform: &mut Platform, services: &[usize]) -> String {
 
 /// What can go wrong here, of what is wanted; nothing named: everything.
 pub(crate) fn possible(platform: &Platform, wanted: &[Fault]) -> Vec<Fault> {
-    let is_cluster = platform.nodes().len() > 1;
+    let is_cluster = platform.servers.count() > 1;
     let can = |fault: &Fault| match fault {
-        Fault::IsolateNode | Fault::CutPair => is_cluster && platform.hosts.has_network(),
+        Fault::IsolateNode | Fault::CutPair => is_cluster && platform.servers.hosts.has_network(),
         // One by itself has nobody to leave its callers to.
         Fault::LameDuckNode => is_cluster,
         Fault::FullDisk | Fault::SlowDisk | Fault::PowerCutNode | Fault::PowerCutAll => {
-            platform.hosts.has_disks()
+            platform.servers.hosts.has_disks()
         }
         Fault::ClockJumps => platform.has_clocks(),
         Fault::KillNode
@@ -180,38 +180,23 @@ pub(crate) fn possible(platform: &Platform, wanted: &[Fault]) -> Vec<Fault> {
 }
 
 fn others(platform: &Platform, node: usize) -> Vec<usize> {
-    let count = platform.nodes().len();
+    let count = platform.servers.count();
     (1..count).map(|step| (node + step) % count).collect()
 }
 
 async fn cut(platform: &Platform, node: usize, from: &[usize]) {
-    let addresses: Vec<&str> = from.iter().map(|other| platform.hosts.all[*other].address.as_str()).collect();
-    platform.hosts.all[node].cut_off(&addresses, true);
+    let addresses: Vec<&str> =
+        from.iter().map(|other| platform.servers.hosts.all[*other].address.as_str()).collect();
+    platform.servers.hosts.all[node].cut_off(&addresses, true);
     sleep(LASTS).await;
-    platform.hosts.all[node].cut_off(&addresses, false);
-}
-
-/// At one moment these hosts stop, and what was not on their disks is gone.
-fn power_cut(platform: &mut Platform, nodes: &[usize]) {
-    for node in nodes {
-        platform.signal_node(*node, "STOP");
-    }
-    for node in nodes {
-        platform.hosts.all[*node].remember_disk();
-    }
-    for node in nodes {
-        platform.kill_node(*node);
-        platform.hosts.all[*node].lose_power();
-    }
-    for node in nodes {
-        platform.start_node(*node);
-    }
+    platform.servers.hosts.all[node].cut_off(&addresses, false);
 }
 
 async fn everything_off(platform: &mut Platform) -> String {
     let services = 0..=COMMANDS;
     services.clone().for_each(|service| platform.kill_service(service));
-    power_cut(platform, &platform.nodes().collect::<Vec<_>>());
+    let all: Vec<usize> = platform.servers.all().collect();
+    platform.servers.cut_power(&all);
     let began = tokio::time::Instant::now();
     for service in services {
         platform.start_service(service).await;

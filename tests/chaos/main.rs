@@ -12,6 +12,7 @@ mod judge;
 mod people;
 mod platform;
 mod report;
+mod servers;
 
 use std::{
     process::ExitCode,
@@ -37,7 +38,7 @@ struct Settings {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How many nats-servers keep the log: three, or one that syncs before it answers
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = servers_of)]
     servers: usize,
     /// How often the power of a single server is cut while groups are written, before all else
     #[arg(long, default_value_t = 0)]
@@ -48,6 +49,14 @@ struct Settings {
     /// Where the report goes, as Markdown
     #[arg(long)]
     report: Option<std::path::PathBuf>,
+}
+
+fn servers_of(text: &str) -> Result<usize, &'static str> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        _ => Err("there are three servers, or one"),
+    }
 }
 
 fn main() -> ExitCode {
@@ -98,10 +107,10 @@ async fn cut_power(cuts: u64, chance: &Chance) -> Vec<String> {
     if cuts == 0 {
         return Vec::new();
     }
-    let Some(synced) = cuts::run(cuts, chance, true).await else { return Vec::new() };
+    let Some(synced) = cuts::run(cuts, chance, "always").await else { return Vec::new() };
     println!("{synced}");
     let mut violations = synced.violations;
-    if let Some(unsynced) = cuts::run(1, chance, false).await {
+    if let Some(unsynced) = cuts::run(1, chance, "\"2m\"").await {
         println!("without syncs: {unsynced}");
         if unsynced.violations.is_empty() {
             violations.push("a server that does not sync lost nothing: a loss would not be seen".into());

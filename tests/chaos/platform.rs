@@ -3,28 +3,22 @@
 use std::{
     collections::BTreeMap,
     fs,
-    ops::Range,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
 use domain::Flow;
-use nats::{Connection, Durability, EventLog, server, topology::Topology};
+use nats::{Connection, Durability, EventLog, topology::Topology};
 use reqwest::Method;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use twelve_tests::{
     Client, LIMIT, Process, binary, flows, free_port, payments::PaymentProvider, processes::signal, tools,
-    workspace,
 };
 
-use crate::hosts::Hosts;
+use crate::servers::{Servers, append_to};
 
-const CLIENT_PORT: u16 = 14_222;
-const ROUTE_PORT: u16 = 16_222;
-/// As `deploy/compose/nats.conf` has it.
-const PATIENCE: &str = "ping_interval: \"1s\", ping_max: 3";
 /// How often a supervisor looks whether a process runs.
 const SUPERVISED_EVERY: Duration = Duration::from_millis(20);
 /// How many command services there are; the view node comes after them.
@@ -40,11 +34,7 @@ pub(crate) struct Service {
 
 /// All that runs.
 pub(crate) struct Platform {
-    program: PathBuf,
-    /// They end before their hosts do.
-    nodes: Vec<Option<Process>>,
-    pub(crate) hosts: Hosts,
-    ports: Vec<(u16, u16)>,
+    pub(crate) servers: Servers,
     pub(crate) services: Vec<Service>,
     pub(crate) operator: Client,
     pub(crate) provider: PaymentProvider,
@@ -87,22 +77,14 @@ fn quick_flows() -> [(&'static str, String); 3] {
 
 impl Platform {
     pub(crate) async fn start(servers: usize) -> Self {
-        let program = server::find_or_install(&workspace().join(".tools")).await.expect("a nats-server");
-        let hosts = Hosts::new(servers);
-        let ports = (0..servers).map(|_| {
-            if hosts.has_network() { (CLIENT_PORT, ROUTE_PORT) } else { (free_port(), free_port()) }
-        });
-        let ports: Vec<(u16, u16)> = ports.collect();
         let provider = PaymentProvider::start().await;
         let folder = tempfile::tempdir().expect("a folder");
-        let (nodes, operator) = ((0..servers).map(|_| None).collect(), free_port());
+        let servers = Servers::start(servers, "always", folder.path()).await;
+        let operator = free_port();
         let operator_url = format!("http://127.0.0.1:{operator}");
         let faketime = tools::faketime();
         let mut platform = Self {
-            program,
-            hosts,
-            nodes,
-            ports,
+            servers,
             services: Vec::new(),
             operator: Client::new(&operator_url),
             provider,
@@ -110,8 +92,6 @@ impl Platform {
             folder,
             flows: BTreeMap::new(),
         };
-        platform.nodes().for_each(|node| platform.start_node(node));
-        platform.until_nodes_keep_streams().await;
         for (name, text) in quick_flows() {
             fs::create_dir_all(platform.flow_folder()).expect("a folder");
             fs::write(platform.flow_folder().join(format!("{name}.toml")), &text).expect("written");
@@ -123,11 +103,6 @@ impl Platform {
             platform.start_service(service).await;
         }
         platform
-    }
-
-    /// The nats-servers, by their numbers.
-    pub(crate) fn nodes(&self) -> Range<usize> {
-        0..self.nodes.len()
     }
 
     /// Where it keeps what is not on a host's disk.
@@ -145,9 +120,9 @@ impl Platform {
     }
 
     fn declare(&mut self, operator: u16) {
-        let (url, flows) = (self.url(), self.flow_folder().display().to_string());
-        let replicas = self.hosts.all.len().to_string();
-        let durability = if self.hosts.all.len() > 1 { "replicated" } else { "fsync" };
+        let (url, flows) = (self.servers.url(), self.flow_folder().display().to_string());
+        let replicas = self.servers.count().to_string();
+        let durability = if self.servers.count() > 1 { "replicated" } else { "fsync" };
         let common = ["--nats", &url, "--replicas", &replicas, "--durability", durability, "--flows", &flows];
         let mut add = |program: &'static str, more: &[&str]| {
             let listen = format!("127.0.0.1:{}", free_port());
@@ -166,76 +141,12 @@ impl Platform {
         add("query-api", &["--views", &views, "--operator-listen", &listen, "--snapshot-every-s", "0"]);
     }
 
-    /// All nats-servers, as one setting.
-    fn url(&self) -> String {
-        let urls = self.hosts.all.iter().zip(&self.ports);
-        urls.map(|(host, (port, _))| format!("nats://{}:{port}", host.address)).collect::<Vec<_>>().join(",")
-    }
-
     /// The log, as an onlooker who trusts nobody reads it.
     pub(crate) async fn log(&self) -> EventLog {
-        let connection = Connection::open(&self.url(), "judge").await.expect("the servers answer");
-        let topology = Topology { replicas: self.hosts.all.len(), ..Topology::default() };
+        let connection = Connection::open(&self.servers.url(), "judge").await.expect("the servers answer");
+        let topology = Topology { replicas: self.servers.count(), ..Topology::default() };
         // With replicas it is replicated.
         EventLog::look(connection, topology, Durability::Fsync)
-    }
-
-    pub(crate) fn start_node(&mut self, node: usize) {
-        let (host, (port, route)) = (&self.hosts.all[node], self.ports[node]);
-        let routes = self.hosts.all.iter().zip(&self.ports);
-        let routes: Vec<String> =
-            routes.map(|(host, (_, route))| format!("\"nats://{}:{route}\"", host.address)).collect();
-        let (address, disk) = (&host.address, host.folder.display());
-        // The servers' promise is held to: what is acknowledged was synced.
-        let cluster = if routes.len() > 1 {
-            let routes = routes.join(", ");
-            format!(
-                "cluster {{ name: chaos, {PATIENCE}, listen: \"{address}:{route}\", routes: [{routes}] }}\n"
-            )
-        } else {
-            String::new()
-        };
-        let configuration = format!(
-            "server_name: n{node}\nlisten: \"{address}:{port}\"\n{cluster}\
-             jetstream {{ store_dir: \"{disk}/js\", sync_interval: always, max_file_store: 100GB }}\n",
-        );
-        let file = self.folder.path().join(format!("n{node}.conf"));
-        fs::write(&file, configuration).expect("written");
-        let log = append_to(&self.folder.path().join(format!("n{node}.log")));
-        let mut command = host.command(&self.program);
-        command.arg("-c").arg(&file).stderr(log);
-        self.nodes[node] = Some(Process::foreign(&mut command));
-    }
-
-    pub(crate) fn kill_node(&mut self, node: usize) {
-        drop(self.nodes[node].take());
-    }
-
-    /// Sends a signal to a nats-server.
-    pub(crate) fn signal_node(&self, node: usize, name: &str) {
-        signal(name, self.nodes[node].as_ref().expect("it runs").id());
-    }
-
-    /// Waits until a nats-server that was told to leave has left.
-    pub(crate) async fn wait_for_node(&mut self, node: usize) {
-        if let Some(process) = self.nodes[node].take() {
-            let waiting = tokio::task::spawn_blocking(|| process.wait());
-            drop(timeout(LIMIT, waiting).await.expect("it leaves"));
-        }
-    }
-
-    async fn until_nodes_keep_streams(&self) {
-        let until = Instant::now() + LIMIT;
-        let servers: Vec<String> = self.url().split(',').map(ToOwned::to_owned).collect();
-        while Instant::now() < until {
-            if let Ok(client) = async_nats::connect(servers.clone()).await
-                && async_nats::jetstream::new(client).query_account().await.is_ok()
-            {
-                return;
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-        panic!("no cluster; see {}", self.folder.path().display());
     }
 
     /// Whether clocks can be set wrong.
@@ -292,8 +203,4 @@ impl Platform {
     pub(crate) fn signal_service(&self, service: usize, name: &str) {
         signal(name, self.services[service].running.as_ref().expect("it runs").id());
     }
-}
-
-fn append_to(path: &Path) -> fs::File {
-    fs::File::options().create(true).append(true).open(path).expect("a file")
 }

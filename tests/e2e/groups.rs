@@ -1,19 +1,16 @@
 //! Group commit on a real server: shared syncs, the loser of a conflict alone, all of a batch or nothing.
 
-use std::collections::BTreeMap;
-
-use domain::{
-    CommandId, OrderId,
-    event::{PaymentRequested, SagaResumed},
-};
+use domain::{OrderId, event::SagaResumed};
 use futures::future::join_all;
 use nats::{
-    AppendError, Connection, Durability, EventLog, NewEvent, connection::SERVER_TIMEOUT, log::Appended,
+    AppendError, Connection, Durability, EventLog, connection::SERVER_TIMEOUT, log::Appended,
     topology::Topology,
 };
-use serde_json::json;
 use tokio::time::timeout;
-use twelve_tests::Server;
+use twelve_tests::{
+    Server,
+    log::{Stored, event, requested},
+};
 
 async fn open(server: &Server) -> EventLog {
     let connection = Connection::open(server.url(), "test").await.expect("the server answers");
@@ -21,46 +18,8 @@ async fn open(server: &Server) -> EventLog {
     EventLog::open(connection, topology, Durability::Fsync).await.expect("the log")
 }
 
-fn first(order_id: OrderId) -> NewEvent {
-    let request: PaymentRequested = serde_json::from_value(json!({
-        "flow": { "name": "marketplace", "version": "v" }, "customer_id": "c", "method": "card",
-        "amount": { "amount": 1, "currency": "KRW" },
-    }))
-    .expect("a request");
-    new(order_id, request.into())
-}
-
-fn new(order_id: OrderId, event: domain::Event) -> NewEvent {
-    let command_id = CommandId::from_key("test", order_id, event.type_name());
-    NewEvent {
-        event,
-        command_id,
-        causation_id: None,
-        time: nats::now(),
-        fingerprint: None,
-        trace_parent: None,
-    }
-}
-
 fn order(name: impl std::fmt::Display) -> OrderId {
     OrderId::from_key("test", &name.to_string())
-}
-
-/// The batches in the log, by their ids: the numbers of their messages in order, and whether the last one closes it.
-async fn batches(server: &Server) -> (u64, BTreeMap<String, (Vec<u64>, bool)>) {
-    let client = async_nats::connect(server.url()).await.expect("connected");
-    let mut stream = async_nats::jetstream::new(client).get_stream("ORDERS-0").await.expect("the partition");
-    let last = stream.info().await.expect("described").state.last_sequence;
-    let mut batches: BTreeMap<String, (Vec<u64>, bool)> = BTreeMap::new();
-    for sequence in 1..=last {
-        let message = stream.get_raw_message(sequence).await.expect("an event");
-        let text = |name: &str| message.headers.get(name).map(ToString::to_string);
-        let Some(id) = text("Nats-Batch-Id") else { continue };
-        let (numbers, is_closed) = batches.entry(id).or_default();
-        numbers.push(text("Nats-Batch-Sequence").and_then(|number| number.parse().ok()).expect("a number"));
-        *is_closed = text("Nats-Batch-Commit").is_some();
-    }
-    (last, batches)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +28,7 @@ async fn appends_that_wait_at_the_same_time_are_written_together_and_each_is_tol
     let log = open(&server).await;
     let append = async |number: u32| {
         let id = order(number);
-        (id, log.append(id, 0, &first(id)).await.expect("stored").into_stored())
+        (id, log.append(id, 0, &requested(id, "request")).await.expect("stored").into_stored())
     };
     let stored = join_all((0..600).map(append)).await;
     for (id, stored) in &stored {
@@ -77,10 +36,10 @@ async fn appends_that_wait_at_the_same_time_are_written_together_and_each_is_tol
         assert_eq!(story.len(), 1);
         assert_eq!(story[0].recorded.position, stored.recorded.position, "{id}");
     }
-    let (last, batches) = batches(&server).await;
-    assert_eq!(last, 600, "each once");
-    let together: usize = batches.values().map(|(numbers, _)| numbers.len()).sum();
-    assert!(together > 300, "{together} were written in batches");
+    let on_log = Stored::at(server.url()).await;
+    let last = on_log.sequences.values().flatten().max();
+    assert_eq!((on_log.sequences.len(), last), (600, Some(&600)), "each once");
+    assert!(on_log.together() > 300, "{} were written in batches", on_log.together());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,11 +47,11 @@ async fn in_a_group_the_one_whose_story_moved_on_loses_alone() {
     let server = Server::start().await;
     let log = open(&server).await;
     let moved = order("moved");
-    log.append(moved, 0, &first(moved)).await.expect("stored");
-    let stale = new(moved, SagaResumed {}.into());
+    log.append(moved, 0, &requested(moved, "request")).await.expect("stored");
+    let stale = event(moved, "resume", SagaResumed {}.into());
     let good = join_all((0..200).map(async |number: u32| {
         let id = order(number);
-        log.append(id, 0, &first(id)).await
+        log.append(id, 0, &requested(id, "request")).await
     }));
     let (good, lost) = tokio::join!(good, log.append(moved, 0, &stale));
     assert!(good.iter().all(|appended| matches!(appended, Ok(Appended::New(_)))), "all others are stored");
@@ -112,7 +71,7 @@ async fn a_server_that_is_killed_in_the_middle_of_batches_has_all_of_each_or_not
             tokio::spawn(async move {
                 let append = async |number: u32| {
                     let id = order(format_args!("{round}-{number}"));
-                    (id, log.append(id, 0, &first(id)).await.is_ok())
+                    (id, log.append(id, 0, &requested(id, "request")).await.is_ok())
                 };
                 join_all((0..400).map(append)).await
             })
@@ -128,10 +87,7 @@ async fn a_server_that_is_killed_in_the_middle_of_batches_has_all_of_each_or_not
     for id in &acknowledged {
         assert_eq!(log.load(*id, 0).await.expect("read").len(), 1, "{id} was acknowledged");
     }
-    let (last, batches) = batches(&server).await;
-    assert!(last >= acknowledged.len() as u64);
-    for (id, (numbers, is_closed)) in batches {
-        let whole: Vec<u64> = (1..=numbers.len() as u64).collect();
-        assert!(is_closed && numbers == whole, "batch {id} is there in part: {numbers:?}");
-    }
+    let on_log = Stored::at(server.url()).await;
+    assert!(on_log.sequences.len() >= acknowledged.len());
+    assert_eq!(on_log.torn(), Vec::<String>::new());
 }

@@ -1,12 +1,9 @@
 //! The log on the server, as it is declared.
 
-use domain::{
-    Command, CommandId, OrderId,
-    event::{PaymentEvent, PaymentRequested},
-};
-use nats::{AppendError, Connection, Durability, EventLog, NewEvent, topology::Topology};
-use serde_json::{Value, json};
-use twelve_tests::{Platform, Server, client::order};
+use domain::{Command, OrderId, event::PaymentEvent};
+use nats::{AppendError, Connection, Durability, EventLog, topology::Topology};
+use serde_json::Value;
+use twelve_tests::{Platform, Server, client::order, log::requested};
 
 async fn raw(server: &Server) -> async_nats::jetstream::Context {
     async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("the server answers"))
@@ -15,22 +12,6 @@ async fn raw(server: &Server) -> async_nats::jetstream::Context {
 async fn open(server: &Server, partitions: u16) -> Result<EventLog, nats::TopologyError> {
     let connection = Connection::open(server.url(), "test").await.expect("the server answers");
     EventLog::open(connection, Topology { partitions, ..Topology::default() }, Durability::Fsync).await
-}
-
-fn requested(order_id: OrderId, command: &str) -> NewEvent {
-    let request = json!({
-        "flow": { "name": "marketplace", "version": "v" }, "customer_id": "c", "method": "card",
-        "amount": { "amount": 1, "currency": "KRW" },
-    });
-    let request: PaymentRequested = serde_json::from_value(request).expect("a request");
-    NewEvent {
-        event: request.into(),
-        command_id: CommandId::from_key("test", order_id, command),
-        causation_id: None,
-        time: nats::now(),
-        fingerprint: None,
-        trace_parent: None,
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

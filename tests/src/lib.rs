@@ -8,6 +8,7 @@ pub mod flows;
 pub mod gateway;
 pub mod history;
 pub mod issuer;
+pub mod log;
 pub mod mail;
 pub mod manifests;
 pub mod node;
