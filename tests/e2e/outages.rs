@@ -40,10 +40,11 @@ async fn orders_under_way_when_the_nats_server_is_killed_are_whole_or_not_there(
     let placing =
         futures::future::join_all(keys.iter().map(|key| client.post_with_key("/orders", key, &body)));
     tokio::pin!(placing);
-    // These choose the moments of the kill and of the return, nothing waits for them.
+    // This chooses the moment of the kill, nothing waits for it.
     tokio::select! { _ = &mut placing => {}, () = tokio::time::sleep(Duration::from_millis(12)) => {} }
     platform.server.kill();
-    tokio::select! { _ = &mut placing => {}, () = tokio::time::sleep(Duration::from_millis(300)) => {} }
+    // It comes back as soon as it is missed, whoever still waits.
+    tokio::select! { _ = &mut placing => {}, () = until_not_ready(&client) => {} }
     platform.server.restart().await;
     platform.client.until_ready().await;
     for key in &keys {
@@ -51,6 +52,12 @@ async fn orders_under_way_when_the_nats_server_is_killed_are_whole_or_not_there(
         platform.client.until_status(&id, "out_for_delivery").await;
         assert_eq!(platform.client.event_types(&id).await.len(), 6, "{key}");
     }
+}
+
+/// Waits until the process says that it is not ready.
+async fn until_not_ready(client: &Client) {
+    let noticed = async { while client.get("/readyz").await.status == 200 {} };
+    tokio::time::timeout(LIMIT, noticed).await.expect("it is noticed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

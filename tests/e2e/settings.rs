@@ -77,57 +77,75 @@ async fn another_number_of_partitions_than_the_log_has_is_refused_with_the_right
     assert!(server.url().starts_with("nats://"));
 }
 
+/// `twelve up` that brings its own nats-server.
+struct Own {
+    data: tempfile::TempDir,
+    listen: String,
+    nats: String,
+    client: twelve_tests::Client,
+}
+
+impl Own {
+    fn new() -> Self {
+        let data = tempfile::tempdir().expect("a folder");
+        let (listen, nats) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+        let client = twelve_tests::Client::new(&format!("http://{listen}"));
+        Self { data, listen, nats, client }
+    }
+
+    async fn start(&self) -> twelve_tests::Process {
+        let tools = twelve_tests::workspace().join(".tools").display().to_string();
+        let (folder, listen, nats) = (self.data.path().display().to_string(), &self.listen, &self.nats);
+        let arguments =
+            ["up", "--listen", listen, "--data", &folder, "--nats-listen", nats, "--tools", &tools];
+        let process = twelve_tests::Process::start("twelve", &arguments);
+        self.client.until_ready().await;
+        process
+    }
+
+    fn has_server(&self) -> bool {
+        std::net::TcpStream::connect(&self.nats).is_ok()
+    }
+
+    /// The process id of the nats-server that announced itself.
+    fn server_pid(&self) -> u32 {
+        let announced = std::fs::read_dir(self.data.path().join("nats/ports")).expect("a folder").flatten();
+        let names: Vec<_> = announced.map(|file| file.file_name().display().to_string()).collect();
+        let [name] = &names[..] else { panic!("{names:?}") };
+        let number = name.trim_start_matches("nats-server_").trim_end_matches(".ports");
+        number.parse().expect("a process id")
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_command_brings_its_own_server_takes_over_a_left_over_one_and_stops_it_at_the_end() {
-    let data = tempfile::tempdir().expect("a folder");
-    let tools = twelve_tests::workspace().join(".tools").display().to_string();
-    let folder = data.path().display().to_string();
-    let (listen, nats) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
-    let arguments = ["up", "--listen", &listen, "--data", &folder, "--nats-listen", &nats, "--tools", &tools];
-    let client = twelve_tests::Client::new(&format!("http://{listen}"));
-    let first = twelve_tests::Process::start("twelve", &arguments);
-    client.until_ready().await;
-    let id = client.place(&twelve_tests::client::order("gentleman")).await;
-    client.until_status(&id, "out_for_delivery").await;
+    let own = Own::new();
+    let first = own.start().await;
+    let id = own.client.place(&twelve_tests::client::order("gentleman")).await;
+    own.client.until_status(&id, "out_for_delivery").await;
     first.kill();
-    let second = twelve_tests::Process::start("twelve", &arguments);
-    client.until_ready().await;
-    client.until_status(&id, "out_for_delivery").await;
-    assert!(std::net::TcpStream::connect(&nats).is_ok(), "the server that was left over");
+    let second = own.start().await;
+    own.client.until_status(&id, "out_for_delivery").await;
+    assert!(own.has_server(), "the server that was left over");
     second.interrupt().await;
-    assert!(std::net::TcpStream::connect(&nats).is_err(), "is stopped at the end");
+    assert!(!own.has_server(), "is stopped at the end");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn its_own_server_is_started_again_when_it_dies_and_orders_go_on() {
-    let data = tempfile::tempdir().expect("a folder");
-    let tools = twelve_tests::workspace().join(".tools").display().to_string();
-    let folder = data.path().display().to_string();
-    let (listen, nats) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
-    let arguments = ["up", "--listen", &listen, "--data", &folder, "--nats-listen", &nats, "--tools", &tools];
-    let client = twelve_tests::Client::new(&format!("http://{listen}"));
-    let process = twelve_tests::Process::start("twelve", &arguments);
-    client.until_ready().await;
-    let order = twelve_tests::client::order("gentleman");
+    let own = Own::new();
+    let process = own.start().await;
+    let (client, order) = (&own.client, twelve_tests::client::order("gentleman"));
     for death in 0..2 {
         let before = client.place(&order).await;
-        signal("KILL", nats_server_of(data.path()));
+        signal("KILL", own.server_pid());
         let after = client.place_at_last(&order, &format!("after-death-{death}")).await.order_id();
         for id in [before, after] {
             client.until_status(&id, "out_for_delivery").await;
         }
     }
     process.interrupt().await;
-    assert!(std::net::TcpStream::connect(&nats).is_err(), "and stopped at the end");
-}
-
-/// The process id of the one that announced itself in this data folder.
-fn nats_server_of(data: &std::path::Path) -> u32 {
-    let announced = std::fs::read_dir(data.join("nats/ports")).expect("a folder").flatten();
-    let names: Vec<_> = announced.map(|file| file.file_name().display().to_string()).collect();
-    let [name] = &names[..] else { panic!("{names:?}") };
-    let number = name.trim_start_matches("nats-server_").trim_end_matches(".ports");
-    number.parse().expect("a process id")
+    assert!(!own.has_server(), "and stopped at the end");
 }
 
 #[tokio::test(flavor = "multi_thread")]
