@@ -144,7 +144,7 @@ impl Connection {
     pub(crate) async fn answered<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
         let mut connects = self.shared.connects.clone();
         connects.mark_unchanged();
-        let is_late = async {
+        let too_late = async {
             // The counter lives as long as this.
             drop(connects.changed().await);
             sleep(ANSWER_AFTER_ALL).await;
@@ -152,7 +152,7 @@ impl Connection {
         tokio::select! {
             biased;
             answer = answer => Some(answer),
-            () = is_late => None,
+            () = too_late => None,
         }
     }
 

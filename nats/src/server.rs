@@ -26,7 +26,7 @@ const POLL: Duration = Duration::from_millis(5);
 /// A server that ends by itself so soon after its start, and so often in a row, is not started again.
 const SOON: Duration = Duration::from_secs(10);
 const SOON_MAX: u32 = 5;
-/// Before one is started again that ended soon.
+/// Before one is started again that ended soon for the second time in a row; as much longer for each more.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where a local server lives.
@@ -114,16 +114,12 @@ impl LocalServer {
             let ended =
                 child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
             let log = log_of(&self.directory);
-            tracing::error!(ended, log = %log.display(), "nats-server ended by itself; it is started again");
-            if began.elapsed() < SOON {
-                soon += 1;
-                if soon >= SOON_MAX {
-                    return ServerError::KeepsEnding { log };
-                }
-                sleep(RESTART_PAUSE * (soon - 1)).await;
-            } else {
-                soon = 0;
+            soon = if began.elapsed() < SOON { soon + 1 } else { 0 };
+            if soon >= SOON_MAX {
+                return ServerError::KeepsEnding { log };
             }
+            tracing::error!(ended, log = %log.display(), "nats-server ended by itself; it is started again");
+            sleep(RESTART_PAUSE * u32::saturating_sub(soon, 1)).await;
             if let Err(error) = self.restart().await {
                 return error;
             }
