@@ -11,7 +11,7 @@ use axum::{
 use domain::Position;
 use projector::StoreError;
 use serde_json::Value;
-use service::{Caller, Problem};
+use service::{Caller, Kind, Problem};
 
 use crate::App;
 
@@ -48,8 +48,8 @@ impl FromRequestParts<App> for Read {
         let wait = number(parameters.remove("wait"), "wait", 0, WAIT_MS_MAX)?.unwrap_or(WAIT_MS_DEFAULT);
         let after = parameters.remove("after");
         let positions = wanted(&parts.headers, after.as_deref())?;
-        wait_for(app, &positions, Duration::from_millis(wait)).await?;
         let caller = Caller::from_request_parts(parts, app).await?;
+        wait_for(app, &caller, &positions, Duration::from_millis(wait)).await?;
         let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         Ok(Self {
             parameters,
@@ -69,7 +69,19 @@ fn wanted(headers: &HeaderMap, after: Option<&str>) -> Result<Vec<Position>, Pro
     positions.map_err(|error| Problem::malformed(error.to_string()))
 }
 
-async fn wait_for(app: &App, positions: &[Position], limit: Duration) -> Result<(), Problem> {
+async fn wait_for(
+    app: &App,
+    caller: &Caller,
+    positions: &[Position],
+    limit: Duration,
+) -> Result<(), Problem> {
+    // Who need not wait takes no share of waits.
+    let has = app.views.positions();
+    if positions.iter().all(|wanted| has.iter().any(|has| has >= wanted && has.partition == wanted.partition))
+    {
+        return Ok(());
+    }
+    let _share = caller.share(Kind::Waits)?;
     let until = tokio::time::Instant::now() + limit;
     for position in positions {
         let left = until.saturating_duration_since(tokio::time::Instant::now());

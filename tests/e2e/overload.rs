@@ -68,6 +68,45 @@ async fn more_calls_in_progress_than_there_may_be_are_refused_at_once_and_the_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_callers_waits_and_slow_calls_take_a_share_and_never_what_all_callers_need() {
+    let key = Key::ed25519("key");
+    let issuer = Issuer::start(&[&key]).await;
+    let limits =
+        ["--calls-in-progress-max", "40", "--calls-in-progress-each-max", "25", "--waits-each-max", "10"];
+    let platform = Platform::up_with(&[&["--auth-jwks", issuer.url()][..], &limits].concat()).await;
+    let greedy = platform.client.bearing(&key.token("greedy", "customer"));
+    let modest = platform.client.bearing(&key.token("modest", "customer"));
+    let wait = "/customers/greedy/orders?after=0:99999&wait=3000";
+    let mut slow = order("greedy");
+    slow["payment"]["token"] = json!("tok_slow:2000");
+    let calls_refused = "twelve_shares_refused_total{kind=\"calls\",bound=\"each\"}";
+    let many = async {
+        let waits = join_all((0..60).map(|_| greedy.get(wait)));
+        let orders = join_all((0..60).map(|_| greedy.post("/orders", &slow)));
+        tokio::join!(waits, orders)
+    };
+    let honest = async {
+        let full = async {
+            while platform.client.metric(calls_refused).await.is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, full).await.expect("one caller has all that one may");
+        let placed = modest.post("/orders", &order("modest")).await;
+        (placed.status, modest.get("/customers/modest/orders").await.status)
+    };
+    let ((waits, orders), honest) = tokio::join!(many, honest);
+    assert_eq!((honest.0.as_u16(), honest.1.as_u16()), (201, 200), "others notice nothing");
+    let refused = |answers: &[Answer]| answers.iter().filter(|answer| answer.status == 429).count();
+    assert!(refused(&waits) >= 50 && refused(&orders) >= 35, "{} {}", refused(&waits), refused(&orders));
+    for answer in waits.iter().chain(&orders).filter(|answer| answer.status == 429) {
+        assert_eq!(answer.code(), "too_many_at_once");
+        assert!(number(answer, "retry-after") > 0);
+    }
+    assert_eq!(greedy.get("/customers/greedy/orders").await.status, 200, "and then all is as before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn commands_that_cannot_be_stored_in_time_make_room_for_fewer_and_it_recovers_by_itself() {
     // Nothing is stored within a millisecond and every command is too slow: the fewest are admitted.
     let platform = Platform::up_with(&["--store-goal-ms", "1"]).await;

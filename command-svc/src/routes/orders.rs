@@ -9,7 +9,7 @@ use domain::{
     order::{Order, OrderCommand},
     payment::PaymentCommand,
 };
-use service::Problem;
+use service::{Kind, Problem};
 use tokio::time::Instant;
 
 use super::{
@@ -93,7 +93,12 @@ pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
     }
     let requested = call.execute(Command::Ordering(OrderCommand::RequestCancel { reason })).await?;
     let wait = Duration::from_secs(call.given.wait_s.unwrap_or(CANCEL_WAIT_S));
-    let state = outcome(app, order_id, wait).await?.unwrap_or_else(|| requested.state.clone());
+    // What is asked for is done; a caller who waits for too much already is told so at once, and looks later.
+    let state = match call.given.caller.share(Kind::Waits) {
+        Ok(_share) => outcome(app, order_id, wait).await?,
+        Err(_) => None,
+    };
+    let state = state.unwrap_or_else(|| requested.state.clone());
     let status = if state.order == Order::Canceled { StatusCode::OK } else { StatusCode::ACCEPTED };
     call.answer(&Executed { state, ..requested }, status)
 }

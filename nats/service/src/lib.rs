@@ -2,7 +2,7 @@
 //!
 //! [`settings`] reads flags, environment and a file; [`flows`] reads the flows and checks them; [`telemetry`] sends log
 //! lines and spans; [`process`] sets up signals and the HTTP server; [`request`] gives every call an id, a trace and a
-//! metric; [`guard`] tells who calls, [`limits`] how often they may, [`contract`] what they may ask; [`grpc`] is the
+//! metric; [`guard`] tells who calls, [`limits`] how often they may, [`shares`] how much at a time, [`contract`] what they may ask; [`grpc`] is the
 //! other way in; [`problem`] is the one shape of an error answer.
 
 pub mod settings;
@@ -11,6 +11,8 @@ pub mod telemetry;
 pub mod process;
 pub mod request;
 pub mod guard;
+pub mod shares;
+mod origin;
 pub mod limits;
 pub mod contract;
 pub mod problem;
@@ -21,6 +23,7 @@ pub use guard::{Guard, GuardSettings, guarded};
 pub use limits::{LimitSettings, limited};
 pub use problem::Problem;
 pub use request::Caller;
+pub use shares::{Kind, Share};
 
 /// Every process allocates with it: the store of the views spends half its time in the allocator, and this one halves
 /// that.

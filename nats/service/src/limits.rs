@@ -1,23 +1,25 @@
 //! No caller takes everything: calls a second for each caller, and calls in progress for all of them together.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     num::NonZeroU32,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use axum::{
     Router,
+    body::Body,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue},
+    http::{HeaderName, HeaderValue, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use clap::Args;
+use futures::StreamExt;
 use governor::{
     Quota, RateLimiter,
     clock::{Clock, DefaultClock},
@@ -26,13 +28,15 @@ use governor::{
 };
 use ipnet::IpNet;
 
-use crate::{problem::Problem, request::Caller};
+use crate::{
+    origin,
+    problem::Problem,
+    request::Caller,
+    shares::{AllShares, Bounds, CallerShares, Kind, Share},
+};
 
 /// Calls after which callers who have not called for long are forgotten.
 const FORGET_EVERY: u64 = 10_000;
-/// Seconds after which a call may be tried again when too many are in progress.
-const RETRY_AFTER_S: u64 = 1;
-const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// How much callers may ask for.
 #[derive(Args, Clone, Debug)]
@@ -49,6 +53,36 @@ pub struct LimitSettings {
     #[arg(long, env = "TWELVE_CALLS_IN_PROGRESS_MAX", value_name = "N", default_value_t = 2_000,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub calls_in_progress_max: u32,
+    /// Calls of one caller that may be in progress; more are refused with 429. Where nobody is asked for a token, the
+    /// callers on this machine are told apart by nothing, and share them all
+    #[arg(long, env = "TWELVE_CALLS_IN_PROGRESS_EACH_MAX", value_name = "N", default_value_t = 500,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub calls_in_progress_each_max: u32,
+    /// Calls of all callers that may wait for a position or an outcome
+    #[arg(long, env = "TWELVE_WAITS_MAX", value_name = "N", default_value_t = 1_000,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub waits_max: u32,
+    /// Calls of one caller that may wait for a position or an outcome; more are refused with 429
+    #[arg(long, env = "TWELVE_WAITS_EACH_MAX", value_name = "N", default_value_t = 200,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub waits_each_max: u32,
+    /// Live streams of all callers
+    #[arg(long, env = "TWELVE_LIVE_MAX", value_name = "N", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub live_max: u32,
+    /// Live streams of one caller; more are refused with 429. Where nobody is asked for a token, the callers on this
+    /// machine share them all
+    #[arg(long, env = "TWELVE_LIVE_EACH_MAX", value_name = "N", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub live_each_max: u32,
+    /// Queries of all callers that may look at a moment of the past (`as_of`)
+    #[arg(long, env = "TWELVE_AS_OF_MAX", value_name = "N", default_value_t = 16,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub as_of_max: u32,
+    /// Queries of one caller that may look at a moment of the past; more are refused with 429
+    #[arg(long, env = "TWELVE_AS_OF_EACH_MAX", value_name = "N", default_value_t = 4,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub as_of_each_max: u32,
     /// Whose X-Forwarded-For is believed: the addresses of the gateway
     #[arg(long, env = "TWELVE_TRUSTED_PROXIES", value_name = "NET,…", value_delimiter = ',')]
     pub trusted_proxies: Vec<IpNet>,
@@ -60,9 +94,21 @@ struct Limits {
     rates: Option<Rates>,
     quota: Quota,
     calls: AtomicU64,
-    in_progress: AtomicUsize,
-    in_progress_max: usize,
+    shares: Arc<AllShares>,
     trusted: Vec<IpNet>,
+}
+
+impl LimitSettings {
+    fn bounds(&self, kind: Kind) -> Bounds {
+        let (each, all) = match kind {
+            Kind::Calls => (self.calls_in_progress_each_max, self.calls_in_progress_max),
+            Kind::Waits => (self.waits_each_max, self.waits_max),
+            Kind::Live => (self.live_each_max, self.live_max),
+            Kind::AsOf => (self.as_of_each_max, self.as_of_max),
+        };
+        let bound = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        Bounds { each: bound(each), all: bound(all) }
+    }
 }
 
 /// Puts the limits around these routes. Each router that is limited has a count of calls in progress of its own, so
@@ -76,63 +122,73 @@ pub fn limited(router: Router, settings: &LimitSettings) -> Router {
             .map(|_| RateLimiter::dashmap(quota).with_middleware::<StateInformationMiddleware>()),
         quota,
         calls: AtomicU64::new(0),
-        in_progress: AtomicUsize::new(0),
-        in_progress_max: usize::try_from(settings.calls_in_progress_max).unwrap_or(usize::MAX),
+        shares: Arc::new(AllShares::new(|kind| settings.bounds(kind))),
         trusted: settings.trusted_proxies.clone(),
     };
     router.layer(middleware::from_fn_with_state(Arc::new(limits), check))
 }
 
-/// A call in progress, counted until it is answered or given up.
-struct InProgress(Arc<Limits>);
-
-impl InProgress {
-    fn begin(limits: &Arc<Limits>) -> Option<Self> {
-        if limits.in_progress.fetch_add(1, Ordering::AcqRel) < limits.in_progress_max {
-            return Some(Self(Arc::clone(limits)));
-        }
-        limits.in_progress.fetch_sub(1, Ordering::AcqRel);
-        None
-    }
-}
-
-impl Drop for InProgress {
-    fn drop(&mut self) {
-        self.0.in_progress.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-async fn check(State(limits): State<Arc<Limits>>, request: Request, next: Next) -> Response {
-    let told = match limits.rate(&request) {
+async fn check(State(limits): State<Arc<Limits>>, mut request: Request, next: Next) -> Response {
+    let (who, is_told_apart) = limits.who(&request);
+    let shares = CallerShares { all: Arc::clone(&limits.shares), who: who.into(), is_told_apart };
+    let told = match limits.rate(&shares.who) {
         Ok(told) => told,
         Err(problem) => {
             metrics::counter!("twelve_refused_total", "why" => "rate").increment(1);
             return problem.into_response();
         }
     };
-    let Some(_in_progress) = InProgress::begin(&limits) else {
-        metrics::counter!("twelve_refused_total", "why" => "in_progress").increment(1);
-        let detail = "too many calls are in progress; nothing was done, try again";
-        return Problem::unavailable("overloaded", detail, RETRY_AFTER_S).into_response();
+    let in_progress = match shares.take(Kind::Calls) {
+        Ok(in_progress) => in_progress,
+        Err(problem) => {
+            metrics::counter!("twelve_refused_total", "why" => "in_progress").increment(1);
+            return problem.into_response();
+        }
     };
+    if let Some(caller) = request.extensions_mut().get_mut::<Caller>() {
+        caller.count_by(shares.clone());
+    }
     let mut response = next.run(request).await;
+    drop(in_progress);
+    if is_live(&response) {
+        response = match shares.take(Kind::Live) {
+            Ok(share) => holding(share, response),
+            Err(problem) => return problem.into_response(),
+        };
+    }
     for (name, value) in told.into_iter().flatten() {
         response.headers_mut().insert(name, value);
     }
     response
 }
 
+fn is_live(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// The answer, holding a share until it has ended.
+fn holding(share: Share, response: Response) -> Response {
+    response.map(|body| {
+        let frames = body.into_data_stream().map(move |frame| {
+            let _held = &share;
+            frame
+        });
+        Body::from_stream(frames)
+    })
+}
+
 type Told = Option<[(HeaderName, HeaderValue); 2]>;
 
 impl Limits {
     /// What the caller is told of their rate; a refusal where it is exceeded.
-    fn rate(&self, request: &Request) -> Result<Told, Problem> {
+    fn rate(&self, who: &str) -> Result<Told, Problem> {
         let Some(rates) = &self.rates else { return Ok(None) };
         if self.calls.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
             rates.retain_recent();
         }
         let (policy, second) = (self.policy(), Duration::from_secs(1));
-        match rates.check_key(&self.who(request)) {
+        match rates.check_key(&who.to_owned()) {
             Ok(state) => Ok(headers(&policy, state.remaining_burst_capacity(), second)),
             Err(not_until) => {
                 let wait = not_until.wait_time_from(DefaultClock::default().now());
@@ -161,31 +217,18 @@ impl Limits {
         format!("\"caller\";q={burst};w={window}")
     }
 
-    /// Whose calls are counted together.
-    fn who(&self, request: &Request) -> String {
+    /// Whose calls are counted together, and whether that is one caller: without tokens, all that come from this
+    /// machine are told apart by nothing.
+    fn who(&self, request: &Request) -> (String, bool) {
         let person = request.extensions().get::<Caller>().and_then(|caller| caller.person.clone());
         if let Some(person) = person {
-            return format!("person {}", person.id);
+            return (format!("person {}", person.id), true);
         }
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-        peer.map_or_else(String::new, |peer| address(peer, request.headers(), &self.trusted).to_string())
+        let Some(peer) = peer else { return (String::new(), false) };
+        let address = origin::address(peer, request.headers(), &self.trusted);
+        (origin::counted(address).to_string(), !address.is_loopback())
     }
-}
-
-/// Where a call comes from: the last address that a proxy which is believed put before its own.
-fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
-    let told = headers.get_all(FORWARDED_FOR).into_iter().filter_map(|value| value.to_str().ok());
-    let told: Vec<IpAddr> =
-        told.flat_map(|value| value.split(',')).map_while(|address| address.trim().parse().ok()).collect();
-    let mut from = peer;
-    for address in told.into_iter().rev() {
-        if !is_trusted(&from) {
-            break;
-        }
-        from = address;
-    }
-    from
 }
 
 fn headers(policy: &str, remaining: u32, reset: Duration) -> Told {
@@ -195,33 +238,4 @@ fn headers(policy: &str, remaining: u32, reset: Duration) -> Told {
         (HeaderName::from_static("ratelimit-policy"), value(policy)?),
         (HeaderName::from_static("ratelimit"), value(&state)?),
     ])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn from(peer: &str, forwarded: &'static str, trusted: &[&str]) -> String {
-        let mut headers = HeaderMap::new();
-        headers.insert(FORWARDED_FOR, HeaderValue::from_static(forwarded));
-        let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
-        address(peer.parse().unwrap(), &headers, &trusted).to_string()
-    }
-
-    #[test]
-    fn only_a_proxy_that_is_trusted_says_where_a_call_comes_from() {
-        assert_eq!(from("203.0.113.9", "10.9.9.9", &[]), "203.0.113.9");
-        assert_eq!(from("10.0.0.2", "198.51.100.7", &["10.0.0.0/8"]), "198.51.100.7");
-        assert_eq!(
-            from("10.0.0.2", "1.1.1.1, 198.51.100.7", &["10.0.0.0/8"]),
-            "198.51.100.7",
-            "what a caller adds"
-        );
-        assert_eq!(
-            from("10.0.0.2", "198.51.100.7, 10.0.0.3", &["10.0.0.0/8"]),
-            "198.51.100.7",
-            "two proxies"
-        );
-        assert_eq!(from("10.0.0.2", "nonsense", &["10.0.0.0/8"]), "10.0.0.2");
-    }
 }

@@ -17,7 +17,11 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{Instrument, Span, field::Empty};
 use uuid::Uuid;
 
-use crate::{grpc, problem::Problem};
+use crate::{
+    grpc,
+    problem::Problem,
+    shares::{CallerShares, Kind, Share},
+};
 
 /// The longest a caller's own request id may be.
 const REQUEST_ID_CHARS_MAX: usize = 128;
@@ -43,6 +47,8 @@ pub struct Caller {
     pub trace_parent: String,
     /// Who they proved to be; `None` where nobody is asked, and anybody may do anything.
     pub person: Option<Arc<Person>>,
+    /// What this caller has a share of; `None` where calls are not limited.
+    shares: Option<CallerShares>,
 }
 
 impl Caller {
@@ -54,11 +60,22 @@ impl Caller {
         let trace_parent = given(TRACE_PARENT)
             .filter(|text| is_trace_parent(text))
             .map_or_else(new_trace_parent, ToOwned::to_owned);
-        Self { request_id, trace_parent, person: None }
+        Self { request_id, trace_parent, person: None, shares: None }
     }
 }
 
 impl Caller {
+    /// Counts this caller's calls by these shares.
+    pub(crate) fn count_by(&mut self, shares: CallerShares) {
+        self.shares = Some(shares);
+    }
+
+    /// One more of what callers share, to be held for as long as it is used; refused at once if this caller, or all
+    /// callers together, hold as many as they may.
+    pub fn share(&self, kind: Kind) -> Result<Share, Problem> {
+        self.shares.as_ref().map_or_else(|| Ok(Share::uncounted()), |shares| shares.take(kind))
+    }
+
     /// Refuses those who may not, by what `may` says of the person who calls.
     pub fn permit(&self, may: impl FnOnce(&Person) -> bool) -> Result<(), Problem> {
         match &self.person {
