@@ -2,8 +2,8 @@
 //!
 //! [`settings`] reads flags, environment and a file; [`flows`] reads the flows and checks them; [`telemetry`] sends log
 //! lines and spans; [`process`] sets up signals and the HTTP server; [`request`] gives every call an id, a trace and a
-//! metric; [`guard`] tells who calls, [`limits`] how often they may, [`shares`] how much at a time, [`contract`] what they may ask; [`grpc`] is the
-//! other way in; [`problem`] is the one shape of an error answer.
+//! metric; [`guard`] tells who calls, [`limits`] how often they may, [`shares`] how much at a time, [`contract`] what
+//! they may ask; [`grpc`] is the other way in; [`problem`] is the one shape of an error answer.
 
 pub mod settings;
 pub mod flows;
