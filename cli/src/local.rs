@@ -1,13 +1,19 @@
 //! Which log a command works on: a server that runs already, or our own on the data directory.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 use nats::{
     Durability, EventLog,
     server::{LocalOptions, LocalServer},
 };
-use service::settings::LogSettings;
+use service::{
+    process,
+    settings::{self, LogSettings},
+};
+
+/// How long work that was interrupted may take to end in its own way.
+const END_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LocalSettings {
@@ -21,7 +27,8 @@ pub(crate) struct LocalSettings {
     #[arg(long, env = "TWELVE_DURABILITY", value_enum, default_value_t = Durability::Memory)]
     pub(crate) durability: Durability,
     /// Where the local nats-server listens; a free port is taken if this one is not
-    #[arg(long, env = "TWELVE_NATS_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:4222")]
+    #[arg(long, env = "TWELVE_NATS_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:4222",
+          value_parser = settings::address)]
     pub(crate) nats_listen: SocketAddr,
     /// Where a nats-server is installed if there is none on PATH
     #[arg(long, env = "TWELVE_TOOLS", value_name = "DIR", default_value = ".tools")]
@@ -38,15 +45,25 @@ pub(crate) struct Opened {
 }
 
 impl LocalSettings {
-    /// Works on the log as `name`; then the connection is closed, and the server is left as it was found.
+    /// Works on the log as `name`; then, or when it is to stop, the connection is closed, and the server is left as it
+    /// was found.
     pub(crate) async fn on_log<T>(
         &self,
         name: &str,
         work: impl AsyncFnOnce(EventLog) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let Opened { log, server, .. } = self.open(name).await?;
+        let stop = process::stop_on_signal()?;
+        let Opened { log, server, .. } = tokio::select! {
+            opened = self.open(name) => opened?,
+            () = stop.cancelled() => anyhow::bail!("interrupted"),
+        };
         let connection = log.connection().clone();
-        let worked = work(log).await;
+        let worked = tokio::select! {
+            worked = work(log) => worked,
+            () = async { stop.cancelled().await; tokio::time::sleep(END_MAX).await } => {
+                Err(anyhow::anyhow!("interrupted"))
+            }
+        };
         connection.close().await;
         if let Some(server) = server {
             server.leave_as_found().await;

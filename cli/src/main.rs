@@ -1,5 +1,9 @@
 //! `twelve`: everything in one process, and the tools around it.
 
+// First: its macros are for all that follow.
+#[macro_use]
+mod terminal;
+
 mod accounts;
 mod archive;
 mod bench;
@@ -12,6 +16,8 @@ mod streams;
 mod token;
 mod up;
 mod views;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use service::{process::ProcessSettings, settings};
@@ -59,7 +65,11 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    terminal::exit_code(run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     let twelve: Twelve = settings::parse()?;
     let _telemetry = twelve.process.telemetry.start("twelve")?;
     match twelve.command {

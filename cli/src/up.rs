@@ -7,7 +7,9 @@ use command_svc::{CommandService, CommandSettings};
 use nats::{FlowBook, server::LocalServer};
 use projector::Views;
 use query_api::{App, AsOf, OperatorSettings, console, operator, readiness};
-use service::{FlowSettings, Guard, GuardSettings, LimitSettings, contract, guarded, limited, process};
+use service::{
+    FlowSettings, Guard, GuardSettings, LimitSettings, contract, guarded, limited, process, settings,
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +22,8 @@ use crate::{
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Settings {
     /// Where to listen for REST calls, live streams, probes and metrics
-    #[arg(long, env = "TWELVE_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "TWELVE_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8080",
+          value_parser = settings::address)]
     listen: SocketAddr,
     #[command(flatten)]
     local: LocalSettings,
@@ -45,7 +48,10 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let flows = settings.flows.load()?;
     process::metrics_handle()?;
     let listener = process::listen(settings.listen).await?;
-    let Opened { log, url, mut server } = settings.local.open("twelve-up").await?;
+    let Opened { log, url, mut server } = tokio::select! {
+        opened = settings.local.open("twelve-up") => opened?,
+        () = stop.cancelled() => anyhow::bail!("interrupted before the log was open"),
+    };
     let lost = kept(server.as_mut());
     let started = serve(&settings, flows, (listener, guard), (&log, &url), lost, &stop).await;
     log.connection().close().await;

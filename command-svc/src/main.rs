@@ -15,7 +15,8 @@ use service::{
 #[command(version, about)]
 struct Settings {
     /// Where to listen for REST calls, probes and metrics
-    #[arg(long, env = "TWELVE_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8081")]
+    #[arg(long, env = "TWELVE_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8081",
+          value_parser = settings::address)]
     listen: SocketAddr,
     #[command(flatten)]
     server: ServerSettings,

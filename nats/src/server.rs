@@ -226,6 +226,8 @@ fn launch(binary: &Path, directory: &Path, listen: &str) -> Result<Child, Server
         .stderr(output)
         // Its own group: a Ctrl-C at the terminal is for us, and we stop the server last.
         .process_group(0)
+        // Who gives up before it is ready leaves none behind.
+        .kill_on_drop(true)
         .spawn()
         .map_err(failed)
 }

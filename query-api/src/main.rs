@@ -17,7 +17,8 @@ use service::{
 #[command(version, about)]
 struct Settings {
     /// Where to listen for queries, probes and metrics
-    #[arg(long, env = "TWELVE_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8082")]
+    #[arg(long, env = "TWELVE_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8082",
+          value_parser = settings::address)]
     listen: SocketAddr,
     /// Where to keep the views; belongs to one process at a time
     #[arg(long, env = "TWELVE_VIEWS", value_name = "DIR", default_value = ".twelve/views")]

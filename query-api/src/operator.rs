@@ -26,7 +26,7 @@ use projector::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service::{Problem, process};
+use service::{Problem, process, settings};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +45,8 @@ pub struct OperatorSettings {
     pub as_of_events_max: u64,
     /// Where operators rebuild, compare and swap views; keep it from customers. Port 0 takes a free one, which the file
     /// `operator` in the views' folder names
-    #[arg(long, env = "TWELVE_OPERATOR_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    #[arg(long, env = "TWELVE_OPERATOR_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:0",
+          value_parser = settings::address)]
     pub operator_listen: SocketAddr,
     /// Take a snapshot of the views when the newest is older than this many seconds, for new nodes to start from; 0:
     /// take none

@@ -5,6 +5,7 @@ mod accounts;
 mod as_of;
 mod bad_input;
 mod cancel;
+mod cli;
 mod cluster;
 mod compose;
 mod console;

@@ -47,9 +47,10 @@ pub fn metrics_handle() -> anyhow::Result<PrometheusHandle> {
     Ok(HANDLE.get_or_init(|| handle).clone())
 }
 
-/// A token that is cancelled by Ctrl-C or SIGTERM.
+/// A token that is cancelled by Ctrl-C, SIGTERM, or the end of the terminal (SIGHUP).
 pub fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
+    stop_on_hang_up(&stop)?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let token = stop.clone();
@@ -62,6 +63,30 @@ pub fn stop_on_signal() -> anyhow::Result<CancellationToken> {
         std::process::exit(130);
     });
     Ok(stop)
+}
+
+/// A terminal that is closed ends what runs in it, as Ctrl-C does; but not what was started by `nohup`.
+fn stop_on_hang_up(stop: &CancellationToken) -> anyhow::Result<()> {
+    if is_hang_up_ignored() {
+        return Ok(());
+    }
+    let (mut hang_up, stop) = (signal(SignalKind::hangup())?, stop.clone());
+    tokio::spawn(async move {
+        if hang_up.recv().await.is_some() && !stop.is_cancelled() {
+            tracing::info!("the terminal was closed: stopping");
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// Whether this process was started with SIGHUP ignored: Linux says so; elsewhere it is taken as not ignored.
+fn is_hang_up_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // SIGHUP is signal 1, the mask's lowest bit.
+    mask.is_some_and(|mask| mask & 1 == 1)
 }
 
 /// One reason to be ready or not.

@@ -3,7 +3,11 @@
 //! One library (clap) knows every setting: a configuration file merely replaces the flags' defaults, so `--help`
 //! documents them all and a bad value is refused by its flag's name wherever it came from.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+};
 
 use anyhow::Context as _;
 use clap::{Args, Command, Parser};
@@ -69,6 +73,16 @@ impl LogSettings {
         let connection = Connection::open_as(url, name, &self.identity).await?;
         Ok(EventLog::open(connection, self.topology(), durability).await?)
     }
+}
+
+/// Reads HOST:PORT, where the host is a name or an address; a name that has several addresses is the first of IPv4.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let found: Vec<SocketAddr> = text
+        .to_socket_addrs()
+        .map_err(|error| format!("not a HOST:PORT of this machine, such as localhost:8080 ({error})"))?
+        .collect();
+    let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    first.copied().ok_or_else(|| "the host has no address".to_owned())
 }
 
 /// Reads the settings of this process; prints help or the fault and ends the process where clap would.
@@ -152,7 +166,7 @@ mod tests {
     #[derive(Parser, Debug)]
     struct Sample {
         #[arg(long, env = "SAMPLE_TEST_LISTEN", default_value = "127.0.0.1:8080")]
-        listen: std::net::SocketAddr,
+        listen: SocketAddr,
         #[arg(long, value_delimiter = ',', default_value = "a")]
         roles: Vec<String>,
     }
@@ -169,6 +183,20 @@ mod tests {
         assert_eq!(read("listen = '0.0.0.0:9'", &[]).unwrap().listen.port(), 9);
         assert_eq!(read("listen = '0.0.0.0:9'", &["--listen", "0.0.0.0:7"]).unwrap().listen.port(), 7);
         assert_eq!(read("roles = ['a', 'b']", &[]).unwrap().roles, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address() {
+        for (text, is) in [
+            ("localhost:8080", "127.0.0.1:8080"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("[::1]:8080", "[::1]:8080"),
+        ] {
+            assert_eq!(address(text), Ok(is.parse().unwrap()), "{text}");
+        }
+        for text in ["localhost", ":8080", "8080", "localhost:", "localhost:80800", "http://localhost:8080"] {
+            assert!(address(text).unwrap_err().contains("HOST:PORT"), "{text}");
+        }
     }
 
     #[test]

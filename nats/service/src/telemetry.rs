@@ -77,6 +77,8 @@ impl TelemetrySettings {
         let filter = EnvFilter::try_new(&self.log).with_context(|| format!("--log {:?}", self.log))?;
         let lines = tracing_subscriber::fmt::layer()
             .with_ansi(std::io::stderr().is_terminal())
+            // Where standard error is closed, saying so there would panic.
+            .log_internal_errors(false)
             .with_writer(std::io::stderr);
         let lines = match self.log_format {
             LogFormat::Text => lines.boxed(),
