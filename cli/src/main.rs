@@ -7,11 +7,14 @@ mod terminal;
 mod accounts;
 mod archive;
 mod bench;
+mod demo;
 mod doctor;
 mod flow;
 mod ledger;
 mod local;
 mod openapi;
+mod orders;
+mod rest;
 mod streams;
 mod token;
 mod up;
@@ -27,7 +30,7 @@ use service::{process::ProcessSettings, settings};
 #[command(
     version,
     about,
-    after_help = "First order in a minute:\n  twelve up\nthen run the curl line that it prints."
+    after_help = "A day of orders in a minute:\n  twelve up\nand in another terminal:\n  twelve demo\n  twelve orders list"
 )]
 struct Twelve {
     #[command(flatten)]
@@ -40,6 +43,10 @@ struct Twelve {
 enum Command {
     /// Start everything in one process, with a nats-server of its own
     Up(Box<up::Settings>),
+    /// Fill a running platform with a day of orders, so that every page and query shows something
+    Demo(demo::Settings),
+    /// List, show, follow and cancel a running platform's orders
+    Orders(orders::Settings),
     /// List, show and check the flows that orders follow
     Flow(flow::Settings),
     /// Rebuild the views from the log, or compare two generations of them
@@ -74,6 +81,8 @@ async fn run() -> anyhow::Result<()> {
     let _telemetry = twelve.process.telemetry.start("twelve")?;
     match twelve.command {
         Command::Up(settings) => up::run(*settings).await,
+        Command::Demo(settings) => demo::run(settings).await,
+        Command::Orders(settings) => orders::run(settings).await,
         Command::Flow(settings) => flow::run(settings),
         Command::Views(settings) => views::run(settings).await,
         Command::Archive(settings) => archive::run(*settings).await,

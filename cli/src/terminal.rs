@@ -11,15 +11,18 @@ static CLOSED: OnceLock<std::io::Error> = OnceLock::new();
 
 /// Takes the place of the standard library's macro in all of this crate: that one panics where nobody reads.
 macro_rules! println {
-    ($($arguments:tt)*) => {
-        $crate::terminal::write(&format!($($arguments)*), "\n")
+    () => {
+        $crate::terminal::write("", "\n")
+    };
+    ($($arguments:tt)+) => {
+        $crate::terminal::write(&format!($($arguments)+), "\n")
     };
 }
 
 /// As [`println!`], without the end of the line.
 macro_rules! print {
-    ($($arguments:tt)*) => {
-        $crate::terminal::write(&format!($($arguments)*), "")
+    ($($arguments:tt)+) => {
+        $crate::terminal::write(&format!($($arguments)+), "")
     };
 }
 

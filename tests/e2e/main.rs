@@ -11,6 +11,7 @@ mod compose;
 mod console;
 mod contract;
 mod cross;
+mod demo;
 mod doctor;
 mod fuzz;
 mod gateway;
