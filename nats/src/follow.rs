@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use async_nats::jetstream::{
     Message,
-    consumer::{AckPolicy, DeliverPolicy, pull},
+    consumer::{
+        AckPolicy, DeliverPolicy,
+        pull::{self, MessagesError},
+    },
+    stream::{self, RawMessageErrorKind},
 };
 use domain::{Position, Timestamp};
 use futures::StreamExt;
@@ -26,6 +30,8 @@ use crate::{
 pub const BATCH_EVENTS_MAX: usize = 1_000;
 const PULL_EXPIRES: Duration = Duration::from_secs(5);
 const PULL_HEARTBEAT: Duration = Duration::from_secs(1);
+/// How long after the last event it is looked whether the partition ends there.
+const END_LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// After this long without its follower, the server forgets a consumer.
 const CONSUMER_IDLE_MAX: Duration = Duration::from_secs(30);
 const RESTART_PAUSE: Duration = Duration::from_millis(50);
@@ -37,6 +43,9 @@ pub struct Batch {
     pub events: Vec<Result<Stored, Undecodable>>,
     /// How many more the partition had when the last of these was sent.
     pub pending: u64,
+    /// The sequence that is read up to: every event up to it was handed over, or exists no more. It may be further than
+    /// the last event of this batch.
+    pub upto: u64,
 }
 
 /// One partition as the server describes it.
@@ -61,7 +70,6 @@ impl EventLog {
 
     /// When the event at a position was decided; `None` if there is no such event.
     pub async fn time_of(&self, position: Position) -> Result<Option<Timestamp>, TopologyError> {
-        use async_nats::jetstream::stream::RawMessageErrorKind as Kind;
         let name = subject::stream(position.partition);
         let failed = |source: Failure| TopologyError::Server { stream: name.clone(), source };
         let stream = self.broker.shared.jetstream.get_stream_no_info(&name).await;
@@ -72,7 +80,7 @@ impl EventLog {
                     message.headers.get(codec::TIME.name()).and_then(|time| time.as_str().parse().ok());
                 time.map(Some).ok_or_else(|| failed(format!("the event at {position} has no time").into()))
             }
-            Err(error) if matches!(error.kind(), Kind::NoMessageFound) => {
+            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => {
                 let Some(archive) = &self.archive else { return Ok(None) };
                 let archived = archive.range(position.partition, position.sequence, position.sequence).await;
                 let (archived, _) = archived.map_err(|error| failed(error.into()))?;
@@ -134,37 +142,94 @@ impl EventLog {
             .messages()
             .await?;
         let mut chunks = messages.ready_chunks(BATCH_EVENTS_MAX);
+        // What left the log after its newest event that is left is announced by no event.
+        let (mut is_at_end, mut pause) = (false, Duration::ZERO);
         loop {
             let chunk = tokio::select! {
                 _ = connects.changed() => return Err("the connection was made anew".into()),
                 chunk = chunks.next() => chunk.ok_or("the consumer ended")?,
-            };
-            let mut batch = Batch { partition, events: Vec::with_capacity(chunk.len()), pending: 0 };
-            let mut failed = None;
-            for message in chunk {
-                match message {
-                    Ok(message) => {
-                        let next = message.info()?.stream_sequence;
-                        if next > *after + 1 {
-                            let before =
-                                Batch { partition, events: std::mem::take(&mut batch.events), ..batch };
-                            if !before.events.is_empty() && sink.send(before).await.is_err()
-                                || !self.fill(partition, (after, next), sink).await?
-                            {
-                                return Ok(());
-                            }
-                        }
-                        note(message, &mut batch, after)?;
+                () = tokio::time::sleep(pause), if !is_at_end => {
+                    match self.fill_to_end(&stream, partition, after, sink).await? {
+                        End::Here => is_at_end = true,
+                        End::Further => pause = END_LOOK_PAUSE,
+                        End::Unheard => return Ok(()),
                     }
-                    Err(error) => failed = Some(error),
+                    continue;
                 }
-            }
-            if !batch.events.is_empty() && sink.send(batch).await.is_err() {
+            };
+            (is_at_end, pause) = (false, END_LOOK_PAUSE);
+            if !self.hand_over(partition, chunk, after, sink).await? {
                 return Ok(());
             }
-            if let Some(error) = failed {
-                return Err(error.into());
+        }
+    }
+
+    /// Hands over what the server sent together; `false` if nobody listens any more.
+    async fn hand_over(
+        &self,
+        partition: u16,
+        chunk: Vec<Result<Message, MessagesError>>,
+        after: &mut u64,
+        sink: &mpsc::Sender<Batch>,
+    ) -> Result<bool, Failure> {
+        let empty = |room| Batch { partition, events: Vec::with_capacity(room), pending: 0, upto: 0 };
+        let mut batch = empty(chunk.len());
+        let mut failed: Option<Failure> = None;
+        for message in chunk {
+            let described = message.map_err(Failure::from).and_then(|message| {
+                let (next, pending) = message.info().map(|info| (info.stream_sequence, info.pending))?;
+                Ok((message, next, pending))
+            });
+            let (message, next, pending) = match described {
+                Ok(described) => described,
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            };
+            if next > *after + 1 {
+                let before = std::mem::replace(&mut batch, empty(0));
+                if !before.events.is_empty() && sink.send(before).await.is_err()
+                    || !self.fill(partition, (after, next), sink).await?
+                {
+                    return Ok(false);
+                }
             }
+            if next > *after {
+                let position = Position { partition, sequence: next };
+                let message = message.message;
+                let headers = message.headers.unwrap_or_default();
+                batch.events.push(codec::decode(&message.subject, position, &headers, message.payload));
+                (batch.pending, batch.upto, *after) = (pending, next, next);
+            }
+        }
+        if !batch.events.is_empty() && sink.send(batch).await.is_err() {
+            return Ok(false);
+        }
+        failed.map_or(Ok(true), Err)
+    }
+
+    /// Where no event comes any more, hands over what lies between `after` and the partition's end and left the log.
+    async fn fill_to_end(
+        &self,
+        stream: &stream::Stream<()>,
+        partition: u16,
+        after: &mut u64,
+        sink: &mpsc::Sender<Batch>,
+    ) -> Result<End, Failure> {
+        let last = stream.get_info().await?.state.last_sequence;
+        if last <= *after {
+            return Ok(End::Here);
+        }
+        match stream.get_first_raw_message_by_subject(subject::partition_filter(partition), *after + 1).await
+        {
+            // It is on its way.
+            Ok(_) => Ok(End::Further),
+            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => {
+                let goes_on = self.fill(partition, (after, last + 1), sink).await?;
+                Ok(if goes_on { End::Here } else { End::Unheard })
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -187,8 +252,7 @@ impl EventLog {
                 tracing::error!(partition, from, upto, missing, "the log and its archive lack events");
             }
             *after = upto;
-            let batch = Batch { partition, events, pending: to - upto };
-            if !batch.events.is_empty() && sink.send(batch).await.is_err() {
+            if sink.send(Batch { partition, events, pending: to - upto, upto }).await.is_err() {
                 return Ok(false);
             }
         }
@@ -196,16 +260,12 @@ impl EventLog {
     }
 }
 
-fn note(message: Message, batch: &mut Batch, after: &mut u64) -> Result<(), Failure> {
-    let (sequence, pending) = message.info().map(|info| (info.stream_sequence, info.pending))?;
-    if sequence <= *after {
-        return Ok(());
-    }
-    let position = Position { partition: batch.partition, sequence };
-    let message = message.message;
-    let headers = message.headers.unwrap_or_default();
-    batch.events.push(codec::decode(&message.subject, position, &headers, message.payload));
-    batch.pending = pending;
-    *after = sequence;
-    Ok(())
+/// What is known of a partition's end once no event comes any more.
+enum End {
+    /// Everything is handed over.
+    Here,
+    /// There are events that have not come yet.
+    Further,
+    /// Nobody listens any more.
+    Unheard,
 }

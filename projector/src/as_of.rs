@@ -211,9 +211,14 @@ async fn fold(
         let Some(mut batch) = batches.recv().await else { break };
         let Some(last) = open.get(&batch.partition).copied() else { continue };
         let cut = cuts.get(usize::from(batch.partition)).copied().unwrap_or(Cut::Sequence(0));
-        let before = batch.events.len();
+        let (before, read) = (batch.events.len(), batch.upto);
         let beyond = batch.events.iter().position(|event| !cut.takes_any(event));
         batch.events.truncate(beyond.unwrap_or(before));
+        batch.upto = match (beyond, cut) {
+            (Some(_), _) => 0,
+            (None, Cut::Sequence(last)) => batch.upto.min(last),
+            (None, Cut::Time(_)) => batch.upto,
+        };
         let partition = batch.partition;
         let taken = batch.events.len() as u64;
         events += taken;
@@ -229,8 +234,8 @@ async fn fold(
         if let Some(stopped) = projection.stopped().values().next() {
             return Err(stopped.clone().into());
         }
-        let reached = projection.checkpoints()[usize::from(partition)].sequence;
-        if beyond.is_some() || reached >= last {
+        let is_cut = matches!(cut, Cut::Sequence(at) if read >= at);
+        if beyond.is_some() || is_cut || read >= last {
             open.remove(&partition);
         }
         if projection.is_commit_due() {

@@ -279,6 +279,12 @@ impl Projection {
                 Err(undecodable) => self.stop_at(undecodable),
             }
         }
+        // Beyond the last event there may be some that left the log.
+        if !self.stopped.contains_key(&batch.partition)
+            && let Some(checkpoint) = self.checkpoints.get_mut(usize::from(batch.partition))
+        {
+            checkpoint.sequence = checkpoint.sequence.max(batch.upto);
+        }
         Ok(visible)
     }
 

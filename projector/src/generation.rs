@@ -44,7 +44,15 @@ pub(crate) struct Worker {
     /// `None`: it serves.
     job: Option<Arc<Job>>,
     /// Read from the log and not folded yet, by partition.
-    held: BTreeMap<u16, VecDeque<Event>>,
+    held: BTreeMap<u16, Held>,
+}
+
+/// What is read of a partition and not folded yet.
+#[derive(Default)]
+struct Held {
+    events: VecDeque<Event>,
+    /// As in [`Batch::upto`].
+    upto: u64,
 }
 
 /// Follows the log from where the generation stands, and folds, until `stop`.
@@ -57,6 +65,14 @@ pub(crate) fn run(
 ) {
     let (sink, batches) = mpsc::channel(waiting_max);
     let over = stop.child_token();
+    // On a quiet log no batch comes that would tell the worker that it serves no more, and its store would stay open.
+    let (views, generation, ending) =
+        (worker.views.clone(), worker.projection.store().generation(), over.clone());
+    tasks.spawn(async move {
+        ending.run_until_cancelled(views.until_superseded(generation)).await;
+        ending.cancel();
+        Ok(())
+    });
     for (partition, checkpoint) in (0..).zip(worker.projection.checkpoints()) {
         let (log, sink, over, after) = (log.clone(), sink.clone(), over.clone(), checkpoint.sequence);
         tasks.spawn(async move {
@@ -302,9 +318,13 @@ impl Worker {
 
     /// Takes what is there; true once the followers ended.
     fn take(&mut self, batches: &mut mpsc::Receiver<Batch>) -> bool {
-        while self.held.values().map(VecDeque::len).sum::<usize>() < HELD_MAX {
+        while self.held.values().map(|held| held.events.len()).sum::<usize>() < HELD_MAX {
             match batches.try_recv() {
-                Ok(batch) => self.held.entry(batch.partition).or_default().extend(batch.events),
+                Ok(batch) => {
+                    let held = self.held.entry(batch.partition).or_default();
+                    held.events.extend(batch.events);
+                    held.upto = held.upto.max(batch.upto);
+                }
                 Err(mpsc::error::TryRecvError::Empty) => return false,
                 Err(mpsc::error::TryRecvError::Disconnected) => return true,
             }
@@ -318,9 +338,13 @@ impl Worker {
         for (partition, held) in &mut self.held {
             let limit = if job.serving_is_frozen { u64::MAX } else { self.views.applied(*partition) };
             let is_due = |event: &Event| sequence(event) <= limit;
-            let due = held.iter().take(left).take_while(|event| is_due(event)).count();
-            if due > 0 {
-                let batch = Batch { partition: *partition, events: held.drain(..due).collect(), pending: 0 };
+            let due = held.events.iter().take(left).take_while(|event| is_due(event)).count();
+            let upto = if due == held.events.len() { held.upto.min(limit) } else { 0 };
+            let reached =
+                self.projection.checkpoints().get(usize::from(*partition)).map_or(0, |at| at.sequence);
+            if due > 0 || upto > reached {
+                let events_due = held.events.drain(..due).collect();
+                let batch = Batch { partition: *partition, events: events_due, pending: 0, upto };
                 (events, left) = (events + due as u64, left - due);
                 // Readers hear of these from the serving generation.
                 let _: Vec<Visible> = self.projection.fold(batch)?;

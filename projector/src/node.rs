@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -76,7 +76,7 @@ pub struct Views {
 
 struct Shared {
     directory: PathBuf,
-    serving: RwLock<Store>,
+    serving: watch::Sender<Store>,
     applied: Vec<watch::Sender<u64>>,
     /// The last sequences of the partitions when this node started.
     at_start: Vec<u64>,
@@ -153,7 +153,7 @@ impl Views {
         let sequences = projection.checkpoints().iter().map(|checkpoint| checkpoint.sequence);
         let shared = Shared {
             directory: directory.to_owned(),
-            serving: RwLock::new(projection.store().clone()),
+            serving: watch::channel(projection.store().clone()).0,
             applied: sequences.map(|sequence| watch::channel(sequence).0).collect(),
             at_start: infos.iter().map(|info| info.last_sequence).collect(),
             started: Instant::now(),
@@ -182,7 +182,14 @@ impl Views {
 
     /// The generation that readers see.
     pub fn serving(&self) -> Store {
-        self.shared.serving.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.serving.borrow().clone()
+    }
+
+    /// Ends once another generation than this one serves.
+    pub(crate) async fn until_superseded(&self, generation: u32) {
+        let mut serving = self.shared.serving.subscribe();
+        // The sender lives as long as these views.
+        drop(serving.wait_for(|store| store.generation() != generation).await);
     }
 
     /// Nothing that readers see moves while this is held.
@@ -195,7 +202,7 @@ impl Views {
     pub(crate) fn serve(&self, job: &Job, _gate: &MutexGuard<'_, ()>) -> Result<(), JobError> {
         let store = job.store()?;
         generations::make_current(&self.shared.directory, store.generation())?;
-        *self.shared.serving.write().unwrap_or_else(PoisonError::into_inner) = store;
+        self.shared.serving.send_replace(store);
         for (applied, reached) in self.shared.applied.iter().zip(job.reached()) {
             applied.send_if_modified(|sequence| std::mem::replace(sequence, reached) != reached);
         }

@@ -51,7 +51,7 @@ fn folded(folder: &Path, log: &[Stored], size: usize, pace: Pace) -> Store {
     for (number, events) in log.chunks(size).enumerate() {
         for partition in 0..PARTITIONS {
             let ours = events.iter().filter(|event| event.recorded.position.partition == partition);
-            let batch = Batch { partition, events: ours.cloned().map(Ok).collect(), pending: 0 };
+            let batch = Batch { partition, events: ours.cloned().map(Ok).collect(), pending: 0, upto: 0 };
             projection.fold(batch).expect("it folds");
         }
         projection.commit().expect("it commits");
@@ -94,7 +94,7 @@ fn a_build_that_was_interrupted_in_the_middle_of_a_commit_ends_as_if_it_had_not_
         for (number, events) in log.chunks(log.len() / 4).enumerate() {
             for event in events {
                 let partition = event.recorded.position.partition;
-                let batch = Batch { partition, events: vec![Ok(event.clone())], pending: 0 };
+                let batch = Batch { partition, events: vec![Ok(event.clone())], pending: 0, upto: 0 };
                 projection.fold(batch).expect("it folds");
             }
             if number == 2 {
@@ -131,7 +131,7 @@ fn an_order_that_was_set_aside_is_folded_whole_once_a_program_reads_it() {
         let position = event.recorded.position;
         let undecodable = Undecodable { position, order_id: Some(order_id), reason: "not yet".into() };
         let event = if position == poison { Err(undecodable) } else { Ok(event.clone()) };
-        let batch = Batch { partition: position.partition, events: vec![event], pending: 0 };
+        let batch = Batch { partition: position.partition, events: vec![event], pending: 0, upto: 0 };
         projection.fold(batch).expect("it folds");
     }
     projection.commit().expect("it commits");

@@ -38,6 +38,7 @@ mod outages;
 mod deadlines;
 mod own_flows;
 mod payments;
+mod quiet;
 mod rebuild;
 mod restarts;
 mod roles;

@@ -9,8 +9,8 @@ use tokio::time::timeout;
 
 use crate::LIMIT;
 
-/// Between two looks at something that will be there soon.
-pub(crate) const LOOK_PAUSE: Duration = Duration::from_millis(10);
+/// How long to wait before looking again whether a fact has come about.
+pub const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
 /// An answer, read to its end.
 #[derive(Debug)]

@@ -78,6 +78,14 @@ impl Node {
         kilobytes * 1024
     }
 
+    /// The files that the process has open.
+    pub fn open_files(&self) -> Vec<String> {
+        let pid = self.process.as_ref().expect("it runs").id();
+        let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").flatten();
+        let target = |entry: std::fs::DirEntry| std::fs::read_link(entry.path()).ok();
+        entries.filter_map(target).map(|target| target.display().to_string()).collect()
+    }
+
     /// What the process said since it was started.
     pub fn said(&self) -> String {
         let read = |name| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
