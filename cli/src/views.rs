@@ -229,6 +229,7 @@ fn tell(status: &Value) -> anyhow::Result<()> {
         Some(generation) => println!("generation {generation}: {state}, {} events", status["events"]),
         None => println!("{state}, {} events", status["events"]),
     }
+    tell_missing(status["events_missing"].as_u64().unwrap_or_default());
     let found = &status["comparison"];
     if found.is_object() {
         println!("{} entries compared, {} differ", found["entries"], found["differences"]);
@@ -253,6 +254,12 @@ fn tell(status: &Value) -> anyhow::Result<()> {
     anyhow::ensure!(state != "failed", "{}", status["failure"].as_str().unwrap_or("it failed"));
     anyhow::ensure!(found["differences"].as_u64().unwrap_or_default() == 0, "the generations are not equal");
     Ok(())
+}
+
+fn tell_missing(events: u64) {
+    if events > 0 {
+        println!("the log lacks {events} events, and so do these views; `twelve doctor` says which");
+    }
 }
 
 /// Without a node.
@@ -304,6 +311,7 @@ async fn build(local: &LocalSettings, only: Option<Rows>) -> anyhow::Result<()> 
         "generation {} is built and current: {} events in {:.2} s, {} bytes",
         report.generation, report.events, report.seconds, report.bytes
     );
+    tell_missing(report.events_missing);
     Ok(())
 }
 

@@ -43,10 +43,11 @@ async fn main() -> anyhow::Result<()> {
     let log =
         settings.log.open(&settings.server.nats, "twelve-command-svc", settings.server.durability).await?;
     let connection = log.connection().clone();
-    let watched = connection.clone();
+    let (watched, complete) = (connection.clone(), Check::of_log(log.lost()));
     let probes = process::probes(Arc::new(move || {
         let ok = watched.is_connected();
-        vec![Check { name: "nats", ok, detail: if ok { "connected" } else { "not connected" }.into() }]
+        let detail = if ok { "connected" } else { "not connected" }.into();
+        vec![complete.clone(), Check { name: "nats", ok, detail }]
     }))?;
     let flows = nats::FlowBook::new(&log, settings.flows.load()?);
     let roles = settings.commands.roles.clone();

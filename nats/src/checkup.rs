@@ -8,8 +8,9 @@ use async_nats::jetstream::{
 
 use crate::{
     connection::{Connection, SERVER_VERSION_MIN, version},
+    follow::PartitionInfo,
     subject,
-    topology::{self, Topology, TopologyError, UNCOMPRESS},
+    topology::{self, OldOrders, Topology, TopologyError, UNCOMPRESS},
     worklist::List,
 };
 
@@ -101,6 +102,7 @@ async fn partition_of(connection: &Connection, declared: &Topology, partition: u
     };
     let mut findings = vec![
         settings(declared, partition, &info),
+        history(declared, partition, &info),
         room(&name, &info),
         replicas(declared, &name, &info),
         compression(&name, &info),
@@ -125,6 +127,25 @@ fn settings(declared: &Topology, partition: u16, info: &Info) -> Finding {
                 "somebody made or changed it by hand; correct it, or restore the log into a new server";
             Finding::good(what, error.to_string()).but(Verdict::Bad, advice)
         }
+    }
+}
+
+/// Whether the partition has every event that it ever had; of a log whose old orders are archived it has not.
+fn history(declared: &Topology, partition: u16, info: &Info) -> Finding {
+    let (state, what) = (&info.state, format!("history of {}", info.config.name));
+    let found = PartitionInfo {
+        last_sequence: state.last_sequence,
+        first_sequence: state.first_sequence,
+        events: state.messages,
+        created: info.created.to_string(),
+    };
+    match found.loss(partition) {
+        Some(loss) if declared.old_orders == OldOrders::Keep => Finding::good(what, loss.to_string())
+            .but(Verdict::Bad, "restore the stream from a backup that has them; no service is ready without"),
+        Some(loss) => {
+            Finding::good(what, format!("{} of {} events were archived", loss.missing, loss.last_sequence))
+        }
+        None => Finding::good(what, format!("{} events, none is missing", found.events)),
     }
 }
 

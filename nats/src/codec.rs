@@ -29,6 +29,7 @@ pub(crate) const fn written_version(_event_type: &str) -> u32 {
 #[error("the message at {position} does not read as an event: {reason}")]
 pub struct Undecodable {
     pub position: Position,
+    pub subject: String,
     /// The order whose subject it is on, if it is one's.
     pub order_id: Option<OrderId>,
     pub reason: String,
@@ -96,11 +97,34 @@ pub fn decode(
     body: Bytes,
 ) -> Result<Stored, Undecodable> {
     let order_id = subject::parse_order(subject_name).map(|(_, order_id)| order_id);
-    let unreadable = |reason: String| Undecodable { position, order_id, reason };
+    read(subject_name, order_id, position, headers, body)
+}
+
+/// As [`decode`], in a log of so many partitions: what is on the subject of another partition's order is no order's.
+pub(crate) fn decode_in(
+    partitions: u16,
+    subject_name: &str,
+    position: Position,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<Stored, Undecodable> {
+    let order_id = subject::order_in(subject_name, position.partition, partitions);
+    read(subject_name, order_id, position, headers, body)
+}
+
+fn read(
+    subject_name: &str,
+    order_id: Option<OrderId>,
+    position: Position,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<Stored, Undecodable> {
+    let unreadable =
+        |reason: String| Undecodable { position, subject: subject_name.to_owned(), order_id, reason };
     let header =
         |name: &Header| headers.get(name.name()).map(HeaderValue::as_str).ok_or_else(|| missing(name.text));
     let read = || -> Result<Stored, String> {
-        let order_id = order_id.ok_or_else(|| format!("{subject_name} is no order's subject"))?;
+        let order_id = order_id.ok_or_else(|| "its subject is no order's of this partition".to_owned())?;
         let schema: u32 = parse(&SCHEMA_VERSION, header(&SCHEMA_VERSION)?)?;
         let (event_type, data) = lift(schema, header(&EVENT_TYPE)?, body)?;
         let event = Event::deserialize_data(event_type, &mut serde_json::Deserializer::from_slice(&data))

@@ -53,11 +53,58 @@ pub struct Batch {
 pub struct PartitionInfo {
     /// The sequence of the newest event; 0 if there is none.
     pub last_sequence: u64,
+    /// The sequence of the oldest event that is there.
+    pub first_sequence: u64,
+    /// How many events are there; one for each sequence, unless some left the log.
+    pub events: u64,
     /// When the stream was made; another time means another log.
     pub created: String,
 }
 
+impl PartitionInfo {
+    /// How many sequences have no event any more.
+    pub const fn missing(&self) -> u64 {
+        self.last_sequence.saturating_sub(self.events)
+    }
+
+    /// What this partition lost, of a log that keeps everything.
+    pub(crate) fn loss(&self, partition: u16) -> Option<Loss> {
+        let Self { first_sequence, last_sequence, .. } = *self;
+        let loss = Loss { partition, missing: self.missing(), first_sequence, last_sequence };
+        (loss.missing > 0).then_some(loss)
+    }
+}
+
+/// Events that a partition of a log which keeps everything once had, and has no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    pub partition: u16,
+    pub missing: u64,
+    pub first_sequence: u64,
+    pub last_sequence: u64,
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { partition, missing, first_sequence, last_sequence } = self;
+        write!(formatter, "partition {partition} lacks {missing} of its {last_sequence} events")?;
+        if *first_sequence > 1 { write!(formatter, " (its first is {first_sequence})") } else { Ok(()) }
+    }
+}
+
 impl EventLog {
+    /// What the log has lost. Of a log whose old orders are archived it cannot be told like that: nothing.
+    pub(crate) async fn losses(&self) -> Result<Vec<Loss>, TopologyError> {
+        if self.archive.is_some() {
+            return Ok(Vec::new());
+        }
+        let mut losses = Vec::new();
+        for partition in 0..self.partitions() {
+            losses.extend(self.partition_info(partition).await?.loss(partition));
+        }
+        Ok(losses)
+    }
+
     /// Describes a partition.
     pub async fn partition_info(&self, partition: u16) -> Result<PartitionInfo, TopologyError> {
         let name = subject::stream(partition);
@@ -65,7 +112,12 @@ impl EventLog {
         let mut stream =
             self.broker.shared.jetstream.get_stream(&name).await.map_err(|error| failed(Box::new(error)))?;
         let info = stream.info().await.map_err(|error| failed(Box::new(error)))?;
-        Ok(PartitionInfo { last_sequence: info.state.last_sequence, created: info.created.to_string() })
+        Ok(PartitionInfo {
+            last_sequence: info.state.last_sequence,
+            first_sequence: info.state.first_sequence,
+            events: info.state.messages,
+            created: info.created.to_string(),
+        })
     }
 
     /// When the event at a position was decided; `None` if there is no such event.
@@ -199,7 +251,13 @@ impl EventLog {
                 let position = Position { partition, sequence: next };
                 let message = message.message;
                 let headers = message.headers.unwrap_or_default();
-                batch.events.push(codec::decode(&message.subject, position, &headers, message.payload));
+                batch.events.push(codec::decode_in(
+                    self.partitions(),
+                    &message.subject,
+                    position,
+                    &headers,
+                    message.payload,
+                ));
                 (batch.pending, batch.upto, *after) = (pending, next, next);
             }
         }

@@ -13,9 +13,10 @@ use crate::{
     broker::{Broker, Message, Page, Raw, Unpublished},
     codec::{self, Stored, Undecodable},
     connection::{ConnectError, Connection, SERVER_TIMEOUT},
+    follow::Loss,
     group::Groups,
     subject,
-    topology::{Durability, OldOrders, Topology, TopologyError},
+    topology::{Durability, MissingEvents, OldOrders, Topology, TopologyError},
     trace,
 };
 
@@ -93,6 +94,8 @@ pub struct EventLog<B = Connection> {
     durability: Durability,
     /// Where orders are that are over, if this log's are archived.
     pub(crate) archive: Option<Arc<Archive>>,
+    /// What it had lost when it was opened, unless that is accepted.
+    lost: Arc<[Loss]>,
     /// Where each append waits for the disk.
     groups: Option<Arc<Groups>>,
 }
@@ -107,7 +110,19 @@ impl EventLog {
         topology.ensure(&connection).await?;
         let archives = topology.old_orders == OldOrders::Archive;
         let archive = archives.then(|| Archive::new(connection.clone(), topology.replicas).into());
-        Ok(Self { archive, ..Self::look(connection, topology, durability) })
+        let mut log = Self { archive, ..Self::look(connection, topology, durability) };
+        let losses = log.losses().await?;
+        let is_accepted = topology.missing_events == MissingEvents::Accept;
+        for loss in &losses {
+            tracing::error!(
+                is_accepted,
+                "the log lost events: {loss}; restore it from a backup that has them"
+            );
+        }
+        if !is_accepted {
+            log.lost = losses.into();
+        }
+        Ok(log)
     }
 
     /// The same log over a connection of its own.
@@ -115,6 +130,16 @@ impl EventLog {
         let broker = self.broker.another(name).await?;
         let groups = self.groups.is_some().then(|| Groups::start(&broker, self.partitions).into());
         Ok(Self { broker, groups, ..self.clone() })
+    }
+
+    /// Whether orders that are over may be in an archive beside the log.
+    pub const fn is_archived(&self) -> bool {
+        self.archive.is_some()
+    }
+
+    /// What the log had lost when it was opened; nothing if that is accepted.
+    pub fn lost(&self) -> &[Loss] {
+        &self.lost
     }
 
     pub const fn connection(&self) -> &Connection {
@@ -128,7 +153,7 @@ impl<B: Broker> EventLog<B> {
         let durability = if topology.replicas > 1 { Durability::Replicated } else { durability };
         let (partitions, replicas) = (topology.partitions, topology.replicas);
         let groups = (durability == Durability::Fsync).then(|| Groups::start(&broker, partitions).into());
-        Self { broker, partitions, replicas, durability, archive: None, groups }
+        Self { broker, partitions, replicas, durability, archive: None, lost: Arc::default(), groups }
     }
 
     /// The server that keeps the log.

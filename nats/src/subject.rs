@@ -2,6 +2,9 @@
 
 use domain::{Context, FlowRef, OrderId};
 
+/// Letters of an order's id as a subject has it: hyphenated, in lower case.
+const ID_LENGTH: usize = 36;
+
 /// All orders' subjects of one partition: `orders.<partition>.*`.
 pub fn partition_filter(partition: u16) -> String {
     format!("orders.{partition}.*")
@@ -13,10 +16,25 @@ pub fn order(partition: u16, order_id: OrderId) -> String {
 }
 
 /// The order that a subject belongs to: its own, that of its due deadline, or of its notice.
+///
+/// Only the spelling that [`order`] writes is an order's. Another spelling of its id is another subject, whose messages
+/// nobody who loads the order would see.
 pub fn parse_order(subject: &str) -> Option<(u16, OrderId)> {
     let ours = ["orders.", "due.", "notices."].iter().find_map(|begin| subject.strip_prefix(begin));
     let (partition, order_id) = ours?.split_once('.')?;
+    let is_plain = partition.bytes().all(|digit| digit.is_ascii_digit());
+    let is_canonical =
+        order_id.len() == ID_LENGTH && !order_id.bytes().any(|letter| letter.is_ascii_uppercase());
+    if !is_plain || (partition.len() > 1 && partition.starts_with('0')) || !is_canonical {
+        return None;
+    }
     Some((partition.parse().ok()?, order_id.parse().ok()?))
+}
+
+/// The order that a subject of this partition belongs to; `None` if it is no order's, or another partition's order's.
+pub(crate) fn order_in(subject: &str, partition: u16, partitions: u16) -> Option<OrderId> {
+    let (named, order_id) = parse_order(subject)?;
+    (named == partition && order_id.partition(partitions) == partition).then_some(order_id)
 }
 
 /// The stream that holds a partition: `ORDERS-<partition>`.
@@ -82,5 +100,29 @@ mod tests {
         for foreign in ["orders.3", "orders.x.y", "twelve.payment.charge", ""] {
             assert_eq!(parse_order(foreign), None, "{foreign}");
         }
+    }
+
+    #[test]
+    fn another_spelling_of_an_orders_subject_is_no_orders() {
+        let order_id = OrderId::from_key("a", "b");
+        let id = order_id.to_string();
+        let simple = id.replace('-', "");
+        for foreign in [
+            format!("orders.3.{}", id.to_uppercase()),
+            format!("orders.3.{simple}"),
+            format!("orders.3.urn:uuid:{id}"),
+            format!("orders.3.{{{id}}}"),
+            format!("orders.3.{id}.more"),
+            format!("orders.03.{id}"),
+            format!("orders.+3.{id}"),
+        ] {
+            assert_eq!(parse_order(&foreign), None, "{foreign}");
+        }
+        let partition = order_id.partition(4);
+        let subject = order(partition, order_id);
+        assert_eq!(order_in(&subject, partition, 4), Some(order_id));
+        assert_eq!(order_in(&subject, partition + 1, 4), None);
+        let elsewhere = order((partition + 1) % 4, order_id);
+        assert_eq!(order_in(&elsewhere, (partition + 1) % 4, 4), None, "its id says another partition");
     }
 }

@@ -69,6 +69,16 @@ pub enum OldOrders {
     Archive,
 }
 
+/// What is said of a log that keeps everything and lacks events all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum MissingEvents {
+    /// It is a fault: services tell it, and are not ready
+    #[default]
+    Refuse,
+    /// It is known and has to do: services tell it when they start, and go on
+    Accept,
+}
+
 /// The log as declared.
 #[derive(Clone, Copy, Debug)]
 pub struct Topology {
@@ -77,6 +87,7 @@ pub struct Topology {
     pub partition_bytes_max: i64,
     pub streams: Streams,
     pub old_orders: OldOrders,
+    pub missing_events: MissingEvents,
 }
 
 impl Default for Topology {
@@ -87,6 +98,7 @@ impl Default for Topology {
             partition_bytes_max: PARTITION_BYTES_DEFAULT,
             streams: Streams::Make,
             old_orders: OldOrders::Keep,
+            missing_events: MissingEvents::Refuse,
         }
     }
 }

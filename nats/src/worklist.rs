@@ -120,6 +120,8 @@ impl<B: Broker> Worklist<B> {
             };
             tracing::debug!(partition = self.partition, list = ?self.list, why = ended, "a worklist is joined anew");
             self.messages = None;
+            // Another may be the active worker from here on, and tells how far behind it is.
+            tell_behind(self.list, self.partition, 0);
             self.joining = Some(self.join(REJOIN_PAUSE));
         }
     }
@@ -145,10 +147,12 @@ impl<B: Broker> Worklist<B> {
             self.take_over = false;
         }
         let Some(messages) = &mut self.messages else { return Ok(None) };
-        match messages.next().await {
-            Some(message) => self.work(message?).map(Some),
-            None => Ok(None),
+        while let Some(message) = messages.next().await {
+            if let Some(work) = work(&self.log, (self.list, self.partition), message?).await? {
+                return Ok(Some(work));
+            }
         }
+        Ok(None)
     }
 
     fn join(&self, pause: Duration) -> BoxFuture<'static, Result<Messages, Failure>> {
@@ -161,22 +165,38 @@ impl<B: Broker> Worklist<B> {
             broker.join(list, partition, take_over).await
         })
     }
+}
 
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and no log has 2^53 events")]
-    fn tell_behind(&self, pending: u64) {
-        let (list, partition) = (self.list.name(), self.partition.to_string());
-        metrics::gauge!("twelve_work_behind_events", "list" => list, "partition" => partition)
-            .set(pending as f64);
-    }
+/// What is to be done about a message; `None` if it is no order's. That one is not handed out again: nothing would ever
+/// become of it, and what comes after it would wait.
+async fn work<B: Broker>(
+    log: &EventLog<B>,
+    (list, partition): (List, u16),
+    handed: Handed,
+) -> Result<Option<Work>, Failure> {
+    let Handed { subject, sequence, deliveries, pending, receipt } = handed;
+    tell_behind(list, partition, pending);
+    let Some(order_id) = subject::order_in(&subject, partition, log.partitions()) else {
+        tracing::error!(
+            partition,
+            list = list.name(),
+            subject,
+            sequence,
+            "a message is no order's; it is passed over"
+        );
+        metrics::counter!("twelve_work_quarantined_total", "list" => list.name()).increment(1);
+        receipt.tell(Word::Done).await?;
+        return Ok(None);
+    };
+    let position = (list == List::Saga).then_some(Position { partition, sequence });
+    Ok(Some(Work { order_id, position, deliveries, receipt }))
+}
 
-    fn work(&self, handed: Handed) -> Result<Work, Failure> {
-        let Handed { subject, sequence, deliveries, pending, receipt } = handed;
-        self.tell_behind(pending);
-        let (_, order_id) =
-            subject::parse_order(&subject).ok_or_else(|| format!("{subject} is no order's subject"))?;
-        let position = (self.list == List::Saga).then_some(Position { partition: self.partition, sequence });
-        Ok(Work { order_id, position, deliveries, receipt })
-    }
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and no log has 2^53 events")]
+fn tell_behind(list: List, partition: u16, pending: u64) {
+    let (list, partition) = (list.name(), partition.to_string());
+    metrics::gauge!("twelve_work_behind_events", "list" => list, "partition" => partition)
+        .set(pending as f64);
 }
 
 impl Work {

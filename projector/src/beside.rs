@@ -141,6 +141,9 @@ impl Views {
     ) -> anyhow::Result<()> {
         let infos = partition_infos(log).await?;
         let (projection, job) = self.prepare(work, most, &infos)?;
+        if !log.is_archived() {
+            job.events_missing.store(infos.iter().map(PartitionInfo::missing).sum(), Ordering::Relaxed);
+        }
         *lock(&self.jobs().newest) = Some(Arc::clone(&job));
         self.jobs().has_begun();
         let worker = Worker::building(self.clone(), projection, Arc::clone(&job));

@@ -4,8 +4,9 @@ use domain::OrderId;
 
 use crate::{
     fold::SetAside,
+    quarantine::Quarantine,
     rows::{Found, Rows, aside_key, checkpoint_key, index_key, place_key, rows_key},
-    store::{Checkpoint, DEFINITION_KEY, StoreError},
+    store::{Checkpoint, DEFINITION_KEY, QUARANTINE_KEY, StoreError},
 };
 
 /// A key, and what is to be under it from now on.
@@ -91,6 +92,11 @@ impl Changes {
         for order_id in mended {
             self.rest.remove(aside_key(*order_id));
         }
+        Ok(())
+    }
+
+    pub(crate) fn put_quarantine(&mut self, quarantine: &Quarantine) -> Result<(), StoreError> {
+        self.rest.insert(QUARANTINE_KEY, postcard::to_stdvec(quarantine)?);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     changes::Changes,
     folder::{Fold, Folder},
+    quarantine::Quarantine,
     restoring::Restoring,
     rows::Rows,
     snapshot::RESTORED_TOGETHER,
@@ -114,6 +115,7 @@ pub struct Projection {
     set_aside: BTreeMap<OrderId, SetAside>,
     /// Orders that are set aside no more, and that the store does not know of.
     mended: Vec<OrderId>,
+    quarantine: Quarantine,
     unreadable: Unreadable,
     pace: Pace,
     haste: Haste,
@@ -140,6 +142,7 @@ impl Projection {
         let (stored, stopped) = (checkpoints.clone(), BTreeMap::new());
         let set_aside = store.set_aside()?.into_iter().map(|aside| (aside.order_id, aside)).collect();
         let (unreadable, writing, adopted) = (Unreadable::Stop, None, store.adopted()?);
+        let quarantine = store.quarantine()?;
         Ok(Self {
             store,
             orders,
@@ -151,6 +154,7 @@ impl Projection {
             stopped,
             set_aside,
             mended: Vec::new(),
+            quarantine,
             unreadable,
             pace,
             haste: Haste::Full,
@@ -203,6 +207,11 @@ impl Projection {
     /// The orders that are not folded any further.
     pub const fn set_aside(&self) -> &BTreeMap<OrderId, SetAside> {
         &self.set_aside
+    }
+
+    /// The messages that are no order's, and were passed over.
+    pub const fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
     }
 
     /// Folds what an order that was set aside has had since then, now that all of it reads.
@@ -266,8 +275,8 @@ impl Projection {
         &self.stopped
     }
 
-    /// Folds a batch in memory; answers with what became visible. A partition whose event does not read stands still
-    /// from there on: nothing is skipped, and the others go on.
+    /// Folds a batch in memory; answers with what became visible. A partition with an order's event that does not read
+    /// stands still from there on: nothing is skipped, and the others go on. What is no order's is quarantined.
     pub fn fold(&mut self, batch: Batch) -> Result<Vec<Visible>, StoreError> {
         let mut visible = Vec::new();
         for event in batch.events {
@@ -276,6 +285,7 @@ impl Projection {
             }
             match event {
                 Ok(stored) => visible.extend(self.note(&stored)?),
+                Err(foreign) if foreign.order_id.is_none() => self.pass_over(foreign),
                 Err(undecodable) => self.stop_at(undecodable),
             }
         }
@@ -288,8 +298,18 @@ impl Projection {
         Ok(visible)
     }
 
+    fn pass_over(&mut self, foreign: Undecodable) {
+        let Position { partition, sequence } = foreign.position;
+        if let Some(checkpoint) = self.checkpoints.get_mut(usize::from(partition))
+            && checkpoint.sequence < sequence
+        {
+            checkpoint.sequence = sequence;
+            self.quarantine.add(foreign);
+        }
+    }
+
     fn stop_at(&mut self, undecodable: Undecodable) {
-        let Undecodable { position, order_id, reason } = undecodable.clone();
+        let Undecodable { position, order_id, reason, .. } = undecodable.clone();
         match order_id.filter(|_| self.unreadable == Unreadable::SetAside) {
             Some(order_id) => {
                 if let Some(checkpoint) = self.checkpoints.get_mut(usize::from(position.partition)) {
@@ -351,6 +371,9 @@ impl Projection {
         }
         for (partition, checkpoint) in (0..).zip(&self.checkpoints) {
             changes.put_checkpoint(partition, checkpoint)?;
+        }
+        if self.quarantine.messages > 0 {
+            changes.put_quarantine(&self.quarantine)?;
         }
         changes.put_set_aside(self.set_aside.values(), &std::mem::take(&mut self.mended))?;
         Ok(changes)

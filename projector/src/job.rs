@@ -108,6 +108,8 @@ pub struct Status {
     /// Events folded, and to fold.
     pub events: u64,
     pub events_total: u64,
+    /// Events that the log lacks, and so does what is built.
+    pub events_missing: u64,
     pub events_per_second: u64,
     /// At this speed; `null` before there is one, and after the end.
     pub seconds_left: Option<u64>,
@@ -132,6 +134,7 @@ pub struct Job {
     pub(crate) is_at_rest: AtomicBool,
     pub(crate) events: AtomicU64,
     pub(crate) events_total: AtomicU64,
+    pub(crate) events_missing: AtomicU64,
     pub(crate) events_per_second_max: AtomicU64,
     pub(crate) started: Instant,
     pub(crate) state: Mutex<State>,
@@ -163,6 +166,7 @@ impl Job {
             is_at_rest: AtomicBool::new(false),
             events: AtomicU64::new(0),
             events_total: AtomicU64::new(events_total),
+            events_missing: AtomicU64::new(0),
             events_per_second_max: AtomicU64::new(events_per_second_max),
             started: Instant::now(),
             state: Mutex::new(State::Building),
@@ -258,6 +262,7 @@ impl Job {
             generation: (self.generation > 0).then_some(self.generation),
             events,
             events_total: self.events_total(),
+            events_missing: self.events_missing.load(Ordering::Relaxed),
             events_per_second,
             seconds_left: is_telling.then(|| left.div_ceil(events_per_second)),
             events_per_second_max: self.events_per_second_max.load(Ordering::Relaxed),

@@ -14,6 +14,7 @@ pub mod packing;
 mod restoring;
 pub mod generations;
 mod folder;
+pub mod quarantine;
 pub mod fold;
 pub mod node;
 pub mod live;

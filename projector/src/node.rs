@@ -24,7 +24,9 @@ use crate::{
     generations,
     job::{Job, JobError, Jobs},
     live::{Followers, Following, Topic},
-    packing, snapshot,
+    packing,
+    quarantine::Quarantine,
+    snapshot,
     store::{self, CACHE_MB, Store, StoreError},
     view::{self, List},
 };
@@ -59,6 +61,8 @@ pub struct Health {
     pub stopped: Option<String>,
     /// The orders that are not folded any further.
     pub set_aside: Vec<SetAside>,
+    /// The messages that are no order's, and were passed over.
+    pub quarantine: Quarantine,
 }
 
 impl Health {
@@ -126,6 +130,7 @@ impl Views {
         let mut projection = open(directory, &infos)?;
         projection.set_unreadable(settings.unreadable);
         mend(log, &mut projection).await?;
+        metrics::gauge!("twelve_view_messages_quarantined").set(precise(projection.quarantine().messages));
         let is_outdated = projection.store().definition()? != Some(view::definition());
         let views = Self::over(&projection, directory, &infos);
         let mut tasks = JoinSet::new();
@@ -160,6 +165,7 @@ impl Views {
             read_at_ms: AtomicU64::new(0),
             health: Mutex::new(Health {
                 set_aside: projection.set_aside().values().cloned().collect(),
+                quarantine: projection.quarantine().clone(),
                 ..Health::default()
             }),
             unreadable: projection.unreadable(),
@@ -225,6 +231,10 @@ impl Views {
         if health.set_aside.len() != projection.set_aside().len() {
             health.set_aside = projection.set_aside().values().cloned().collect();
             metrics::gauge!("twelve_view_orders_set_aside").set(precise(health.set_aside.len() as u64));
+        }
+        if health.quarantine.messages != projection.quarantine().messages {
+            health.quarantine = projection.quarantine().clone();
+            metrics::gauge!("twelve_view_messages_quarantined").set(precise(health.quarantine.messages));
         }
         drop(health);
         self.shared.followers.tell(visible);

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Instant};
 
-use nats::EventLog;
+use nats::{EventLog, follow::PartitionInfo};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,8 @@ pub struct Report {
     pub events: u64,
     pub seconds: f64,
     pub bytes: u64,
+    /// Events that the log lacks, and so does the generation.
+    pub events_missing: u64,
 }
 
 /// Builds the next generation in `directory` from the whole log and leaves it beside the serving one. With `only`, just
@@ -48,7 +50,8 @@ pub async fn rebuild(
     let infos = partition_infos(log).await?;
     let targets: Vec<u64> = infos.iter().map(|info| info.last_sequence).collect();
     let created: Vec<String> = infos.iter().map(|info| info.created.clone()).collect();
-    let events_total = targets.iter().sum();
+    let events_total = infos.iter().map(|info| info.events).sum();
+    let events_missing = if log.is_archived() { 0 } else { infos.iter().map(PartitionInfo::missing).sum() };
     std::fs::create_dir_all(directory)?;
     let generation = generations::newest(directory) + 1;
     let store = Store::open_generation(directory, generation)?;
@@ -96,5 +99,5 @@ pub async fn rebuild(
     following.cancel();
     followers.join_all().await;
     let (events, bytes) = folded?;
-    Ok(Report { generation, events, seconds: started.elapsed().as_secs_f64(), bytes })
+    Ok(Report { generation, events, seconds: started.elapsed().as_secs_f64(), bytes, events_missing })
 }

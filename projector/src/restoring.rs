@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     changes::Changes,
     folder::Fold,
+    quarantine::Quarantine,
     rows::row_of,
     store::{Checkpoint, Haste, Store, StoreError},
     view,
@@ -48,6 +49,11 @@ impl<'a> Restoring<'a> {
 
     pub(crate) fn write(&mut self) -> Result<(), StoreError> {
         self.store.write_ahead(std::mem::take(&mut self.changes), Haste::Full).map(drop)
+    }
+
+    /// Notes what of the log is passed over up to where the snapshot is.
+    pub(crate) fn quarantine(&mut self, quarantine: &Quarantine) -> Result<(), StoreError> {
+        self.last.put_quarantine(quarantine)
     }
 
     /// Writes the rest at once; from here on the store is what the snapshot was of.

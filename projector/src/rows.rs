@@ -2,8 +2,8 @@
 //!
 //! Keys begin with the view's name: `<view> 0 'r' <row key>` holds a row ([`Rows`] says how they lie), `<view> 0 'k'
 //! <key>` where one that lies by age lies, `<list> 0 'p' <place>` the row key of the row at a place in a list, `0 'c'
-//! <partition>` a checkpoint, `0 'n' <list>` how many rows a list has, `0 'd'` the definition of the views, `0 'u'` is
-//! there while a commit is unfinished.
+//! <partition>` a checkpoint, `0 'n' <list>` how many rows a list has, `0 'd'` the definition of the views, `0 'q'`
+//! what is quarantined, `0 'u'` is there while a commit is unfinished.
 
 use domain::OrderId;
 

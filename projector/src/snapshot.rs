@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     generations::{self, Passing},
     node::{Views, partition_infos},
+    quarantine::Quarantine,
     restoring::Restoring,
     store::{Checkpoint, Store, StoreError},
     view,
@@ -69,6 +70,9 @@ pub struct About {
     pub to: Vec<u64>,
     /// The time of the newest event that it may hold.
     pub newest: Timestamp,
+    /// The messages up to there that are no order's.
+    #[serde(default)]
+    pub quarantine: Quarantine,
     pub taken_at: Timestamp,
 }
 
@@ -145,7 +149,7 @@ fn copy(views: &Views, into: &Path) -> Result<About, TakeError> {
     let from: Vec<Checkpoint> = (0..partitions)
         .filter_map(|partition| store.checkpoint(partition).transpose())
         .collect::<Result<_, _>>()?;
-    let shared = store.shared(None)?;
+    let (shared, quarantine) = (store.shared(None)?, store.quarantine()?);
     drop(gate);
     if from.len() != usize::from(partitions) {
         return Err(TakeError::NotNow);
@@ -163,7 +167,7 @@ fn copy(views: &Views, into: &Path) -> Result<About, TakeError> {
     let to = views.positions().iter().map(|position| position.sequence).collect();
     drop(gate);
     let (definition, newest) = (view::definition(), Timestamp::UNIX_EPOCH);
-    Ok(About { definition, from, to, newest, taken_at: nats::now() })
+    Ok(About { definition, from, to, newest, quarantine, taken_at: nats::now() })
 }
 
 fn write(file: &mut impl Write, key: &[u8], value: &[u8]) -> std::io::Result<()> {
@@ -216,6 +220,7 @@ fn fill(store: &Store, about: &About, from: &Path) -> Result<(), TakeError> {
             restoring.write()?;
         }
     }
+    restoring.quarantine(&about.quarantine)?;
     Ok(restoring.finish(&about.definition, &about.from)?)
 }
 

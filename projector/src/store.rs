@@ -16,6 +16,7 @@ use crate::{
     fold::{Adopted, SetAside},
     folder::Fold,
     generations::{Passing, current, make_current, path},
+    quarantine::Quarantine,
     rows::{ASIDE, Rows, checkpoint_key, index_key, place_key, prefix, row_key, rows_key},
     view,
 };
@@ -38,6 +39,8 @@ const GENTLE_PAUSE: Duration = Duration::from_micros(2_500);
 pub(crate) const DEFINITION_KEY: &[u8] = b"\0d";
 /// What was taken over from another store.
 pub(crate) const ADOPTED_KEY: &[u8] = b"\0o";
+/// Which messages of the log are no order's.
+pub(crate) const QUARANTINE_KEY: &[u8] = b"\0q";
 /// There while rows are written ahead of their checkpoint.
 const UNFINISHED_KEY: &[u8] = b"\0u";
 
@@ -177,6 +180,12 @@ impl Store {
     pub fn set_aside(&self) -> Result<Vec<SetAside>, StoreError> {
         let entries = self.db.scan_prefix(ASIDE);
         entries.values().map(|aside| Ok(postcard::from_bytes(&aside?)?)).collect()
+    }
+
+    /// The messages of the log that are no order's.
+    pub fn quarantine(&self) -> Result<Quarantine, StoreError> {
+        let kept = self.db.get(QUARANTINE_KEY)?;
+        Ok(kept.map(|bytes| postcard::from_bytes(&bytes)).transpose()?.unwrap_or_default())
     }
 
     /// What was taken over from another store, if this one began so.

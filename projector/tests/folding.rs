@@ -129,7 +129,12 @@ fn an_order_that_was_set_aside_is_folded_whole_once_a_program_reads_it() {
     projection.set_unreadable(Unreadable::SetAside);
     for event in &log {
         let position = event.recorded.position;
-        let undecodable = Undecodable { position, order_id: Some(order_id), reason: "not yet".into() };
+        let undecodable = Undecodable {
+            position,
+            subject: String::new(),
+            order_id: Some(order_id),
+            reason: "not yet".into(),
+        };
         let event = if position == poison { Err(undecodable) } else { Ok(event.clone()) };
         let batch = Batch { partition: position.partition, events: vec![event], pending: 0, upto: 0 };
         projection.fold(batch).expect("it folds");

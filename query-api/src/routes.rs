@@ -80,14 +80,15 @@ fn order_id(text: &str) -> Result<OrderId, Problem> {
     text.parse().map_err(|_| Problem::order_not_found())
 }
 
-/// Ready: connected, caught up with the log as it was at the start, and not standing still.
+/// Ready: the log is complete, connected, caught up with the log as it was at the start, and not standing still.
 pub fn readiness(views: Views, log: &EventLog) -> Readiness {
-    let connection = log.connection().clone();
+    let (connection, log) = (log.connection().clone(), Check::of_log(log.lost()));
     Arc::new(move || {
         let connected = connection.is_connected();
         let caught_up = views.has_caught_up();
         let stopped = views.health().stopped;
         vec![
+            log.clone(),
             Check {
                 name: "nats",
                 ok: connected,

@@ -22,6 +22,7 @@ mod ledger;
 mod live;
 mod log;
 mod log_contract;
+mod lost_events;
 mod manifests;
 mod nats_cli;
 mod nodes;

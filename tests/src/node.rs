@@ -34,7 +34,12 @@ impl Node {
     async fn like(topology: Topology, more: &[&str]) -> Self {
         let server = Server::start().await;
         let log = history::log_like(&server, topology).await;
-        let partitions = topology.partitions;
+        Self::on(server, log, more)
+    }
+
+    /// On a server and a log that are there, and no node yet.
+    pub fn on(server: Server, log: nats::EventLog, more: &[&str]) -> Self {
+        let partitions = log.partitions();
         let [client, operator] = [free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
         let partitions = partitions.to_string();
         let mut arguments = vec!["--nats", server.url(), "--partitions", &partitions, "--listen", &client];

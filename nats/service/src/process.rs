@@ -97,6 +97,19 @@ pub struct Check {
     pub detail: String,
 }
 
+impl Check {
+    /// Whether the log has everything that it ever had.
+    pub fn of_log(lost: &[nats::follow::Loss]) -> Self {
+        let told = lost.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let detail = if lost.is_empty() {
+            "complete".to_owned()
+        } else {
+            format!("{told}; restore it from a backup, or start with --missing-events accept")
+        };
+        Self { name: "log", ok: lost.is_empty(), detail }
+    }
+}
+
 /// What a process says when it is asked whether it is ready.
 pub type Readiness = Arc<dyn Fn() -> Vec<Check> + Send + Sync>;
 

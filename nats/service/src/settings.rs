@@ -13,7 +13,10 @@ use anyhow::Context as _;
 use clap::{Args, Command, Parser};
 use nats::{
     Connection, Durability, EventLog, Identity,
-    topology::{OldOrders, PARTITION_BYTES_DEFAULT, PARTITIONS_DEFAULT, PARTITIONS_MAX, Streams, Topology},
+    topology::{
+        MissingEvents, OldOrders, PARTITION_BYTES_DEFAULT, PARTITIONS_DEFAULT, PARTITIONS_MAX, Streams,
+        Topology,
+    },
 };
 
 const CONFIG_FLAG: &str = "--config";
@@ -41,6 +44,10 @@ pub struct LogSettings {
     /// What becomes of orders that are over; a log that was made to keep them cannot be made to archive them later
     #[arg(long, env = "TWELVE_OLD_ORDERS", value_enum, value_name = "WHAT", default_value_t = OldOrders::Keep)]
     pub old_orders: OldOrders,
+    /// What is said of a log that keeps everything and lacks events: a stream that was edited, or put back from an
+    /// incomplete backup
+    #[arg(long, env = "TWELVE_MISSING_EVENTS", value_enum, value_name = "WHAT", default_value_t = MissingEvents::Refuse)]
+    pub missing_events: MissingEvents,
     #[command(flatten)]
     pub identity: Identity,
 }
@@ -65,6 +72,7 @@ impl LogSettings {
             partition_bytes_max: self.partition_bytes_max,
             streams: self.streams,
             old_orders: self.old_orders,
+            missing_events: self.missing_events,
         }
     }
 

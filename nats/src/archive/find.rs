@@ -54,6 +54,8 @@ struct Reading {
     messages: pull::Stream,
     /// How many there are.
     count: u64,
+    /// Which partition it is, of how many.
+    partition: (u16, u16),
 }
 
 impl Reading {
@@ -73,14 +75,14 @@ impl Reading {
         let messages = consumer.stream().heartbeat(Duration::ZERO).max_messages_per_batch(BATCH_EVENTS_MAX);
         let messages = messages.messages().await?;
         let (consumer, count) = (consumer.cached_info().name.clone(), stream.cached_info().state.messages);
-        Ok(Self { stream, consumer, messages, count })
+        Ok(Self { stream, consumer, messages, count, partition: (partition, log.partitions()) })
     }
 
     async fn next(&mut self) -> Result<Met, Failure> {
         let message = timeout(NEXT_WITHIN, self.messages.next()).await?.ok_or("the log ended too soon")??;
         let (sequence, pending) = message.info().map(|info| (info.stream_sequence, info.pending))?;
         let message = message.message;
-        let order_id = subject::parse_order(&message.subject).map(|(_, order_id)| order_id);
+        let order_id = subject::order_in(&message.subject, self.partition.0, self.partition.1);
         let headers = message.headers.unwrap_or_default();
         let time = headers.get(codec::TIME.name()).and_then(|time| time.as_str().parse().ok());
         Ok(Met { order_id, time, raw: Raw { sequence, headers, body: message.payload }, pending })

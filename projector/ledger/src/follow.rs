@@ -74,20 +74,32 @@ async fn book_all(
 
 /// Adds a batch to what its partition is booked on to.
 fn note(batch: Batch, reached: &[u64], steps: &mut BTreeMap<u16, Step>) -> Result<(), LedgerError> {
-    let partition = batch.partition;
+    let (partition, mut noted) = (batch.partition, Ok(()));
     let from = reached[usize::from(partition)];
+    let mut step =
+        steps.remove(&partition).unwrap_or_else(|| Step { partition, from, to: from, bookings: Vec::new() });
     for event in batch.events {
-        let stored = event?;
-        let step = steps.entry(partition).or_insert_with(|| Step {
-            partition,
-            from,
-            to: from,
-            bookings: Vec::new(),
-        });
-        step.to = stored.recorded.position.sequence;
-        step.bookings.extend(Booking::of(&stored.recorded));
+        match event {
+            Ok(stored) => {
+                step.to = stored.recorded.position.sequence;
+                step.bookings.extend(Booking::of(&stored.recorded));
+            }
+            // It is no order's, so there is nothing to book.
+            Err(foreign) if foreign.order_id.is_none() => step.to = foreign.position.sequence,
+            Err(unreadable) => {
+                noted = Err(unreadable.into());
+                break;
+            }
+        }
     }
-    Ok(())
+    if noted.is_ok() {
+        // Beyond the last event there may be some that left the log.
+        step.to = step.to.max(batch.upto);
+    }
+    if step.to > from {
+        steps.insert(partition, step);
+    }
+    noted
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and no log has 2^53 events")]

@@ -59,13 +59,17 @@ pub async fn reconcile(
             let batch = batches.recv().await;
             let batch = batch.ok_or(LedgerError::Shortened(Position { partition, sequence: up_to }))?;
             let mut wanted = Vec::new();
-            let mut to = after;
+            let to = batch.upto.min(up_to).max(after);
             for event in batch.events {
-                let recorded = event?.recorded;
+                let recorded = match event {
+                    Ok(stored) => stored.recorded,
+                    // It is no order's, so nothing is booked.
+                    Err(foreign) if foreign.order_id.is_none() => continue,
+                    Err(unreadable) => return Err(unreadable.into()),
+                };
                 if recorded.position.sequence > up_to {
                     break;
                 }
-                to = recorded.position.sequence;
                 report.events += 1;
                 wanted.extend(Booking::of(&recorded));
             }

@@ -29,6 +29,7 @@ async fn shared(app: &App) -> Result<Map<String, Value>, Problem> {
         ("caught_up", json!(app.views.has_caught_up())),
         ("stopped", json!(app.views.health().stopped)),
         ("set_aside", json!(app.views.health().set_aside)),
+        ("quarantined", json!(app.views.health().quarantine)),
         ("store_bytes", json!(bytes)),
     ];
     Ok(shared.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
