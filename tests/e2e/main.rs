@@ -24,7 +24,6 @@ mod log;
 mod log_contract;
 mod lost_events;
 mod manifests;
-mod nats_cli;
 mod nodes;
 mod one_view;
 mod notifications;

@@ -6,6 +6,8 @@ use crate::workspace;
 
 const NATSCLI: &str = "github.com/nats-io/natscli";
 const NATSCLI_VERSION: &str = "v0.4.0";
+const GRPCURL: &str = "github.com/fullstorydev/grpcurl";
+const GRPCURL_VERSION: &str = "v1.9.3";
 const COMPOSE: &str = "github.com/compose-spec/compose-go/v2";
 const COMPOSE_VERSION: &str = "v2.9.1";
 
@@ -16,16 +18,28 @@ pub fn nats_cli() -> Option<PathBuf> {
 }
 
 fn find_nats_cli() -> Option<PathBuf> {
-    let installed = workspace().join(".tools").join("bin").join("nats");
-    for candidate in [PathBuf::from("nats"), installed.clone()] {
+    find_go("nats", NATSCLI, NATSCLI_VERSION, "./nats")
+}
+
+/// What calls gRPC services from a command line: from PATH, from `.tools`, or built there if Go is here. `None`, said
+/// aloud, if there is no way.
+pub fn grpcurl() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| find_go("grpcurl", GRPCURL, GRPCURL_VERSION, "./cmd/grpcurl")).clone()
+}
+
+/// A program written in Go.
+fn find_go(name: &str, module: &str, version: &str, package: &str) -> Option<PathBuf> {
+    let installed = workspace().join(".tools").join("bin").join(name);
+    for candidate in [PathBuf::from(name), installed.clone()] {
         if Command::new(&candidate).arg("--version").output().is_ok_and(|output| output.status.success()) {
             return Some(candidate);
         }
     }
-    match build(NATSCLI, NATSCLI_VERSION, "./nats", &installed) {
+    match build(module, version, package, &installed) {
         Ok(()) => Some(installed),
         Err(why) => {
-            eprintln!("SKIPPED: there is no nats CLI, and none could be built with Go: {why}");
+            eprintln!("SKIPPED: there is no {name}, and none could be built with Go: {why}");
             None
         }
     }
@@ -144,15 +158,20 @@ pub fn playwright() -> Option<PathBuf> {
 /// Debian's browser, installed where this may be done. `None`, said aloud, if there is no way.
 pub fn chromium() -> Option<PathBuf> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let find = || {
-        let path = PathBuf::from("/usr/bin/chromium");
-        let script = "apt-get install -y -q --no-install-recommends chromium || \
-                      { apt-get update -q && apt-get install -y -q --no-install-recommends chromium; }";
-        let mut apt = Command::new("sh");
-        apt.args(["-c", script]).env("DEBIAN_FRONTEND", "noninteractive");
-        (path.exists() || has_installed(&mut apt, "chromium")).then_some(path)
+    FOUND.get_or_init(|| find_installed("chromium")).clone()
+}
+
+/// A program of the Debian package of the same name: from PATH, or installed with all that it needs.
+fn find_installed(name: &str) -> Option<PathBuf> {
+    let found = || {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|program| program.exists())
     };
-    FOUND.get_or_init(find).clone()
+    let install = format!("apt-get install -y -q --no-install-recommends {name}");
+    let mut apt = Command::new("sh");
+    apt.args(["-c", &format!("{install} || {{ apt-get update -q && {install}; }}")]);
+    apt.env("DEBIAN_FRONTEND", "noninteractive");
+    found().or_else(|| has_installed(&mut apt, name).then(found).flatten())
 }
 
 /// The folder in whose `node_modules` a package is, installed by `npm` if it is not there.
@@ -172,7 +191,21 @@ fn find_package(requirement: &str) -> Option<PathBuf> {
 /// nginx: from PATH, from where Debian puts it, or fetched. `None`, said aloud, if there is no way.
 pub fn nginx() -> Option<PathBuf> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
-    FOUND.get_or_init(|| find_debian("nginx-light", "usr/sbin/nginx", "-v")).clone()
+    FOUND.get_or_init(|| find_debian("nginx", "usr/sbin/nginx", "-v")).clone()
+}
+
+/// What picks a field out of JSON on a command line: from PATH, or installed where this may be done. `None`, said
+/// aloud, if there is no way.
+pub fn jq() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| find_installed("jq")).clone()
+}
+
+/// The program that reads books kept in a file (`sqlite3`): from PATH, or installed where this may be done. `None`,
+/// said aloud, if there is no way.
+pub fn sqlite() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| find_installed("sqlite3")).clone()
 }
 
 /// The folder of PostgreSQL's programs: where Debian puts them, or fetched. `None`, said aloud, if there is no way.
