@@ -28,6 +28,7 @@ enum RoleName {
     Customer,
     Store,
     Rider,
+    Delivery,
     Marketing,
     Operator,
 }

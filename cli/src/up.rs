@@ -95,6 +95,7 @@ async fn serve(
     }
     let app = App {
         views,
+        now: None,
         log: log.clone(),
         flows,
         as_of: AsOf::new(settings.operator.as_of_events_max),

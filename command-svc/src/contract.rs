@@ -55,7 +55,7 @@ pub fn operations(roles: &[Role]) -> Vec<Operation> {
 fn of(role: Role) -> Vec<Operation> {
     let (nothing, reason) = (named("Nothing"), named("Reason"));
     let (customer, store) = ("the order's customer", "the order's store");
-    let rider = "the rider who picked it up, or the delivery team";
+    let rider = "the rider who picked it up; else, the delivery team";
     match role {
         Role::Ordering => ordering(customer, &nothing, &reason),
         Role::Store => vec![

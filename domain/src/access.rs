@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     command::Command,
     delivery::DeliveryCommand,
-    event::{DeliveryEvent, Event, OrderEvent},
+    event::{DeliveryEvent, Event, OrderEvent, StoreEvent},
     order::OrderCommand,
     payment::PaymentCommand,
+    sight::Sight,
     store::StoreCommand,
 };
 
@@ -23,6 +24,8 @@ pub enum Role {
     Store,
     /// Picks up what is open, and brings it; sees what is open, and what they picked up.
     Rider,
+    /// Delivers what is not for riders, and fetches what is given back; sees that.
+    Delivery,
     /// Sees coupons.
     Marketing,
     /// May do and see everything.
@@ -43,12 +46,14 @@ pub struct Person {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parties {
     pub customer_id: Option<String>,
-    /// The store that the order is for.
+    /// The store that has the order before it.
     pub store_id: Option<String>,
     /// The rider who picked it up.
     pub rider_id: Option<String>,
     /// Whether riders may pick it up.
     pub is_open: bool,
+    /// Whether the delivery team delivers it, or fetches it back.
+    pub is_with_delivery_team: bool,
 }
 
 impl Parties {
@@ -57,24 +62,38 @@ impl Parties {
         events.into_iter().fold(Self::default(), Self::after)
     }
 
-    fn after(mut self, event: &Event) -> Self {
+    /// Whose the order is after one more event.
+    #[must_use]
+    pub fn after(mut self, event: &Event) -> Self {
         match event {
-            Event::Ordering(OrderEvent::OrderPlaced(placed)) => {
-                self.customer_id = Some(placed.customer.id.clone());
-                self.store_id.clone_from(&placed.store_id);
+            Event::Ordering(event) => match event {
+                OrderEvent::OrderPlaced(placed) => self.customer_id = Some(placed.customer.id.clone()),
+                OrderEvent::OrderCancelRequested(_) | OrderEvent::OrderExpired(_) => self.is_open = false,
+                OrderEvent::ReturnRequested(_) => self.is_with_delivery_team = true,
+                OrderEvent::OrderRejected(_)
+                | OrderEvent::OrderCompleted(_)
+                | OrderEvent::OrderCanceled(_)
+                | OrderEvent::OrderReturned(_) => {}
+            },
+            Event::Store(StoreEvent::StoreOrderReceived(received)) => {
+                self.store_id = Some(received.store_id.clone());
             }
-            Event::Delivery(DeliveryEvent::DeliveryListed(_)) => self.is_open = true,
-            Event::Delivery(DeliveryEvent::DeliveryPickedUp(picked)) => {
-                self.rider_id = Some(picked.rider_id.clone());
+            Event::Delivery(event) => {
                 self.is_open = false;
+                match event {
+                    DeliveryEvent::DeliveryListed(_) => self.is_open = true,
+                    DeliveryEvent::DeliveryRequested(_) => self.is_with_delivery_team = true,
+                    DeliveryEvent::DeliveryPickedUp(picked) => self.rider_id = Some(picked.rider_id.clone()),
+                    DeliveryEvent::DeliveryStarted(_)
+                    | DeliveryEvent::DeliveryCompleted(_)
+                    | DeliveryEvent::DeliveryCanceled(_)
+                    | DeliveryEvent::ReturnPickupStarted(_)
+                    | DeliveryEvent::ReturnPickupCompleted(_) => {}
+                }
             }
-            Event::Delivery(DeliveryEvent::DeliveryCanceled(_))
-            | Event::Ordering(OrderEvent::OrderCancelRequested(_)) => self.is_open = false,
-            Event::Ordering(_)
+            Event::Store(_)
             | Event::Payment(_)
-            | Event::Store(_)
             | Event::Marketing(_)
-            | Event::Delivery(_)
             | Event::Review(_)
             | Event::Notification(_)
             | Event::Saga(_) => {}
@@ -108,27 +127,36 @@ impl Person {
         self.is(Role::Operator) || order.customer_id.as_deref().is_some_and(|id| self.is_customer(id))
     }
 
-    /// Whether the work on the order is theirs, as its store. An order for no store in particular is any store's.
+    /// Whether the work on the order is theirs, as its store. An order without a store is no store's.
     fn prepares(&self, order: &Parties) -> bool {
-        match &order.store_id {
-            Some(store_id) => self.works_for(store_id),
-            None => self.is(Role::Store),
-        }
+        order.store_id.as_deref().is_some_and(|store_id| self.works_for(store_id))
     }
 
-    /// Whether the delivery is theirs. One that nobody picks up is the delivery team's.
+    /// Whether they picked the order up.
+    fn carries(&self, order: &Parties) -> bool {
+        order.rider_id.as_deref().is_some_and(|rider_id| self.is_rider(rider_id))
+    }
+
+    /// Whether the delivery is theirs: a rider's who picked it up, or else the delivery team's.
     fn delivers(&self, order: &Parties) -> bool {
-        match &order.rider_id {
-            Some(rider_id) => self.is_rider(rider_id),
-            None => self.is(Role::Rider),
-        }
+        let is_teams = order.rider_id.is_none() && order.is_with_delivery_team;
+        self.carries(order) || (is_teams && self.is(Role::Delivery))
     }
 
-    /// Whether they see the order.
-    pub fn may_see(&self, order: &Parties) -> bool {
-        let is_rider = order.rider_id.as_deref().is_some_and(|id| self.is_rider(id));
-        let is_store = order.store_id.as_deref().is_some_and(|id| self.works_for(id));
-        self.owns(order) || is_store || is_rider || (order.is_open && self.is(Role::Rider))
+    /// Whether the way back is theirs: the delivery team fetches what a rider brought, too.
+    fn fetches(&self, order: &Parties) -> bool {
+        self.carries(order) || (order.is_with_delivery_team && self.is(Role::Delivery))
+    }
+
+    /// What they see of the order; `None` if nothing. Whoever is more than one of its parties sees what either sees.
+    pub fn sight(&self, order: &Parties) -> Option<Sight> {
+        let parties = [
+            (self.owns(order), Sight::WHOLE),
+            (self.prepares(order), Sight::STORE),
+            (self.delivers(order) || self.fetches(order), Sight::COURIER),
+            (order.is_open && self.is(Role::Rider), Sight::OPEN),
+        ];
+        parties.into_iter().filter_map(|(is_party, sight)| is_party.then_some(sight)).reduce(Sight::or)
     }
 
     /// Whether they may give the command. What only the platform itself asks of itself, nobody may.
@@ -157,11 +185,10 @@ impl Person {
             },
             Command::Delivery(command) => match command {
                 DeliveryCommand::PickUp { rider_id } => self.is_rider(rider_id),
-                DeliveryCommand::Start
-                | DeliveryCommand::Complete
-                | DeliveryCommand::Cancel
-                | DeliveryCommand::StartReturn
-                | DeliveryCommand::CompleteReturn => self.delivers(order),
+                DeliveryCommand::Start | DeliveryCommand::Complete | DeliveryCommand::Cancel => {
+                    self.delivers(order)
+                }
+                DeliveryCommand::StartReturn | DeliveryCommand::CompleteReturn => self.fetches(order),
                 DeliveryCommand::Request { .. } | DeliveryCommand::List(_) => false,
             },
             Command::Payment(_)
@@ -190,6 +217,7 @@ mod tests {
             store_id: Some("store-1".into()),
             rider_id: Some("rider-1".into()),
             is_open: false,
+            is_with_delivery_team: false,
         }
     }
 
@@ -250,20 +278,49 @@ mod tests {
     }
 
     #[test]
+    fn what_no_rider_picked_up_is_delivered_by_the_delivery_team_and_by_no_rider() {
+        let (rider, team) = (person("rider-1", Role::Rider), person("team", Role::Delivery));
+        let shipped = Parties { rider_id: None, is_with_delivery_team: true, ..order() };
+        let listed = Parties { rider_id: None, is_open: true, ..order() };
+        for command in [DeliveryCommand::Start, DeliveryCommand::Complete, DeliveryCommand::Cancel] {
+            let command = Command::Delivery(command);
+            assert!(team.may(&command, &shipped) && !rider.may(&command, &shipped), "{command:?}");
+            assert!(!team.may(&command, &listed) && !rider.may(&command, &listed), "{command:?}");
+            assert!(!team.may(&command, &order()) && rider.may(&command, &order()), "{command:?}");
+        }
+        let given_back = Parties { is_with_delivery_team: true, ..order() };
+        for command in [DeliveryCommand::StartReturn, DeliveryCommand::CompleteReturn] {
+            let command = Command::Delivery(command);
+            assert!(team.may(&command, &given_back) && rider.may(&command, &given_back), "{command:?}");
+            assert!(!person("rider-2", Role::Rider).may(&command, &given_back), "{command:?}");
+        }
+    }
+
+    #[test]
+    fn an_order_without_a_store_is_no_stores() {
+        let order = Parties { store_id: None, ..order() };
+        for command in [StoreCommand::Accept, StoreCommand::Reject { reason: None }, StoreCommand::Finish] {
+            assert!(!person("store-1", Role::Store).may(&Command::Store(command), &order));
+        }
+        assert_eq!(person("store-1", Role::Store).sight(&order), None);
+    }
+
+    #[test]
     fn a_rider_sees_what_is_open_and_what_they_picked_up_and_nothing_else() {
         let (mine, other) = (person("rider-1", Role::Rider), person("rider-2", Role::Rider));
         let open = Parties { rider_id: None, is_open: true, ..order() };
         let not_yet = Parties { rider_id: None, ..order() };
-        assert!(mine.may_see(&open) && other.may_see(&open));
-        assert!(mine.may_see(&order()) && !other.may_see(&order()));
-        assert!(!mine.may_see(&not_yet));
+        assert_eq!((mine.sight(&open), other.sight(&open)), (Some(Sight::OPEN), Some(Sight::OPEN)));
+        assert_eq!((mine.sight(&order()), other.sight(&order())), (Some(Sight::COURIER), None));
+        assert_eq!(mine.sight(&not_yet), None);
     }
 
     #[test]
     fn nobody_is_taken_for_another_by_an_id_alone() {
-        let everywhere = |role| person("홍길동", role).may_see(&order());
+        let everywhere = |role| person("홍길동", role).sight(&order()).is_some();
         assert!(everywhere(Role::Customer) && everywhere(Role::Operator));
         assert!(!everywhere(Role::Store) && !everywhere(Role::Rider) && !everywhere(Role::Marketing));
-        assert!(!person("somebody", Role::Customer).may_see(&Parties::default()));
+        assert!(!everywhere(Role::Delivery));
+        assert_eq!(person("somebody", Role::Customer).sight(&Parties::default()), None);
     }
 }

@@ -20,6 +20,7 @@ pub mod delivery;
 pub mod review;
 pub mod notification;
 pub mod access;
+pub mod sight;
 pub mod status;
 pub mod state;
 pub mod command;

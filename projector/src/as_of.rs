@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use domain::{OrderId, Position, Timestamp};
+use domain::{OrderId, Position, Timestamp, access::Parties};
 use nats::{
     EventLog, LoadError, Stored, Undecodable,
     follow::{Batch, PartitionInfo},
@@ -268,12 +268,12 @@ async fn begin(log: &EventLog, directory: &Path, store: &Store, cuts: &[Cut], in
     }
 }
 
-/// One order as readers saw it, from its own events; `None` if they saw none. With the position that it was seen at.
+/// One order as readers saw it, from its own events, and whose it is now; `None` if they saw none.
 pub async fn order(
     log: &EventLog,
     order_id: OrderId,
     moment: &Moment,
-) -> Result<Option<orders::Row>, AsOfError> {
+) -> Result<Option<(orders::Row, Parties)>, AsOfError> {
     let cuts = cuts(log, moment).await?;
     let partition = order_id.partition(log.partitions());
     let cut = cuts.get(usize::from(partition)).copied().unwrap_or(Cut::Sequence(0));
@@ -283,5 +283,6 @@ pub async fn order(
     for event in story.iter().take_while(|event| cut.takes(event)) {
         row = Orders::apply(&key, row, event);
     }
-    Ok(row.filter(orders::Row::is_visible))
+    let now = Parties::of(story.iter().map(|stored| &stored.recorded.event));
+    Ok(row.filter(orders::Row::is_visible).map(|row| (row, now)))
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, thread::JoinHandle};
 
-use domain::{OrderId, Position};
+use domain::{OrderId, Position, access::Parties};
 use nats::{Stored, Undecodable, follow::Batch};
 use serde::{Deserialize, Serialize};
 
@@ -94,9 +94,8 @@ pub struct Stopped(pub Undecodable);
 #[derive(Clone, Debug)]
 pub struct Visible {
     pub order_id: OrderId,
-    pub customer_id: String,
-    /// The store that has it before it.
-    pub store_id: Option<String>,
+    /// Whose the order is after the event.
+    pub parties: Parties,
     pub entry: orders::Entry,
 }
 
@@ -340,12 +339,8 @@ impl Projection {
         }
         let row = self.orders.row(&view::order_key(stored.recorded.order_id));
         Ok(row.filter(|row| row.is_visible()).and_then(|row| {
-            Some(Visible {
-                order_id: row.order_id,
-                customer_id: row.customer_id()?.to_owned(),
-                store_id: row.at_store().map(ToOwned::to_owned),
-                entry: row.timeline.last()?.clone(),
-            })
+            let entry = row.timeline.last()?.clone();
+            Some(Visible { order_id: row.order_id, parties: row.parties(), entry })
         }))
     }
 

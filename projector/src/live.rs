@@ -52,9 +52,10 @@ impl Followers {
         }
         for event in events {
             let event = Arc::new(event);
-            let store = event.store_id.clone().map(Topic::Store);
-            let own = [Topic::Order(event.order_id), Topic::Customer(event.customer_id.clone())];
-            for sender in own.iter().chain(&store).filter_map(|topic| topics.get(topic)) {
+            let store = event.parties.store_id.clone().map(Topic::Store);
+            let customer = event.parties.customer_id.clone().map(Topic::Customer);
+            let order = [Topic::Order(event.order_id)];
+            for sender in order.iter().chain(&customer).chain(&store).filter_map(|topic| topics.get(topic)) {
                 // Its last follower may just have left.
                 drop(sender.send(Arc::clone(&event)));
             }

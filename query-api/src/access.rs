@@ -32,6 +32,7 @@ fn audience(route: &str) -> Audience {
         "/stores/{store_id}/orders" | "/stores/{store_id}/orders/live" => Audience::Store,
         "/riders/{rider_id}/deliveries" => Audience::Rider,
         "/deliveries/open" => Audience::Any(Role::Rider),
+        "/deliveries" => Audience::Any(Role::Delivery),
         "/coupons" => Audience::Any(Role::Marketing),
         "/items/order-counts" | "/items/{item_id}/order-count" | "/reviews" | "/flows" | "/flows/{name}" => {
             Audience::Known

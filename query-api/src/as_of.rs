@@ -10,12 +10,12 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use domain::OrderId;
+use domain::{OrderId, sight::Sight};
 use nats::EventLog;
 use projector::{
     Views,
     as_of::{self, AsOfError, Moment},
-    view::{List, orders::Orders},
+    view::orders::Orders,
 };
 use service::{Caller, Problem};
 use tokio::sync::Mutex;
@@ -110,7 +110,7 @@ async fn answer_as_of(app: &App, request: Request, said: &str, rest: &str) -> Re
     if let Some(caller) = caller {
         again.extensions_mut().insert(caller);
     }
-    let table = routes::table(App { views, ..app.clone() });
+    let table = routes::table(App { views, now: Some(app.views.clone()), ..app.clone() });
     let Ok(answered) = table.oneshot(again).await;
     Ok(answered)
 }
@@ -122,10 +122,12 @@ async fn one(
     caller: Option<&Caller>,
 ) -> Result<Response, Problem> {
     let seen = as_of::order(log, order_id, moment).await.map_err(|error| refused(&error))?;
-    let row = seen.ok_or_else(Problem::order_not_found)?;
-    caller.map_or(Ok(()), |caller| caller.permit_seeing(&row.parties()))?;
+    let (row, now) = seen.ok_or_else(Problem::order_not_found)?;
+    // Who saw it then and may not see it now is not told; nor is who may see it now told what was not theirs then.
+    let sight = |parties| caller.map_or(Ok(Sight::WHOLE), |caller| caller.sight(parties));
+    let sight = sight(&row.parties())?.and(sight(&now)?);
     let position = row.position().ok_or_else(Problem::order_not_found)?;
-    let mut response = Json(Orders::show(&row)).into_response();
+    let mut response = Json(Orders::show_to(&row, sight)).into_response();
     if let Ok(position) = HeaderValue::from_str(&position.to_string()) {
         response.headers_mut().insert("view-position", position);
     }

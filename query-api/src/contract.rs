@@ -83,7 +83,7 @@ fn live(path: &'static str, summary: &'static str, whom: &'static str) -> Operat
         body: None,
         answers: vec![(
             200,
-            json!({ "type": "string", "description": "Server-Sent Events: snapshot, change, dropped" }),
+            json!({ "type": "string", "description": "Server-Sent Events: snapshot, change, dropped, ended" }),
         )],
         problems: PROBLEMS,
     }
@@ -144,7 +144,13 @@ fn of_people() -> Vec<Operation> {
         list("/stores/{store_id}/orders", "what a store has before it", store, state, "Row"),
         live("/stores/{store_id}/orders/live", "a store's orders as they change", store),
         list("/riders/{rider_id}/deliveries", "what a rider picked up", "that rider", Vec::new(), "Row"),
-        list("/deliveries/open", "what a rider may pick up", "riders", open, "Row"),
+        list(
+            "/deliveries/open",
+            "what a rider may pick up: its region, and no address",
+            "riders",
+            open,
+            "Row",
+        ),
     ]
 }
 
@@ -162,7 +168,7 @@ fn rows() -> Vec<Operation> {
         top("/riders/delivery-counts", "how often each rider delivered", OPERATORS),
         list("/coupons", "coupons", "marketing", order(), "Row"),
         list("/payments", "payments", OPERATORS, order(), "Row"),
-        list("/deliveries", "deliveries", OPERATORS, order(), "Row"),
+        list("/deliveries", "deliveries", "operators; the delivery team its own", order(), "Row"),
         list("/notifications", "what customers were told", OPERATORS, told, "Row"),
         list("/reviews", "what customers think of it", ANYBODY, reviews, "Row"),
     ]
@@ -197,9 +203,9 @@ pub fn schemas() -> Value {
             "required": ["order_id", "flow", "channel", "customer", "lines", "total", "address", "status", "timeline"],
             "properties": {
                 "order_id": { "type": "string", "format": "uuid" }, "flow": text(), "channel": { "enum": ["web", "phone"] },
-                "customer": { "type": "object", "required": ["id", "name"], "properties": { "id": text(), "name": text() } }, "store_id": { "type": ["string", "null"] },
+                "customer": { "type": ["object", "null"], "required": ["id", "name"], "properties": { "id": text(), "name": text() } }, "store_id": { "type": ["string", "null"] },
                 "lines": { "type": "array", "items": { "type": "object" } },
-                "total": { "type": "object", "required": ["amount", "currency"], "properties": { "amount": { "type": "integer" }, "currency": text() } }, "address": { "type": "object" },
+                "total": { "type": ["object", "null"], "required": ["amount", "currency"], "properties": { "amount": { "type": "integer" }, "currency": text() } }, "address": { "type": "object" },
                 "delivery_type": { "type": ["string", "null"] }, "status": text(), "payment": part, "coupon": part,
                 "store": part, "delivery": part, "review": part,
                 "timeline": { "type": "array", "items": entry },

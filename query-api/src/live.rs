@@ -1,6 +1,6 @@
 //! Server-Sent Events: a snapshot, then every change; `id:` is a position, by which a reader resumes without a gap.
 
-use std::{collections::VecDeque, convert::Infallible, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     extract::{Path, State},
@@ -9,7 +9,7 @@ use axum::{
         sse::{Event, KeepAlive},
     },
 };
-use domain::{OrderId, Position, Timestamp};
+use domain::{OrderId, Position, Timestamp, access::Parties, sight::Sight};
 use futures::{StreamExt, stream};
 use projector::{
     Views,
@@ -24,7 +24,7 @@ use projector::{
     },
 };
 use serde_json::{Value, json};
-use service::Problem;
+use service::{Caller, Problem};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::{
@@ -39,8 +39,34 @@ const ORDERS_MAX: usize = 200;
 /// Events that are told after an interruption; who missed more begins anew with a snapshot.
 const MISSED_MAX: usize = 20_000;
 
+/// Why a stream ended that its reader did not end.
+#[derive(Clone, Copy)]
+enum Ending {
+    /// The order is not the reader's to see any more.
+    NotPermitted,
+    TokenExpired,
+}
+
+impl Ending {
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::NotPermitted => "not_permitted",
+            Self::TokenExpired => "token_expired",
+        }
+    }
+
+    const fn detail(self) -> &'static str {
+        match self {
+            Self::NotPermitted => "this is not yours to see any more",
+            Self::TokenExpired => "the token has expired; resume with a new one",
+        }
+    }
+}
+
 /// A stream on its way.
 struct Stream {
+    /// Who reads it: what they may see is judged again with each event.
+    caller: Caller,
     /// Sent before anything live.
     first: VecDeque<Event>,
     live: Following,
@@ -59,17 +85,17 @@ pub async fn order(State(app): State<App>, Path(id): Path<String>, read: Read) -
     let live = app.views.follow(Topic::Order(order_id));
     let row = app.views.row::<Orders>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
     let row = row.filter(Row::is_visible).ok_or_else(Problem::order_not_found)?;
-    read.caller.permit_seeing(&row.parties())?;
-    let mut following = Stream::new(live, &app.views);
+    let sight = read.caller.sight(&row.parties())?;
+    let mut following = Stream::new(live, &app.views, &read.caller);
     following.from = row.position().into_iter().collect();
     following.sent.clone_from(&following.from);
     match resume {
-        None => following.first.push_back(snapshot(&following.sent, &Orders::show(&row))?),
+        None => following.first.push_back(snapshot(&following.sent, &Orders::show_to(&row, sight))?),
         Some(seen) => {
             let seen = seen.first().copied().unwrap_or_default();
             following.sent = vec![seen];
             for entry in row.timeline.iter().filter(|entry| entry.position.sequence > seen.sequence) {
-                following.note(order_id, entry)?;
+                following.note(order_id, entry, sight)?;
             }
         }
     }
@@ -105,13 +131,13 @@ fn list<L: List<Row = Row>>(
 ) -> Result<Response, Problem> {
     read.finish()?;
     let resume = resume_from(read)?;
-    let mut following = Stream::new(app.views.follow(topic.clone()), &app.views);
+    let mut following = Stream::new(app.views.follow(topic.clone()), &app.views, &read.caller);
     if let Some(seen) = resume
         && let Some(missed) = missed::<L>(&app.views, topic, places, &seen, &following.from)?
     {
         following.sent = seen;
-        for (order_id, entry) in &missed {
-            following.note(*order_id, entry)?;
+        for (order_id, parties, entry) in &missed {
+            following.note(*order_id, entry, read.caller.sight(parties)?)?;
         }
         return Ok(respond(following, app));
     }
@@ -120,6 +146,9 @@ fn list<L: List<Row = Row>>(
     following.first.push_back(snapshot(&following.sent, &json!({ "items": items }))?);
     Ok(respond(following, app))
 }
+
+/// An event that a reader missed, of which order, and whose that is now.
+type Missed = (OrderId, Arc<Parties>, Entry);
 
 /// What was visible after `seen` and up to `until`, each partition in its order; `None` if that is too much to be told.
 ///
@@ -130,7 +159,7 @@ fn missed<L: List<Row = Row>>(
     places: &[u8],
     seen: &[Position],
     until: &[Position],
-) -> Result<Option<Vec<(OrderId, Entry)>>, Problem> {
+) -> Result<Option<Vec<Missed>>, Problem> {
     let is_missed = |entry: &Entry| is_news(seen, entry.position) && !is_news(until, entry.position);
     let (mut missed, mut after) = (Vec::new(), None);
     loop {
@@ -139,7 +168,8 @@ fn missed<L: List<Row = Row>>(
         let page = page.map_err(|error| store_failed(&error))?;
         for row in &page.rows {
             let entries = row.seen_by(topic).iter().filter(|entry| is_missed(entry));
-            missed.extend(entries.map(|entry| (row.order_id, entry.clone())));
+            let parties = Arc::new(row.parties());
+            missed.extend(entries.map(|entry| (row.order_id, Arc::clone(&parties), entry.clone())));
         }
         if missed.len() > MISSED_MAX {
             return Ok(None);
@@ -150,20 +180,20 @@ fn missed<L: List<Row = Row>>(
         }
     }
     // By time, but never before what stands earlier in the same partition, for that is how readers resume.
-    missed.sort_by_key(|(_, entry)| entry.position);
+    missed.sort_by_key(|(.., entry)| entry.position);
     let mut reached: Option<(u16, Timestamp)> = None;
     let mut timed: Vec<_> = missed
         .into_iter()
-        .map(|(order_id, entry)| {
+        .map(|(order_id, parties, entry)| {
             let partition = entry.position.partition;
             let before = reached.filter(|(of, _)| *of == partition).map_or(entry.time, |(_, time)| time);
             let time = before.max(entry.time);
             reached = Some((partition, time));
-            (time, order_id, entry)
+            (time, order_id, parties, entry)
         })
         .collect();
-    timed.sort_by_key(|(time, _, entry)| (*time, entry.position));
-    Ok(Some(timed.into_iter().map(|(_, order_id, entry)| (order_id, entry)).collect()))
+    timed.sort_by_key(|(time, .., entry)| (*time, entry.position));
+    Ok(Some(timed.into_iter().map(|(_, order_id, parties, entry)| (order_id, parties, entry)).collect()))
 }
 
 /// The positions in `Last-Event-ID`.
@@ -193,39 +223,75 @@ fn snapshot(sent: &[Position], data: &Value) -> Result<Event, Problem> {
 }
 
 impl Stream {
-    fn new(live: Following, views: &Views) -> Self {
+    fn new(live: Following, views: &Views, caller: &Caller) -> Self {
         let from = views.positions();
-        Self { first: VecDeque::new(), live, sent: from.clone(), from, ended: false }
+        let caller = caller.clone();
+        Self { caller, first: VecDeque::new(), live, sent: from.clone(), from, ended: false }
     }
 
     /// Notes that an entry is sent, and makes the event that sends it.
-    fn change(&mut self, order_id: OrderId, entry: &Entry) -> Result<Event, Problem> {
+    fn change(&mut self, order_id: OrderId, entry: &Entry, sight: Sight) -> Result<Event, Problem> {
         let position = entry.position;
         match self.sent.iter_mut().find(|sent| sent.partition == position.partition) {
             Some(sent) => sent.sequence = sent.sequence.max(position.sequence),
             None => self.sent.push(position),
         }
-        let mut data = entry.show();
+        let mut data = entry.show(sight);
         if let Some(fields) = data.as_object_mut() {
             fields.insert("order_id".into(), json!(order_id));
         }
         event("change", &self.sent, &data)
     }
 
-    fn note(&mut self, order_id: OrderId, entry: &Entry) -> Result<(), Problem> {
-        let event = self.change(order_id, entry)?;
+    fn note(&mut self, order_id: OrderId, entry: &Entry, sight: Sight) -> Result<(), Problem> {
+        let event = self.change(order_id, entry, sight)?;
         self.first.push_back(event);
         Ok(())
     }
 
+    /// The last event: the stream ends with it, and says why.
+    fn end(&mut self, ending: Ending) -> Event {
+        self.ended = true;
+        metrics::counter!("twelve_live_ended_total", "reason" => ending.reason()).increment(1);
+        let data = json!({
+            "reason": ending.reason(),
+            "detail": ending.detail(),
+            "resume_from": event_id(&self.sent),
+        });
+        Event::default().event("ended").data(data.to_string())
+    }
+
+    /// What the reader's token leaves of time; without a token, it has no end.
+    async fn expiry(expires_at: Option<Timestamp>) {
+        let Some(expires_at) = expires_at else { return std::future::pending().await };
+        let left = expires_at.duration_since(nats::now());
+        tokio::time::sleep(left.try_into().unwrap_or_default()).await;
+    }
+
     async fn next(mut self) -> Option<(Event, Self)> {
+        if self.ended {
+            return None;
+        }
         if let Some(event) = self.first.pop_front() {
             return Some((event, self));
         }
-        while !self.ended {
-            match self.live.next().await {
+        let expiry = Self::expiry(self.caller.token_expires_at);
+        tokio::pin!(expiry);
+        loop {
+            let heard = tokio::select! {
+                biased;
+                () = &mut expiry => {
+                    let event = self.end(Ending::TokenExpired);
+                    return Some((event, self));
+                }
+                heard = self.live.next() => heard,
+            };
+            match heard {
                 Ok(change) if is_news(&self.from, change.entry.position) => {
-                    let event = self.change(change.order_id, &change.entry).ok()?;
+                    let event = match self.caller.sight(&change.parties) {
+                        Ok(sight) => self.change(change.order_id, &change.entry, sight).ok()?,
+                        Err(_) => self.end(Ending::NotPermitted),
+                    };
                     return Some((event, self));
                 }
                 Ok(_) => {}
@@ -237,7 +303,6 @@ impl Stream {
                 Err(RecvError::Closed) => return None,
             }
         }
-        None
     }
 }
 

@@ -57,6 +57,7 @@ async fn main() -> anyhow::Result<()> {
     let probes = process::probes(readiness(views.clone(), &log))?;
     let app = App {
         views,
+        now: None,
         log: log.clone(),
         flows: FlowBook::new(&log, settings.flows.load()?),
         as_of: AsOf::new(settings.operator.as_of_events_max),

@@ -12,29 +12,47 @@ mod views;
 use std::sync::Arc;
 
 use axum::{Router, middleware, routing::get};
-use domain::OrderId;
+use domain::{OrderId, sight::Sight};
 use nats::{EventLog, FlowBook};
 use projector::{
     Views,
-    view::{coupons::Coupons, deliveries::Deliveries, payments::Payments},
+    view::{
+        coupons::Coupons,
+        order_key,
+        orders::{Orders, Row},
+        payments::Payments,
+    },
 };
 use service::{
-    Problem,
+    Caller, Problem,
     process::{Check, Readiness},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{AsOf, access, as_of, grpc, live};
+use crate::{AsOf, access, as_of, grpc, live, read::store_failed};
 
 /// What handlers read from.
 #[derive(Clone)]
 pub struct App {
     pub views: Views,
+    /// The views as they are now, where `views` are those of a moment that has passed.
+    pub now: Option<Views>,
     pub log: EventLog,
     pub flows: FlowBook,
     pub as_of: AsOf,
     /// Ends the live streams, which would otherwise outlive any graceful stop.
     pub stop: CancellationToken,
+}
+
+impl App {
+    /// What the caller sees of an order: as of a moment that has passed, only what they see of it now, too.
+    pub(crate) fn sight(&self, caller: &Caller, row: &Row) -> Result<Sight, Problem> {
+        let then = caller.sight(&row.parties())?;
+        let (Some(views), true) = (&self.now, caller.person.is_some()) else { return Ok(then) };
+        let row = views.row::<Orders>(&order_key(row.order_id)).map_err(|error| store_failed(&error))?;
+        let now = caller.sight(&row.map(|row| row.parties()).unwrap_or_default())?;
+        Ok(then.and(now))
+    }
 }
 
 /// All queries, now and as of a moment that has passed; and an order by gRPC.
@@ -56,7 +74,7 @@ pub(crate) fn table(app: App) -> Router {
         .route("/customers/{customer_id}/orders/live", get(live::customer))
         .route("/coupons", get(rows::list::<Coupons>))
         .route("/payments", get(rows::list::<Payments>))
-        .route("/deliveries", get(rows::list::<Deliveries>))
+        .route("/deliveries", get(riders::all))
         .route("/deliveries/open", get(riders::open))
         .route("/riders/delivery-counts", get(riders::counts))
         .route("/riders/{rider_id}/deliveries", get(riders::deliveries))

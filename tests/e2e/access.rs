@@ -13,14 +13,14 @@ use twelve_tests::{
 };
 
 /// A protected platform, and what tokens are made with.
-struct Protected {
-    platform: Platform,
+pub(crate) struct Protected {
+    pub(crate) platform: Platform,
     issuer: Issuer,
-    key: Key,
+    pub(crate) key: Key,
 }
 
 impl Protected {
-    async fn up() -> Self {
+    pub(crate) async fn up() -> Self {
         let key = Key::ed25519("first");
         let issuer = Issuer::start(&[&key]).await;
         let settings = ["--auth-jwks", issuer.url(), "--auth-issuer", "test-issuer"];
@@ -37,7 +37,7 @@ fn said(answer: &Answer) -> (u16, &str) {
     (answer.status.as_u16(), answer.code())
 }
 
-fn meal(customer: &str) -> Value {
+pub(crate) fn meal(customer: &str) -> Value {
     let mut body = order(customer);
     body["flow"] = json!("food");
     body["channel"] = json!("web");

@@ -49,3 +49,4 @@ mod simulator;
 mod strange_events;
 mod traces;
 mod views;
+mod who_sees;

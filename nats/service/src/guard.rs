@@ -16,7 +16,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use clap::Args;
-use domain::access::{Person, Role};
+use domain::{
+    Timestamp,
+    access::{Person, Role},
+};
 use jsonwebtoken::{
     Algorithm, DecodingKey, Validation, decode, decode_header,
     errors::ErrorKind,
@@ -69,6 +72,8 @@ pub struct GuardSettings {
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
+    /// Seconds since 1970, whole or not.
+    exp: f64,
     /// Roles that we do not know are nobody's here.
     #[serde(default)]
     roles: Vec<String>,
@@ -145,10 +150,11 @@ pub fn guarded(router: Router, settings: &GuardSettings, guard: Option<Guard>) -
 
 async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     match guard.person(request.headers()).await {
-        Ok(person) => {
+        Ok((person, expires_at)) => {
             metrics::counter!("twelve_auth_total", "outcome" => "known").increment(1);
             if let Some(caller) = request.extensions_mut().get_mut::<Caller>() {
                 caller.person = Some(Arc::new(person));
+                caller.token_expires_at = expires_at;
                 return next.run(request).await;
             }
             // Unreachable while every router is layered; refusing is the safe way to be wrong.
@@ -167,7 +173,8 @@ fn unauthenticated(detail: &str) -> Problem {
 }
 
 impl Guard {
-    async fn person(&self, headers: &HeaderMap) -> Result<Person, Problem> {
+    /// Who calls, and when their token expires.
+    async fn person(&self, headers: &HeaderMap) -> Result<(Person, Option<Timestamp>), Problem> {
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = bearer
             .and_then(|value| value.split_once(' '))
@@ -192,7 +199,9 @@ impl Guard {
             validation.required_spec_claims.insert("iss".into());
         }
         let claims = decode::<Claims>(token, &key, &validation).map_err(|error| why(error.kind()))?.claims;
-        person(claims)
+        let expires_at = Duration::try_from_secs_f64(claims.exp).ok();
+        let expires_at = expires_at.and_then(|after| Timestamp::UNIX_EPOCH.checked_add(after).ok());
+        Ok((person(claims)?, expires_at))
     }
 
     /// The key of this id, from the issuer if it is new.

@@ -12,7 +12,11 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use domain::access::{Parties, Person};
+use domain::{
+    Timestamp,
+    access::{Parties, Person},
+    sight::Sight,
+};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{Instrument, Span, field::Empty};
 use uuid::Uuid;
@@ -47,6 +51,8 @@ pub struct Caller {
     pub trace_parent: String,
     /// Who they proved to be; `None` where nobody is asked, and anybody may do anything.
     pub person: Option<Arc<Person>>,
+    /// When the caller's token expires; what goes on for longer than a call ends then.
+    pub token_expires_at: Option<Timestamp>,
     /// What this caller has a share of; `None` where calls are not limited.
     shares: Option<CallerShares>,
 }
@@ -60,7 +66,7 @@ impl Caller {
         let trace_parent = given(TRACE_PARENT)
             .filter(|text| is_trace_parent(text))
             .map_or_else(new_trace_parent, ToOwned::to_owned);
-        Self { request_id, trace_parent, person: None, shares: None }
+        Self { request_id, trace_parent, person: None, token_expires_at: None, shares: None }
     }
 }
 
@@ -84,9 +90,12 @@ impl Caller {
         }
     }
 
-    /// Refuses those who may not see an order of these parties.
-    pub fn permit_seeing(&self, order: &Parties) -> Result<(), Problem> {
-        self.permit(|person| person.may_see(order))
+    /// What the caller sees of an order of these parties; refuses those who see nothing of it.
+    pub fn sight(&self, order: &Parties) -> Result<Sight, Problem> {
+        match &self.person {
+            Some(person) => person.sight(order).ok_or_else(Problem::forbidden),
+            None => Ok(Sight::WHOLE),
+        }
     }
 
     /// Whose idempotency keys these are: two persons' same keys are different ones.

@@ -4,6 +4,7 @@ use domain::{
     Event, OrderId, Timestamp,
     event::{DeliveryEvent, OrderEvent},
     order::Address,
+    sight::Sight,
 };
 use nats::Stored;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,17 @@ impl Row {
     pub fn delivery_type(&self) -> Option<&str> {
         self.delivery_type.as_deref()
     }
+
+    /// The row as a reader of this sight sees it.
+    pub fn show_to(&self, sight: Sight) -> Value {
+        json!({
+            "order_id": self.order_id,
+            "address": sight.address(&self.address),
+            "region": self.address.region,
+            "delivery_type": self.delivery_type,
+            "listed_at": self.listed_at,
+        })
+    }
 }
 
 impl Part for OpenDeliveries {
@@ -41,13 +53,7 @@ impl Part for OpenDeliveries {
     }
 
     fn show(row: &Row) -> Value {
-        json!({
-            "order_id": row.order_id,
-            "address": row.address,
-            "region": row.address.region,
-            "delivery_type": row.delivery_type,
-            "listed_at": row.listed_at,
-        })
+        row.show_to(Sight::WHOLE)
     }
 
     fn of(order: &orders::Row) -> Option<&Row> {

@@ -8,7 +8,9 @@ use domain::{
     coupon::Coupon,
     delivery::Delivery,
     event::{OrderEvent, OrderPlaced},
+    order::Order,
     payment::Payment,
+    sight::Sight,
     store::StoreOrder,
 };
 use nats::Stored;
@@ -107,7 +109,14 @@ impl Row {
             store_id: self.at_store().map(ToOwned::to_owned),
             rider_id: self.parts.deliveries.as_ref().and_then(|delivery| delivery.rider_id.clone()),
             is_open: <OpenDeliveries as List>::place(self).is_some(),
+            is_with_delivery_team: self.is_with_delivery_team(),
         }
+    }
+
+    /// Whether the delivery team delivers it, because it never was for riders, or fetches it back.
+    fn is_with_delivery_team(&self) -> bool {
+        let is_returned = matches!(self.state.order, Order::ReturnRequested | Order::Returned);
+        is_returned || (self.parts.deliveries.is_some() && self.parts.open_deliveries.is_none())
     }
 
     pub fn flow(&self) -> Option<&str> {
@@ -177,16 +186,23 @@ impl Entry {
         serde_json::from_str(&self.data).ok()
     }
 
-    /// The entry as readers see it.
-    pub fn show(&self) -> Value {
+    /// The entry as a reader sees it; its data is empty where nothing of it is theirs to see.
+    pub fn show(&self, sight: Sight) -> Value {
+        let data = if sight.is_whole() { Some(parsed(&self.data)) } else { self.seen_by(sight) };
         json!({
             "position": self.position.to_string(),
             "time": self.time,
             "context": self.context,
             "type": self.event_type,
             "status": self.status,
-            "data": parsed(&self.data),
+            "data": data.unwrap_or_else(|| json!({})),
         })
+    }
+
+    fn seen_by(&self, sight: Sight) -> Option<Value> {
+        let mut data = serde_json::Deserializer::from_str(&self.data);
+        // What does not read as its type is not shown in part.
+        shown_data(&Event::deserialize_data(&self.event_type, &mut data)?.ok()?, sight)
     }
 }
 
@@ -202,32 +218,44 @@ impl List for Orders {
     }
 
     fn show(row: &Row) -> Value {
+        Self::show_to(row, Sight::WHOLE)
+    }
+}
+
+impl Orders {
+    /// An order's row as a reader of this sight sees it.
+    pub fn show_to(row: &Row, sight: Sight) -> Value {
         let (placed, parts) = (row.order(), &row.parts);
+        let customer = placed.as_ref().and_then(|order| sight.customer(&order.customer));
+        let goods = placed.as_ref().filter(|_| sight.sees_goods());
         let payment = parts.payments.as_ref();
+        let (charge, means) =
+            (payment.filter(|_| sight.sees_goods()), payment.filter(|_| sight.sees_payment()));
+        let issued = parts.coupons.as_ref().filter(|_| sight.sees_payment());
         let review = parts.reviews.as_ref().and_then(|review| review.written.as_ref());
         let coupon = json!({
             "status": coupon_status(&row.state.coupon),
-            "coupon_id": parts.coupons.as_ref().map(|coupon| &coupon.coupon_id),
-            "kind": parts.coupons.as_ref().map(|coupon| &coupon.kind),
+            "coupon_id": issued.map(|coupon| &coupon.coupon_id),
+            "kind": issued.map(|coupon| &coupon.kind),
         });
         json!({
             "order_id": row.order_id,
             "flow": row.flow(),
             "flow_version": row.state.flow.as_ref().map(|flow| &flow.version),
             "channel": row.channel(),
-            "customer": placed.as_ref().map(|order| json!({ "id": order.customer.id, "name": order.customer.name })),
+            "customer": customer.map(|customer| json!({ "id": customer.id, "name": customer.name })),
             "store_id": placed.as_ref().and_then(|order| order.store_id.clone()),
-            "lines": placed.as_ref().map(|order| &order.lines),
-            "total": placed.as_ref().map(|order| order.total),
-            "address": placed.as_ref().map(|order| &order.address),
+            "lines": goods.map(|order| order.lines.as_slice()).unwrap_or_default(),
+            "total": goods.map(|order| order.total),
+            "address": placed.as_ref().map(|order| sight.address(&order.address)),
             "delivery_type": placed.as_ref().and_then(|order| order.delivery_type.clone()),
             "status": row.state.status(),
             "payment": {
                 "status": payment_status(row.state.payment),
-                "amount": payment.map(|payment| payment.amount),
-                "method": payment.map(|payment| &payment.method),
-                "reference": payment.and_then(payments::Row::reference),
-                "returned": payment.and_then(payments::Row::returned),
+                "amount": charge.map(|payment| payment.amount),
+                "method": means.map(|payment| &payment.method),
+                "reference": means.and_then(payments::Row::reference),
+                "returned": charge.and_then(payments::Row::returned),
             },
             "coupon": coupon,
             "store": { "status": store_status(row.state.store) },
@@ -236,7 +264,7 @@ impl List for Orders {
             "placed_at": row.placed_at(),
             "updated_at": row.updated_at(),
             "position": row.position().map(|position| position.to_string()),
-            "timeline": row.timeline.iter().map(Entry::show).collect::<Vec<_>>(),
+            "timeline": row.timeline.iter().map(|entry| entry.show(sight)).collect::<Vec<_>>(),
         })
     }
 }
@@ -297,6 +325,11 @@ impl View for Orders {
         });
         Some(row)
     }
+}
+
+/// An event's data as a reader of this sight sees it; `None` if nothing of it is theirs to see.
+pub fn shown_data(event: &Event, sight: Sight) -> Option<Value> {
+    sight.event(event)?.serialize_data(serde_json::value::Serializer).ok()
 }
 
 fn parsed(data: &str) -> Value {

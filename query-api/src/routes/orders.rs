@@ -5,12 +5,12 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
-use nats::contract::cloud_event;
+use domain::{access::Parties, sight::Sight};
+use nats::{Stored, contract::cloud_event};
 use projector::view::{
-    List,
     mypage::MyPage,
     order_key,
-    orders::{Orders, Row},
+    orders::{Orders, Row, shown_data},
     places_of,
 };
 use serde_json::{Value, json};
@@ -28,9 +28,9 @@ pub(super) async fn one(
     read.finish()?;
     let row = app.views.row::<Orders>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
     let row = row.filter(Row::is_visible).ok_or_else(Problem::order_not_found)?;
-    read.caller.permit_seeing(&row.parties())?;
+    let sight = app.sight(&read.caller, &row)?;
     let etag = row.position().map(|position| position.to_string());
-    Ok(read.answer(&app, &Orders::show(&row), etag))
+    Ok(read.answer(&app, &Orders::show_to(&row, sight), etag))
 }
 
 pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
@@ -74,9 +74,6 @@ pub(super) async fn events(
     let row = app.views.row::<Orders>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
     // A replica of the log may be behind the views, and is not to answer with less than they show.
     let at_least = row.as_ref().and_then(Row::position).map_or(0, |position| position.sequence);
-    if read.caller.person.is_some() {
-        read.caller.permit_seeing(&row.ok_or_else(Problem::order_not_found)?.parties())?;
-    }
     let story = app.log.load(order_id, at_least).await.map_err(|error| {
         tracing::warn!(%order_id, error = %nats::causes(&error), "an order's events could not be read");
         Problem::unavailable("log_unavailable", "the log did not answer; try again", 1)
@@ -84,9 +81,15 @@ pub(super) async fn events(
     if story.is_empty() {
         return Err(Problem::order_not_found());
     }
+    // The log itself says whose the order is: the views may be behind it.
+    let parties = Parties::of(story.iter().map(|stored| &stored.recorded.event));
+    if read.caller.person.is_some() && parties.customer_id.is_none() {
+        return Err(Problem::order_not_found());
+    }
+    let sight = read.caller.sight(&parties)?;
     let accepted = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok());
     if accepted.is_some_and(|accepted| accepted.contains(CLOUD_EVENTS)) {
-        let events = story.iter().map(cloud_event).collect();
+        let events = story.iter().map(|stored| seen_cloud_event(stored, sight)).collect();
         let mut response = read.answer(&app, &Value::Array(events), None);
         if response.status() == StatusCode::OK {
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CLOUD_EVENTS));
@@ -107,9 +110,30 @@ pub(super) async fn events(
                 "command_id": recorded.command_id,
                 "causation_id": stored.causation_id,
                 "traceparent": stored.trace_parent,
-                "data": serde_json::from_slice::<Value>(&stored.data).unwrap_or_default(),
+                "data": seen_data(stored, sight).unwrap_or_else(|| json!({})),
             })
         })
         .collect();
     Ok(read.answer_page(&app, &items, None))
+}
+
+/// An event's data as it is stored, but for what the caller does not see; `None` if they see nothing of it.
+fn seen_data(stored: &Stored, sight: Sight) -> Option<Value> {
+    if sight.is_whole() {
+        return Some(serde_json::from_slice(&stored.data).unwrap_or_default());
+    }
+    shown_data(&stored.recorded.event, sight)
+}
+
+/// Without data, where the caller sees nothing of it: a `CloudEvent` may have none.
+fn seen_cloud_event(stored: &Stored, sight: Sight) -> Value {
+    let mut event = cloud_event(stored);
+    match (seen_data(stored, sight), event.as_object_mut()) {
+        (Some(data), Some(members)) => drop(members.insert("data".into(), data)),
+        (None, Some(members)) => {
+            members.retain(|name, _| !["data", "dataschema", "datacontenttype"].contains(&name.as_str()));
+        }
+        (_, None) => {}
+    }
+    event
 }

@@ -4,10 +4,14 @@ use axum::{
     extract::{Path, State},
     response::Response,
 };
+use domain::sight::Sight;
 use projector::{
     Part,
     view::{
+        deliveries::Deliveries,
         open_deliveries::{self, OpenDeliveries},
+        order_key,
+        orders::Row,
         places_of,
         rider_counts::RiderCounts,
         rider_deliveries::RiderDeliveries,
@@ -16,7 +20,7 @@ use projector::{
 use serde_json::{Value, json};
 use service::Problem;
 
-use super::App;
+use super::{App, order_id};
 use crate::read::{Read, store_failed};
 
 pub(super) async fn counts(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
@@ -45,6 +49,22 @@ pub(super) async fn deliveries(
     Ok(read.answer(&app, &answer, None))
 }
 
+/// All deliveries, to operators; to the delivery team, theirs.
+pub(super) async fn all(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
+    let paging = read.paging()?;
+    let order = read.take("order_id").map(|id| order_id(&id)).transpose()?;
+    read.finish()?;
+    let is_theirs = |row: &Row| app.sight(&read.caller, row).is_ok_and(Sight::sees_address);
+    if let Some(order_id) = order {
+        let row = app.views.row::<Deliveries>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
+        let shown = row.filter(is_theirs).as_ref().and_then(Deliveries::of).map(<Deliveries as Part>::show);
+        return Ok(read.answer_page(&app, shown.as_slice(), None));
+    }
+    let page = app.views.list::<Deliveries>(&[], paging.after.as_deref(), paging.limit, is_theirs);
+    let page = page.map_err(|error| store_failed(&error))?;
+    Ok(read.answer_page(&app, &page.shown(), page.next.as_deref()))
+}
+
 pub(super) async fn open(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
     let paging = read.paging()?;
     let (region, delivery_type) = (read.take("region"), read.take("delivery_type"));
@@ -54,8 +74,10 @@ pub(super) async fn open(State(app): State<App>, mut read: Read) -> Result<Respo
         let fit = |open: &open_deliveries::Row| {
             fits(&region, open.region()) && fits(&delivery_type, open.delivery_type())
         };
-        OpenDeliveries::of(row).is_some_and(fit)
+        OpenDeliveries::of(row).is_some_and(fit) && app.sight(&read.caller, row).is_ok()
     });
     let page = page.map_err(|error| store_failed(&error))?;
-    Ok(read.answer_page(&app, &page.shown(), page.next.as_deref()))
+    let show = |row: &Row| Some(OpenDeliveries::of(row)?.show_to(app.sight(&read.caller, row).ok()?));
+    let items: Vec<Value> = page.rows.iter().filter_map(show).collect();
+    Ok(read.answer_page(&app, &items, page.next.as_deref()))
 }

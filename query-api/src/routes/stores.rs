@@ -8,14 +8,15 @@ use projector::{
     List, Part,
     view::{
         food_counts::FoodCounts,
+        orders::Row,
         places_of,
         ratings::{Ratings, item_key, store_key},
         reviews::Reviews,
         store_orders::StoreOrders,
     },
 };
-use serde_json::json;
-use service::Problem;
+use serde_json::{Value, json};
+use service::{Caller, Problem};
 
 use super::{App, order_id};
 use crate::read::{Read, store_failed};
@@ -56,6 +57,17 @@ pub(super) async fn food_count(
     Ok(read.answer(&app, &row.map_or(nothing, |row| FoodCounts::show(&row)), None))
 }
 
+/// A review; whose it is, and of which order, only those see who may see the order.
+fn seen_review(app: &App, caller: &Caller, row: &Row) -> Value {
+    let mut review = <Reviews as List>::show(row);
+    if app.sight(caller, row).is_err() {
+        for field in ["order_id", "customer_id"] {
+            review[field] = Value::Null;
+        }
+    }
+    review
+}
+
 pub(super) async fn reviews(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
     let paging = read.paging()?;
     let order = read.take("order_id").map(|id| order_id(&id)).transpose()?;
@@ -68,7 +80,7 @@ pub(super) async fn reviews(State(app): State<App>, mut read: Read) -> Result<Re
             && item.as_deref().is_none_or(|item| review.has_item(item))
     });
     let page = page.map_err(|error| store_failed(&error))?;
-    let items: Vec<_> = page.shown();
+    let items: Vec<_> = page.rows.iter().map(|row| seen_review(&app, &read.caller, row)).collect();
     let mut answer = Read::page(&items, page.next.as_deref());
     for (name, key) in
         [("store_rating", store.map(|id| store_key(&id))), ("item_rating", item.map(|id| item_key(&id)))]
