@@ -3,16 +3,14 @@
 use clap::ValueEnum;
 use command_svc::Role;
 use serde_json::Value;
-use service::contract;
+use service::contract::{self, SERVICES, Schemas};
 
 /// Every call of every service.
 pub(crate) fn document(roles: &[Role]) -> Value {
-    let operations = [command_svc::contract::operations(roles), query_api::contract::operations()].concat();
-    let mut schemas = command_svc::contract::schemas();
-    for (name, schema) in query_api::contract::schemas().as_object().into_iter().flatten() {
-        schemas[name] = schema.clone();
-    }
-    contract::document(&operations, &schemas)
+    let mut schemas = Schemas::default();
+    let commands = command_svc::contract::operations(roles, &mut schemas);
+    let queries = query_api::contract::operations(&mut schemas);
+    contract::document(&SERVICES, &[commands, queries].concat(), schemas)
 }
 
 /// Prints it.

@@ -1,5 +1,7 @@
 //! What a command's body must say: read strictly, all faults at once.
 
+pub(crate) mod shape;
+
 use std::{cell::RefCell, collections::BTreeSet, fmt, ops::RangeInclusive};
 
 use axum::{
@@ -21,7 +23,7 @@ use serde::{
     de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Number, Value};
-use service::problem::{Fault, Problem};
+use service::problem::{Code, Fault, Problem};
 
 /// The largest body of a command, in bytes.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -41,7 +43,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 let detail = format!("a command's body has at most {BODY_BYTES_MAX} bytes");
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+                Problem::new(Code::BodyTooLarge, detail)
             } else {
                 Problem::malformed("the body could not be received")
             }
@@ -54,7 +56,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
         });
         if !is_json {
             let detail = "a command's body is JSON: send Content-Type: application/json";
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+            return Err(Problem::new(Code::UnsupportedMediaType, detail));
         }
         Ok(Self { value: parse(&bytes)?, bytes })
     }

@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -17,8 +18,9 @@ use crate::preset::BreakerSettings;
 mod circuit;
 
 /// What an operator does with a breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "BreakerHold")]
 pub enum Hold {
     /// No call goes through.
     Open,
@@ -27,10 +29,11 @@ pub enum Hold {
 }
 
 /// A breaker as people see it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Breaker")]
 pub struct Shown {
     pub call: &'static str,
-    /// `closed`, `half_open` or `open`.
+    #[schemars(extend("enum" = ["closed", "half_open", "open"]))]
     pub state: &'static str,
     /// `null`: it goes by what the calls come to.
     pub held: Option<Hold>,

@@ -53,8 +53,9 @@ async fn main() -> anyhow::Result<()> {
     let roles = settings.commands.roles.clone();
     let service = CommandService::new(log, flows, settings.commands)?;
     let listener = process::listen(settings.listen).await?;
-    let document =
-        contract::document(&command_svc::contract::operations(&roles), &command_svc::contract::schemas());
+    let mut schemas = contract::Schemas::default();
+    let operations = command_svc::contract::operations(&roles, &mut schemas);
+    let document = contract::document(&contract::SERVICES, &operations, schemas);
     let contract = contract::router(document);
     let mut tasks = service.start(&stop).await?;
     tracing::info!(address = %listener.local_addr()?, "command-svc is up");

@@ -18,6 +18,9 @@ use axum::{
     routing::{get, post},
 };
 
+pub(crate) use answer::Accepted;
+pub(crate) use breakers::BreakerList;
+
 /// What handlers work with.
 #[derive(Clone)]
 pub struct App {

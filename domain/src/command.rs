@@ -1,5 +1,6 @@
 //! Intents, by context, and the ways to refuse them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -123,7 +124,7 @@ impl Command {
 }
 
 /// Why a command is refused. A refusal leaves nothing in the log; its code is API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     #[error("there is no such order")]

@@ -27,7 +27,7 @@ pub struct FlowRef {
 }
 
 /// The declared way of an order.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Flow {
     pub name: String,
@@ -58,7 +58,7 @@ pub struct Flow {
     pub returns: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ends {
     /// Whoever delivers it reports so.
@@ -69,7 +69,7 @@ pub enum Ends {
 }
 
 /// When the order is paid.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PaymentRule {
     pub when: PaymentTime,
@@ -82,7 +82,7 @@ pub struct PaymentRule {
     pub provider_down: ProviderDown,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProviderDown {
     /// There is no order; the caller is told to come back.
@@ -92,7 +92,7 @@ pub enum ProviderDown {
     Defer,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PaymentTime {
     /// One act: the order stands once the provider has approved.
@@ -108,14 +108,14 @@ const fn settle_within_s() -> u32 {
 }
 
 /// The coupon that marketing issues before a delivery may start.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CouponRule {
     pub coupon_id: String,
     pub kind: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveryRule {
     pub start: DeliveryStart,
@@ -124,7 +124,7 @@ pub struct DeliveryRule {
     pub types: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryStart {
     /// By itself, as soon as everything before it is done.
@@ -136,7 +136,7 @@ pub enum DeliveryStart {
 }
 
 /// Until when the customer may cancel, and what is undone in which order before the order counts as canceled.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CancelRule {
     pub until: CancelUntil,
@@ -145,7 +145,7 @@ pub struct CancelRule {
     pub undo: Vec<Undo>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CancelMode {
     /// Taken at once, undone by the saga.
@@ -155,7 +155,7 @@ pub enum CancelMode {
     Synchronous,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CancelUntil {
     Delivered,
@@ -165,7 +165,7 @@ pub enum CancelUntil {
 }
 
 /// How long an order waits for each person who may never act.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Deadlines {
     /// For the customer to pay an order that stands.
@@ -182,7 +182,7 @@ pub struct Deadlines {
     pub confirm: Option<Deadline>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Deadline {
     /// Seconds from when the wait began.
@@ -191,7 +191,7 @@ pub struct Deadline {
 }
 
 /// What happens to an order that waited too long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Overdue {
     /// It is over, and undone like a canceled one.
@@ -203,7 +203,7 @@ pub enum Overdue {
 }
 
 /// One thing to take back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Undo {
     Coupon,

@@ -1,9 +1,9 @@
 //! Typed ids, and the position of a fact in the log.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 /// The namespace of every id that is derived rather than drawn (`UUIDv5`). Never change it, or repeats go unnoticed.
@@ -98,6 +98,31 @@ pub struct Position {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.partition, self.sequence)
+    }
+}
+
+/// A position as answers have it: `2:1842`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PositionText(pub Position);
+
+impl Serialize for PositionText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl JsonSchema for PositionText {
+    fn schema_name() -> Cow<'static, str> {
+        "Position".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^[0-9]{1,5}:[0-9]{1,19}$",
+            "description": "Where an event stands in the log: partition:sequence.",
+            "examples": ["2:1842"],
+        })
     }
 }
 

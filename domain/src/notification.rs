@@ -47,7 +47,7 @@ pub enum Language {
 }
 
 /// What the customers of a flow are told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NotifyRule {
     pub medium: Medium,

@@ -1,7 +1,11 @@
 //! The log as others read it: each event's JSON Schema, the log as `AsyncAPI` 3.0, events as `CloudEvents`.
 
-use domain::{Context, Event};
-use schemars::{SchemaGenerator, generate::SchemaSettings};
+use domain::{
+    Context, Event, OrderId, Timestamp,
+    id::{CommandId, EventId, PositionText},
+};
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::codec::{self, Stored, written_version};
@@ -91,32 +95,58 @@ fn operations(events: &[(&'static str, Context, schemars::Schema)]) -> Map<Strin
 
 /// A stored event as a `CloudEvent` (1.0, JSON format), with the documented extensions `partitionkey`, `sequence` and
 /// `traceparent` and three of ours.
-pub fn cloud_event(stored: &Stored) -> Value {
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct CloudEvent {
+    #[schemars(extend("const" = "1.0"))]
+    specversion: &'static str,
+    id: EventId,
+    /// `urn:twelve:` and the context that recorded it.
+    source: String,
+    /// `twelve.` and the event's type.
+    r#type: String,
+    subject: OrderId,
+    time: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    datacontenttype: Option<&'static str>,
+    /// `urn:twelve:schema:` and the name of the data's schema in `/asyncapi.json`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dataschema: Option<String>,
+    partitionkey: OrderId,
+    /// The position's sequence, with as many digits as compare as texts.
+    sequence: String,
+    logposition: PositionText,
+    commandid: CommandId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    causationid: Option<EventId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
+    /// Absent to readers who see nothing of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Map<String, Value>>")]
+    data: Option<Value>,
+}
+
+/// The event as a [`CloudEvent`], with as much of its data as its reader sees.
+pub fn cloud_event(stored: &Stored, data: Option<Value>) -> CloudEvent {
     let recorded = &stored.recorded;
     let event_type = recorded.event.type_name();
-    let mut event = json!({
-        "specversion": "1.0",
-        "id": recorded.event_id,
-        "source": format!("urn:twelve:{}", recorded.event.context().as_str()),
-        "type": format!("twelve.{event_type}"),
-        "subject": recorded.order_id,
-        "time": recorded.time,
-        "datacontenttype": "application/json",
-        "dataschema": format!("urn:twelve:schema:{}", named(event_type)),
-        "partitionkey": recorded.order_id,
-        // Sequences of a partition compare as texts.
-        "sequence": format!("{:020}", recorded.position.sequence),
-        "logposition": recorded.position.to_string(),
-        "commandid": recorded.command_id,
-    });
-    if let Some(cause) = stored.causation_id {
-        event["causationid"] = json!(cause);
+    CloudEvent {
+        specversion: "1.0",
+        id: recorded.event_id,
+        source: format!("urn:twelve:{}", recorded.event.context().as_str()),
+        r#type: format!("twelve.{event_type}"),
+        subject: recorded.order_id,
+        time: recorded.time,
+        datacontenttype: data.is_some().then_some("application/json"),
+        dataschema: data.is_some().then(|| format!("urn:twelve:schema:{}", named(event_type))),
+        partitionkey: recorded.order_id,
+        sequence: format!("{:020}", recorded.position.sequence),
+        logposition: PositionText(recorded.position),
+        commandid: recorded.command_id,
+        causationid: stored.causation_id,
+        traceparent: stored.trace_parent.clone(),
+        data,
     }
-    if let Some(trace_parent) = &stored.trace_parent {
-        event["traceparent"] = json!(trace_parent);
-    }
-    event["data"] = serde_json::from_slice(&stored.data).unwrap_or_default();
-    event
 }
 
 #[cfg(test)]

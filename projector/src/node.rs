@@ -11,7 +11,6 @@ use std::{
 
 use domain::{OrderId, Position};
 use nats::{EventLog, LoadError, follow::PartitionInfo};
-use serde_json::Value;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -28,7 +27,7 @@ use crate::{
     quarantine::Quarantine,
     snapshot,
     store::{self, CACHE_MB, Store, StoreError},
-    view::{self, List},
+    view::{self, List, Part},
 };
 
 /// Batches that may wait to be folded; beyond it, the followers wait.
@@ -103,8 +102,8 @@ pub struct Page<L: List> {
 
 impl<L: List> Page<L> {
     /// The rows as readers see them.
-    pub fn shown(&self) -> Vec<Value> {
-        self.rows.iter().map(L::show).collect()
+    pub fn shown(&self) -> Vec<L::Shown> {
+        self.rows.iter().map(L::shown).collect()
     }
 }
 
@@ -357,9 +356,9 @@ impl Views {
     }
 
     /// One order's row as readers of a list see it; `None` if it is not in there.
-    pub fn show<L: List>(&self, order_id: OrderId) -> Result<Option<Value>, StoreError> {
-        let shown = self.row::<L>(&view::order_key(order_id))?.map(|row| L::show(&row));
-        Ok(shown.filter(|shown| !shown.is_null()))
+    pub fn show<P: Part>(&self, order_id: OrderId) -> Result<Option<P::Shown>, StoreError> {
+        let row = self.row::<P>(&view::order_key(order_id))?;
+        Ok(row.as_ref().and_then(P::of).map(P::shown))
     }
 }
 

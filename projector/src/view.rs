@@ -17,6 +17,7 @@ pub mod notifications;
 
 use domain::{OrderId, Timestamp};
 use nats::Stored;
+use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -46,8 +47,16 @@ pub trait List: Send + Sync + 'static {
     /// [is the rows](Self::IS_ROWS), only whether it is in there counts.
     fn place(row: &Self::Row) -> Option<Vec<u8>>;
 
+    /// The row as readers see it; the contract is made of this type.
+    type Shown: Serialize + JsonSchema + 'static;
+
     /// The row as readers see it.
-    fn show(row: &Self::Row) -> serde_json::Value;
+    fn shown(row: &Self::Row) -> Self::Shown;
+
+    /// The row as readers see it, as JSON.
+    fn show(row: &Self::Row) -> serde_json::Value {
+        as_json(&Self::shown(row))
+    }
 }
 
 /// A read model: rows, each the fold of the events that carry its key.
@@ -95,8 +104,11 @@ pub trait Part: Send + Sync + 'static {
     /// As [`List::place`].
     fn place(part: &Self::Row) -> Option<Vec<u8>>;
 
-    /// As [`List::show`].
-    fn show(part: &Self::Row) -> serde_json::Value;
+    /// As [`List::Shown`].
+    type Shown: Serialize + JsonSchema + 'static;
+
+    /// As [`List::shown`].
+    fn shown(part: &Self::Row) -> Self::Shown;
 }
 
 impl<P: Part> List for P {
@@ -110,9 +122,18 @@ impl<P: Part> List for P {
         P::of(row).and_then(P::place)
     }
 
-    fn show(row: &orders::Row) -> serde_json::Value {
-        P::of(row).map_or(serde_json::Value::Null, P::show)
+    /// `None`: the order is not in this list.
+    type Shown = Option<P::Shown>;
+
+    fn shown(row: &orders::Row) -> Option<P::Shown> {
+        P::of(row).map(P::shown)
     }
+}
+
+/// What readers see, as JSON.
+pub fn as_json(shown: &impl Serialize) -> serde_json::Value {
+    // What is shown has texts for keys, and writes.
+    serde_json::to_value(shown).unwrap_or_default()
 }
 
 /// A list as the fold keeps it.

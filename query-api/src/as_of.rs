@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::Body,
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, Uri, uri::PathAndQuery},
+    http::{HeaderValue, Uri, uri::PathAndQuery},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -17,7 +17,7 @@ use projector::{
     as_of::{self, AsOfError, Moment},
     view::orders::Orders,
 };
-use service::{Caller, Problem};
+use service::{Caller, Code, Problem};
 use tokio::sync::Mutex;
 use tower::ServiceExt;
 
@@ -127,7 +127,7 @@ async fn one(
     let sight = |parties| caller.map_or(Ok(Sight::WHOLE), |caller| caller.sight(parties));
     let sight = sight(&row.parties())?.and(sight(&now)?);
     let position = row.position().ok_or_else(Problem::order_not_found)?;
-    let mut response = Json(Orders::show_to(&row, sight)).into_response();
+    let mut response = Json(Orders::shown_to(&row, sight)).into_response();
     if let Ok(position) = HeaderValue::from_str(&position.to_string()) {
         response.headers_mut().insert("view-position", position);
     }
@@ -136,13 +136,13 @@ async fn one(
 
 fn refused(error: &AsOfError) -> Problem {
     match error {
-        AsOfError::NotYet(_) => Problem::new(StatusCode::BAD_REQUEST, "position_unknown", error.to_string()),
+        AsOfError::NotYet(_) => Problem::new(Code::PositionUnknown, error.to_string()),
         AsOfError::TooFar { .. } => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "as_of_too_far", error.to_string())
+            Problem::new(Code::AsOfTooFar, error.to_string())
         }
         AsOfError::Log(_) | AsOfError::Unreadable(_) | AsOfError::Load(_) | AsOfError::Store(_) => {
             tracing::warn!(error = %nats::causes(error), "a moment's views could not be had");
-            Problem::unavailable("view_unavailable", error.to_string(), RETRY_AFTER_S)
+            Problem::unavailable(Code::ViewUnavailable, error.to_string(), RETRY_AFTER_S)
         }
     }
 }

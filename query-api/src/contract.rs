@@ -1,11 +1,33 @@
 //! The queries, as data.
 
+use domain::{Status, order::Channel};
+use nats::contract::CloudEvent;
+use projector::view::{
+    coupons::Coupon,
+    deliveries::Delivery,
+    food_counts::ItemCount,
+    mypage::OrderSummary,
+    notifications::Notification,
+    open_deliveries::OpenDelivery,
+    orders::{Order, StoreStatus},
+    payments::Payment,
+    rider_counts::RiderCount,
+    sagas::Saga,
+    store_orders::StoreOrder,
+};
+use schemars::JsonSchema;
 use serde_json::{Value, json};
-use service::contract::{Operation, header, named, page_of, query};
+use service::contract::{Answer, CLOUD_EVENTS, Operation, POSITIONS, Schemas, header, query};
+
+use crate::answers::{
+    CustomerEvent, DeclaredFlow, OrderEvent, Page, Reviews, RiderDeliveries, StoreEvent, StoredEvent, View,
+};
 
 const PROBLEMS: &[u16] = &[400, 401, 403, 404, 422, 429, 503];
 const OPERATORS: &str = "operators";
 const ANYBODY: &str = "everybody who has a token";
+/// What comes with every answer to a query.
+const HEADERS: &[&str] = &["ETag", "View-Position", "View-Generation"];
 
 fn text() -> Value {
     json!({ "type": "string", "minLength": 1 })
@@ -13,18 +35,15 @@ fn text() -> Value {
 
 /// What every query takes.
 fn common() -> Vec<Value> {
-    let positions = json!({ "type": "string", "pattern": "^[0-9]{1,2}:[0-9]{1,9}$" });
+    let positions = json!({ "type": "string", "pattern": POSITIONS, "examples": ["0:17", "0:17,2:1842"] });
+    let wait = json!({ "type": "integer", "format": "int32", "minimum": 0, "maximum": 10_000 });
     vec![
         query(
             "after",
-            "wait until the views have reached this position, as a command answered it",
+            "wait until the views have reached these positions, as commands answered them",
             &positions,
         ),
-        query(
-            "wait",
-            "milliseconds to wait for it",
-            &json!({ "type": "integer", "minimum": 0, "maximum": 10_000 }),
-        ),
+        query("wait", "milliseconds to wait for them", &wait),
         header("Log-Position", "as `after`", &positions),
         header("If-None-Match", "an ETag that the caller has", &json!({ "type": "string" })),
     ]
@@ -35,62 +54,77 @@ fn as_of() -> Value {
     query("as_of", "as it was at this position, or at this time", &moment)
 }
 
+fn most(name: &str, what: &str) -> Value {
+    query(name, what, &json!({ "type": "integer", "format": "int32", "minimum": 1, "maximum": 200 }))
+}
+
 fn paging() -> [Value; 2] {
-    [
-        query("limit", "rows on a page", &json!({ "type": "integer", "minimum": 1, "maximum": 200 })),
-        query(
-            "cursor",
-            "`next_cursor` of the page before",
-            &json!({ "type": "string", "pattern": "^([0-9a-f]{2})*$" }),
-        ),
-    ]
+    let cursor = json!({ "type": "string", "pattern": "^([0-9a-f]{2})*$" });
+    [most("limit", "rows on a page"), query("cursor", "`next_cursor` of the page before", &cursor)]
 }
 
-/// What a query of one thing is like.
-fn one(path: &'static str, summary: &'static str, whom: &'static str, schema: Value) -> Operation {
-    let parameters = common().into_iter().chain([as_of()]).collect();
-    let answers = vec![(200, schema), (304, Value::Null)];
-    Operation { method: "get", path, summary, whom, parameters, body: None, answers, problems: PROBLEMS }
-}
-
-fn list(
-    path: &'static str,
+/// What a query is like: its name among clients, its group, its path.
+fn one(
+    (id, tag, path): (&'static str, &'static str, &'static str),
     summary: &'static str,
     whom: &'static str,
-    filters: Vec<Value>,
-    item: &str,
+    schema: Value,
 ) -> Operation {
-    let whole = one(path, summary, whom, page_of(&named(item)));
-    let parameters = whole.parameters.into_iter().chain(paging()).chain(filters).collect();
-    Operation { parameters, ..whole }
-}
-
-fn top(path: &'static str, summary: &'static str, whom: &'static str) -> Operation {
-    let whole = one(path, summary, whom, page_of(&named("Row")));
-    let most =
-        query("top", "how many of the highest", &json!({ "type": "integer", "minimum": 1, "maximum": 200 }));
-    Operation { parameters: whole.parameters.into_iter().chain([most]).collect(), ..whole }
-}
-
-fn live(path: &'static str, summary: &'static str, whom: &'static str) -> Operation {
-    let resume = header("Last-Event-ID", "goes on after the event of this id", &text());
     Operation {
+        id,
+        tag,
         method: "get",
         path,
         summary,
         whom,
-        parameters: common().into_iter().chain([resume]).collect(),
+        parameters: common().into_iter().chain([as_of()]).collect(),
         body: None,
-        answers: vec![(
-            200,
-            json!({ "type": "string", "description": "Server-Sent Events: snapshot, change, dropped, ended" }),
-        )],
+        answers: vec![Answer::json(200, schema, HEADERS), Answer::empty(304, HEADERS)],
         problems: PROBLEMS,
+    }
+}
+
+/// The same, page by page.
+fn paged(operation: Operation, filters: Vec<Value>) -> Operation {
+    let parameters = operation.parameters.into_iter().chain(paging()).chain(filters).collect();
+    Operation { parameters, ..operation }
+}
+
+/// The same, the highest first.
+fn top(operation: Operation) -> Operation {
+    let parameters =
+        operation.parameters.into_iter().chain([most("top", "how many of the highest")]).collect();
+    Operation { parameters, ..operation }
+}
+
+/// The same, but not as of a moment.
+fn now_only(operation: Operation) -> Operation {
+    let parameters = operation.parameters.into_iter().filter(|parameter| parameter["name"] != "as_of");
+    Operation { parameters: parameters.collect(), ..operation }
+}
+
+fn live(
+    schemas: &mut Schemas,
+    event: fn(&mut Schemas) -> Value,
+    call: (&'static str, &'static str, &'static str),
+    summary: &'static str,
+    whom: &'static str,
+) -> Operation {
+    let resume = header("Last-Event-ID", "goes on after the event of this id", &text());
+    Operation {
+        parameters: common().into_iter().chain([resume]).collect(),
+        answers: vec![Answer::stream(&event(schemas), &[])],
+        ..one(call, summary, whom, Value::Null)
     }
 }
 
 fn filter(name: &str, what: &str) -> Value {
     query(name, what, &text())
+}
+
+/// A filter whose values are these.
+fn choice<T: JsonSchema>(schemas: &mut Schemas, name: &str, what: &str) -> Value {
+    query(name, what, &schemas.answer::<T>())
 }
 
 fn truth(name: &str, what: &str) -> Value {
@@ -101,115 +135,190 @@ fn of_order() -> Value {
     query("order_id", "of this order only", &json!({ "type": "string", "format": "uuid" }))
 }
 
-/// The same, but not as of a moment.
-fn now_only(operation: Operation) -> Operation {
-    let parameters = operation.parameters.into_iter().filter(|parameter| parameter["name"] != "as_of");
-    Operation { parameters: parameters.collect(), ..operation }
-}
-
 /// All queries.
-pub fn operations() -> Vec<Operation> {
-    [orders(), of_people(), rows(), of_the_platform()].concat()
+pub fn operations(schemas: &mut Schemas) -> Vec<Operation> {
+    [orders(schemas), of_people(schemas), rows(schemas), of_the_platform(schemas)].concat()
 }
 
-fn orders() -> Vec<Operation> {
+fn orders(schemas: &mut Schemas) -> Vec<Operation> {
     let parties = "the order's parties";
     let filters = vec![
         filter("flow", "of this flow"),
-        filter("status", "of this status"),
-        filter("channel", "of this channel"),
+        choice::<Status>(schemas, "status", "of this status"),
+        choice::<Channel>(schemas, "channel", "of this channel"),
     ];
+    let page = schemas.answer::<Page<StoredEvent>>();
+    let mut events = now_only(one(
+        ("getOrderEvents", "orders", "/orders/{order_id}/events"),
+        "its raw events, from the log; as `CloudEvents`, if `Accept` asks for them",
+        parties,
+        page,
+    ));
+    let batch = json!({ "type": "array", "items": schemas.answer::<CloudEvent>() });
+    events.answers[0].content.push((CLOUD_EVENTS, batch));
     vec![
-        one("/orders/{order_id}", "an order with its timeline", parties, named("Order")),
-        now_only(one(
-            "/orders/{order_id}/events",
-            "its raw events, from the log",
+        one(
+            ("getOrder", "orders", "/orders/{order_id}"),
+            "an order with its timeline",
             parties,
-            page_of(&named("Row")),
-        )),
-        live("/orders/{order_id}/live", "an order as it changes", parties),
-        list("/orders", "orders, newest first", OPERATORS, filters, "Order"),
-    ]
-}
-
-fn of_people() -> Vec<Operation> {
-    let (customer, store) = ("that customer", "who works for that store");
-    let (state, open) = (
-        vec![filter("state", "in this state")],
-        vec![filter("region", "of this region"), filter("delivery_type", "of this type")],
-    );
-    vec![
-        list("/customers/{customer_id}/orders", "my page: a customer's orders", customer, Vec::new(), "Row"),
-        live("/customers/{customer_id}/orders/live", "my page as it changes", customer),
-        list("/stores/{store_id}/orders", "what a store has before it", store, state, "Row"),
-        live("/stores/{store_id}/orders/live", "a store's orders as they change", store),
-        list("/riders/{rider_id}/deliveries", "what a rider picked up", "that rider", Vec::new(), "Row"),
-        list(
-            "/deliveries/open",
-            "what a rider may pick up: its region, and no address",
-            "riders",
-            open,
-            "Row",
+            schemas.answer::<Order>(),
+        ),
+        events,
+        live(
+            schemas,
+            Schemas::answer::<OrderEvent>,
+            ("followOrder", "orders", "/orders/{order_id}/live"),
+            "an order as it changes",
+            parties,
+        ),
+        paged(
+            one(
+                ("listOrders", "orders", "/orders"),
+                "orders, newest first",
+                OPERATORS,
+                schemas.answer::<Page<Order>>(),
+            ),
+            filters,
         ),
     ]
 }
 
-fn rows() -> Vec<Operation> {
+fn of_people(schemas: &mut Schemas) -> Vec<Operation> {
+    let (customer, store) = ("that customer", "who works for that store");
+    let state = vec![choice::<StoreStatus>(schemas, "state", "in this state")];
+    let open = vec![filter("region", "of this region"), filter("delivery_type", "of this type")];
+    let my_page = schemas.answer::<Page<OrderSummary>>();
+    let at_store = schemas.answer::<Page<StoreOrder>>();
+    vec![
+        paged(
+            one(
+                ("listCustomerOrders", "customers", "/customers/{customer_id}/orders"),
+                "my page: a customer's orders",
+                customer,
+                my_page,
+            ),
+            Vec::new(),
+        ),
+        live(
+            schemas,
+            Schemas::answer::<CustomerEvent>,
+            ("followCustomerOrders", "customers", "/customers/{customer_id}/orders/live"),
+            "my page as it changes",
+            customer,
+        ),
+        paged(
+            one(
+                ("listStoreOrders", "stores", "/stores/{store_id}/orders"),
+                "what a store has before it",
+                store,
+                at_store,
+            ),
+            state,
+        ),
+        live(
+            schemas,
+            Schemas::answer::<StoreEvent>,
+            ("followStoreOrders", "stores", "/stores/{store_id}/orders/live"),
+            "a store's orders as they change",
+            store,
+        ),
+        paged(
+            one(
+                ("listRiderDeliveries", "deliveries", "/riders/{rider_id}/deliveries"),
+                "what a rider picked up",
+                "that rider",
+                schemas.answer::<RiderDeliveries>(),
+            ),
+            Vec::new(),
+        ),
+        paged(
+            one(
+                ("listOpenDeliveries", "deliveries", "/deliveries/open"),
+                "what a rider may pick up: its region, and no address",
+                "riders",
+                schemas.answer::<Page<OpenDelivery>>(),
+            ),
+            open,
+        ),
+    ]
+}
+
+fn rows(schemas: &mut Schemas) -> Vec<Operation> {
     let order = || vec![of_order()];
     let told = vec![of_order(), truth("failed", "given up, or not")];
-    let reviews = vec![
+    let by = vec![
         of_order(),
         filter("store_id", "of this store, with its rating"),
         filter("item_id", "of this item, with its rating"),
     ];
+    let counts = schemas.answer::<Page<ItemCount>>();
+    let count = schemas.answer::<ItemCount>();
+    let riders = schemas.answer::<Page<RiderCount>>();
+    let coupons = schemas.answer::<Page<Coupon>>();
+    let payments = schemas.answer::<Page<Payment>>();
+    let deliveries = schemas.answer::<Page<Delivery>>();
+    let notifications = schemas.answer::<Page<Notification>>();
+    let reviews = schemas.answer::<Reviews>();
     vec![
-        top("/items/order-counts", "how often each food was ordered", ANYBODY),
-        one("/items/{item_id}/order-count", "how often one food was ordered", ANYBODY, named("Row")),
-        top("/riders/delivery-counts", "how often each rider delivered", OPERATORS),
-        list("/coupons", "coupons", "marketing", order(), "Row"),
-        list("/payments", "payments", OPERATORS, order(), "Row"),
-        list("/deliveries", "deliveries", "operators; the delivery team its own", order(), "Row"),
-        list("/notifications", "what customers were told", OPERATORS, told, "Row"),
-        list("/reviews", "what customers think of it", ANYBODY, reviews, "Row"),
+        top(one(
+            ("listItemCounts", "counts", "/items/order-counts"),
+            "how often each food was ordered",
+            ANYBODY,
+            counts,
+        )),
+        one(
+            ("getItemCount", "counts", "/items/{item_id}/order-count"),
+            "how often one food was ordered",
+            ANYBODY,
+            count,
+        ),
+        top(one(
+            ("listRiderCounts", "counts", "/riders/delivery-counts"),
+            "how often each rider delivered",
+            OPERATORS,
+            riders,
+        )),
+        paged(one(("listCoupons", "records", "/coupons"), "coupons", "marketing", coupons), order()),
+        paged(one(("listPayments", "records", "/payments"), "payments", OPERATORS, payments), order()),
+        paged(
+            one(("listDeliveries", "records", "/deliveries"), "deliveries", "operators; the delivery team its own", deliveries),
+            order(),
+        ),
+        paged(
+            one(
+                ("listNotifications", "records", "/notifications"),
+                "what customers were told",
+                OPERATORS,
+                notifications,
+            ),
+            told,
+        ),
+        paged(
+            one(("listReviews", "reviews", "/reviews"), "what customers think of it", ANYBODY, reviews),
+            by,
+        ),
     ]
 }
 
-fn of_the_platform() -> Vec<Operation> {
-    let sagas = vec![truth("waiting", "for a step"), truth("parked", "refused for good")];
+fn of_the_platform(schemas: &mut Schemas) -> Vec<Operation> {
+    let which = vec![truth("waiting", "for a step"), truth("parked", "refused for good")];
+    let sagas = schemas.answer::<Page<Saga>>();
+    let saga = schemas.answer::<Saga>();
+    let views = schemas.answer::<Page<View>>();
+    let view = schemas.answer::<View>();
+    let flows = schemas.answer::<Page<DeclaredFlow>>();
+    let flow = schemas.answer::<DeclaredFlow>();
     vec![
-        list("/sagas", "where orders stand and why", OPERATORS, sagas, "Row"),
-        one("/sagas/{order_id}", "where an order stands and why", OPERATORS, named("Row")),
-        one("/views", "the views: position, generation, rows, bytes", OPERATORS, named("Row")),
-        one("/views/{name}", "one view", OPERATORS, named("Row")),
-        now_only(one("/flows", "the flows, as data and as diagrams", ANYBODY, page_of(&named("Row")))),
-        now_only(one("/flows/{name}", "one flow", ANYBODY, named("Row"))),
+        paged(one(("listSagas", "sagas", "/sagas"), "where orders stand and why", OPERATORS, sagas), which),
+        one(("getSaga", "sagas", "/sagas/{order_id}"), "where an order stands and why", OPERATORS, saga),
+        one(
+            ("listViews", "views", "/views"),
+            "the views: position, generation, rows, bytes",
+            OPERATORS,
+            views,
+        ),
+        one(("getView", "views", "/views/{name}"), "one view", OPERATORS, view),
+        now_only(one(("listFlows", "flows", "/flows"), "the flows, as data and as diagrams", ANYBODY, flows)),
+        now_only(one(("getFlow", "flows", "/flows/{name}"), "one flow", ANYBODY, flow)),
     ]
-}
-
-/// What the operations name.
-pub fn schemas() -> Value {
-    let entry = json!({
-        "type": "object", "required": ["position", "time", "context", "type", "status", "data"],
-        "properties": {
-            "position": text(), "time": { "type": "string", "format": "date-time" }, "context": text(), "type": text(),
-            "status": text(), "data": { "type": "object" },
-        },
-    });
-    let part = json!({ "type": ["object", "null"] });
-    json!({
-        "Row": { "type": "object", "description": "fields may be added" },
-        "Order": {
-            "type": "object", "description": "fields may be added",
-            "required": ["order_id", "flow", "channel", "customer", "lines", "total", "address", "status", "timeline"],
-            "properties": {
-                "order_id": { "type": "string", "format": "uuid" }, "flow": text(), "channel": { "enum": ["web", "phone"] },
-                "customer": { "type": ["object", "null"], "required": ["id", "name"], "properties": { "id": text(), "name": text() } }, "store_id": { "type": ["string", "null"] },
-                "lines": { "type": "array", "items": { "type": "object" } },
-                "total": { "type": ["object", "null"], "required": ["amount", "currency"], "properties": { "amount": { "type": "integer" }, "currency": text() } }, "address": { "type": "object" },
-                "delivery_type": { "type": ["string", "null"] }, "status": text(), "payment": part, "coupon": part,
-                "store": part, "delivery": part, "review": part,
-                "timeline": { "type": "array", "items": entry },
-            },
-        },
-    })
 }

@@ -5,6 +5,7 @@
 //! [`as_of`] answers for a moment that has passed.
 
 mod access;
+pub mod answers;
 pub mod read;
 pub mod routes;
 pub mod contract;

@@ -15,7 +15,7 @@ use projector::{
     Views,
     live::{Following, Topic},
     view::{
-        List,
+        List, as_json,
         mypage::MyPage,
         order_key,
         orders::{Entry, Orders, Row},
@@ -23,12 +23,13 @@ use projector::{
         store_orders::StoreOrders,
     },
 };
-use serde_json::{Value, json};
-use service::{Caller, Problem};
+use serde::Serialize;
+use service::{Caller, Code, Problem};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::{
     App,
+    answers::{Dropped, Ended, OrderChange, Snapshot},
     read::{Read, store_failed},
 };
 
@@ -90,7 +91,7 @@ pub async fn order(State(app): State<App>, Path(id): Path<String>, read: Read) -
     following.from = row.position().into_iter().collect();
     following.sent.clone_from(&following.from);
     match resume {
-        None => following.first.push_back(snapshot(&following.sent, &Orders::show_to(&row, sight))?),
+        None => following.first.push_back(snapshot(&following.sent, &Orders::shown_to(&row, sight))?),
         Some(seen) => {
             let seen = seen.first().copied().unwrap_or_default();
             following.sent = vec![seen];
@@ -143,7 +144,7 @@ fn list<L: List<Row = Row>>(
     }
     let page = app.views.list::<L>(places, None, ORDERS_MAX, |_| true);
     let items = page.map_err(|error| store_failed(&error))?.shown();
-    following.first.push_back(snapshot(&following.sent, &json!({ "items": items }))?);
+    following.first.push_back(snapshot(&following.sent, &Snapshot { items })?);
     Ok(respond(following, app))
 }
 
@@ -211,14 +212,14 @@ fn event_id(sent: &[Position]) -> String {
     sent.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-fn event(name: &str, sent: &[Position], data: &Value) -> Result<Event, Problem> {
+fn event(name: &str, sent: &[Position], data: &impl Serialize) -> Result<Event, Problem> {
     Event::default().event(name).id(event_id(sent)).json_data(data).map_err(|error| {
         tracing::error!(%error, "a live event could not be written");
-        Problem::unavailable("view_unavailable", "a live event could not be written", 1)
+        Problem::unavailable(Code::ViewUnavailable, "a live event could not be written", 1)
     })
 }
 
-fn snapshot(sent: &[Position], data: &Value) -> Result<Event, Problem> {
+fn snapshot(sent: &[Position], data: &impl Serialize) -> Result<Event, Problem> {
     event("snapshot", sent, data)
 }
 
@@ -236,11 +237,7 @@ impl Stream {
             Some(sent) => sent.sequence = sent.sequence.max(position.sequence),
             None => self.sent.push(position),
         }
-        let mut data = entry.show(sight);
-        if let Some(fields) = data.as_object_mut() {
-            fields.insert("order_id".into(), json!(order_id));
-        }
-        event("change", &self.sent, &data)
+        event("change", &self.sent, &OrderChange { entry: entry.shown_to(sight), order_id })
     }
 
     fn note(&mut self, order_id: OrderId, entry: &Entry, sight: Sight) -> Result<(), Problem> {
@@ -253,12 +250,12 @@ impl Stream {
     fn end(&mut self, ending: Ending) -> Event {
         self.ended = true;
         metrics::counter!("twelve_live_ended_total", "reason" => ending.reason()).increment(1);
-        let data = json!({
-            "reason": ending.reason(),
-            "detail": ending.detail(),
-            "resume_from": event_id(&self.sent),
-        });
-        Event::default().event("ended").data(data.to_string())
+        let ended = Ended {
+            reason: ending.reason(),
+            detail: ending.detail(),
+            resume_from: event_id(&self.sent),
+        };
+        Event::default().event("ended").data(as_json(&ended).to_string())
     }
 
     /// What the reader's token leaves of time; without a token, it has no end.
@@ -297,8 +294,9 @@ impl Stream {
                 Ok(_) => {}
                 Err(RecvError::Lagged(missed)) => {
                     self.ended = true;
-                    let data = json!({ "reason": "too slow", "missed": missed, "resume_from": event_id(&self.sent) });
-                    return Some((Event::default().event("dropped").data(data.to_string()), self));
+                    let data = Dropped { reason: "too slow", missed, resume_from: event_id(&self.sent) };
+                    let dropped = Event::default().event("dropped").data(as_json(&data).to_string());
+                    return Some((dropped, self));
                 }
                 Err(RecvError::Closed) => return None,
             }

@@ -26,7 +26,7 @@ use projector::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service::{Problem, process, settings};
+use service::{Code, Problem, process, settings};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -121,7 +121,7 @@ fn told(about: &About) -> Value {
 
 fn not_taken(error: &TakeError) -> Problem {
     tracing::warn!(error = %nats::causes(error), "no snapshot was taken or told");
-    Problem::unavailable("snapshot_unavailable", nats::causes(error), RETRY_AFTER_S)
+    Problem::unavailable(Code::SnapshotUnavailable, nats::causes(error), RETRY_AFTER_S)
 }
 
 #[derive(Default, Deserialize)]
@@ -205,8 +205,7 @@ async fn begin(views: &Views, work: Work, most: u64) -> Result<Response, Problem
     match timeout(BEGIN_MAX, beginning).await.ok().flatten() {
         Some(job) => Ok((StatusCode::ACCEPTED, Json(job.status())).into_response()),
         None => Err(Problem::new(
-            StatusCode::CONFLICT,
-            "not_begun",
+            Code::NotBegun,
             "the generation could not be opened; the log of this process says why",
         )),
     }
@@ -260,18 +259,18 @@ async fn tell((views, mut changes, ended): Telling) -> Option<(Result<Event, Inf
 
 fn refused(error: &JobError) -> Problem {
     let code = match error {
-        JobError::Busy => "rebuild_under_way",
-        JobError::None => return Problem::new(StatusCode::NOT_FOUND, "no_rebuild", error.to_string()),
-        JobError::NotReady(_) => "rebuild_not_ready",
-        JobError::Differs(_) => "generations_differ",
-        JobError::NotWhole => "views_not_whole",
-        JobError::CatchingUp => "views_catching_up",
-        JobError::NoPrevious => "no_previous_generation",
-        JobError::Outdated => "generation_outdated",
+        JobError::Busy => Code::RebuildUnderWay,
+        JobError::None => return Problem::new(Code::NoRebuild, error.to_string()),
+        JobError::NotReady(_) => Code::RebuildNotReady,
+        JobError::Differs(_) => Code::GenerationsDiffer,
+        JobError::NotWhole => Code::ViewsNotWhole,
+        JobError::CatchingUp => Code::ViewsCatchingUp,
+        JobError::NoPrevious => Code::NoPreviousGeneration,
+        JobError::Outdated => Code::GenerationOutdated,
         JobError::NoMeeting | JobError::Closed | JobError::Store(_) => {
             tracing::error!(error = %nats::causes(error), "the views could not be changed over");
-            return Problem::unavailable("views_unavailable", error.to_string(), RETRY_AFTER_S);
+            return Problem::unavailable(Code::ViewsUnavailable, error.to_string(), RETRY_AFTER_S);
         }
     };
-    Problem::new(StatusCode::CONFLICT, code, error.to_string())
+    Problem::new(code, error.to_string())
 }

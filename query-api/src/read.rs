@@ -3,17 +3,16 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
-    Json,
     extract::{FromRequestParts, Query},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use domain::Position;
 use projector::StoreError;
-use serde_json::Value;
-use service::{Caller, Kind, Problem};
+use serde::Serialize;
+use service::{Caller, Code, Kind, Problem};
 
-use crate::App;
+use crate::{App, answers::Page};
 
 const WAIT_MS_DEFAULT: u64 = 2_000;
 const WAIT_MS_MAX: u64 = 10_000;
@@ -88,9 +87,8 @@ async fn wait_for(
         if !app.views.wait_for(*position, left).await {
             let has = positions_text(&app.views.positions());
             let detail = format!("the views have not reached {position}; they have {has}");
-            return Err(
-                Problem::unavailable("view_behind", detail, RETRY_AFTER_S).with_header("view-position", has)
-            );
+            return Err(Problem::unavailable(Code::ViewBehind, detail, RETRY_AFTER_S)
+                .with_header("view-position", has));
         }
     }
     Ok(())
@@ -145,9 +143,9 @@ impl Read {
         Ok(top.and_then(|top| usize::try_from(top).ok()).unwrap_or(LIMIT_DEFAULT))
     }
 
-    /// One page of a list.
-    pub fn page(items: &[Value], next: Option<&[u8]>) -> Value {
-        serde_json::json!({ "items": items, "next_cursor": next.map(to_hex) })
+    /// The cursor of the next page, as callers bring it.
+    pub fn cursor(next: Option<&[u8]>) -> Option<String> {
+        next.map(to_hex)
     }
 
     /// Refuses parameters that nobody took: a filter that is silently ignored gives wrong answers.
@@ -159,15 +157,27 @@ impl Read {
     }
 
     /// Answers with one value, unless the caller has it already.
-    pub fn answer(&self, app: &App, value: &Value, etag: Option<String>) -> Response {
-        let etag = etag.unwrap_or_else(|| domain::id::fingerprint(value.to_string().as_bytes()));
+    pub fn answer(&self, app: &App, value: &impl Serialize, etag: Option<String>) -> Response {
+        let body = match serde_json::to_vec(value) {
+            Ok(body) => body,
+            Err(error) => {
+                tracing::error!(%error, "cannot write an answer");
+                return Problem::new(Code::Internal, "a fault of ours; it was logged").into_response();
+            }
+        };
+        let etag = etag.unwrap_or_else(|| domain::id::fingerprint(&body));
         let etag = format!("\"{etag}\"");
         let known = self.if_none_match.as_ref().is_some_and(|known| {
             known.split(',').any(|known| known.trim().trim_start_matches("W/") == etag || known.trim() == "*")
         });
         let mut response =
-            if known { StatusCode::NOT_MODIFIED.into_response() } else { Json(value).into_response() };
+            if known { StatusCode::NOT_MODIFIED.into_response() } else { body.into_response() };
         let headers = response.headers_mut();
+        if known {
+            headers.remove(header::CONTENT_TYPE);
+        } else {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
         let seen = positions_text(&self.seen);
         for (name, value) in [(header::ETAG, etag), (HeaderName::from_static("view-position"), seen)] {
             if let Ok(value) = HeaderValue::from_str(&value) {
@@ -180,8 +190,9 @@ impl Read {
     }
 
     /// Answers with one page of a list.
-    pub fn answer_page(&self, app: &App, items: &[Value], next: Option<&[u8]>) -> Response {
-        self.answer(app, &Self::page(items, next), None)
+    pub fn answer_page<T: Serialize>(&self, app: &App, items: &[T], next: Option<&[u8]>) -> Response {
+        let page = Page { items: items.iter().collect(), next_cursor: Self::cursor(next) };
+        self.answer(app, &page, None)
     }
 }
 
@@ -201,7 +212,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 /// A store that fails is our fault; it is logged here.
 pub fn store_failed(error: &StoreError) -> Problem {
     tracing::error!(error = %nats::causes(error), "a view could not be read");
-    Problem::unavailable("view_unavailable", "the view store failed; it was logged", RETRY_AFTER_S)
+    Problem::unavailable(Code::ViewUnavailable, "the view store failed; it was logged", RETRY_AFTER_S)
 }
 
 #[cfg(test)]

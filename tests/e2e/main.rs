@@ -2,6 +2,7 @@
 
 mod access;
 mod accounts;
+mod answers;
 mod as_of;
 mod bad_input;
 mod cancel;

@@ -282,7 +282,7 @@ async fn an_event_that_does_not_read_sets_its_order_aside_where_that_is_wanted_a
     node.kill();
     node.start().await;
     let view = node.client.get("/views/orders").await.body;
-    assert_eq!(view["set_aside"][0]["position"], json!(poison), "{view}");
+    assert_eq!(view["set_aside"][0]["position"], json!(poison.to_string()), "{view}");
 }
 
 async fn jetstream(server: &Server) -> async_nats::jetstream::Context {

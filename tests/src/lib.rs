@@ -3,6 +3,7 @@
 pub mod client;
 pub mod cluster;
 pub mod collector;
+pub mod contract;
 pub mod disk;
 pub mod flows;
 pub mod gateway;

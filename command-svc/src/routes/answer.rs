@@ -9,10 +9,12 @@ use axum::{
 use domain::{
     Command, CommandId, OrderId, Position, Refusal, Status,
     access::{Parties, Person},
+    id::PositionText,
 };
 use nats::{EventLog, FlowBookError, LoadError};
+use schemars::JsonSchema;
 use serde::Serialize;
-use service::{Caller, Problem};
+use service::{Caller, Code, Problem};
 
 use super::App;
 use crate::admission::Admitted;
@@ -109,13 +111,14 @@ impl Given {
 }
 
 /// What every command answers with.
-#[derive(Debug, Serialize)]
-pub(super) struct Accepted {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Accepted {
     order_id: OrderId,
     #[serde(skip_serializing_if = "Option::is_none")]
     flow: Option<String>,
     status: Status,
-    position: String,
+    /// Where the order stands in the log now: bring it to a query as `?after=`.
+    position: PositionText,
 }
 
 /// The answer to a command that stands.
@@ -131,7 +134,7 @@ pub(super) fn accepted(
         order_id,
         flow: executed.state.flow.as_ref().map(|flow| flow.name.clone()),
         status: executed.state.status(),
-        position: position.to_string(),
+        position: PositionText(position),
     };
     let mut response = (status, Json(body)).into_response();
     let mut set = |name: &'static str, value: String| {
@@ -165,7 +168,7 @@ pub(super) fn admit(app: &App) -> Result<Admitted, Problem> {
     app.executor.admission().admit().ok_or_else(|| {
         metrics::counter!("twelve_refused_total", "why" => "slow").increment(1);
         let detail = "more commands come than can be stored in time; nothing was done, try again";
-        Problem::unavailable("overloaded", detail, RETRY_AFTER_S)
+        Problem::unavailable(Code::Overloaded, detail, RETRY_AFTER_S)
     })
 }
 
@@ -248,47 +251,7 @@ async fn permit(
 
 /// A refusal, as its caller is to understand it.
 pub(super) fn refused(refusal: Refusal) -> Problem {
-    let status = match refusal {
-        Refusal::OrderNotFound => StatusCode::NOT_FOUND,
-        Refusal::PaymentDeclined => StatusCode::PAYMENT_REQUIRED,
-        Refusal::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-        Refusal::OrderExpired
-        | Refusal::AlreadyPlaced
-        | Refusal::AlreadyCanceled
-        | Refusal::AlreadyDelivered
-        | Refusal::AlreadyRejected
-        | Refusal::AlreadyCompleted
-        | Refusal::AlreadyAccepted
-        | Refusal::AlreadyPickedUp
-        | Refusal::PreparationStarted
-        | Refusal::PreparationNotStarted
-        | Refusal::StoreOrderNotReceived
-        | Refusal::StoreOrderNotAccepted
-        | Refusal::StoreOrderCanceled
-        | Refusal::DeliveryNotListed
-        | Refusal::NotDelivered
-        | Refusal::AlreadyReviewed
-        | Refusal::NotInFlow
-        | Refusal::AlreadyShipped
-        | Refusal::ReturnNotRequested
-        | Refusal::ReturnNotPickedUp
-        | Refusal::CancelNotRequested
-        | Refusal::CancelRequested
-        | Refusal::PaymentNotRequested
-        | Refusal::PaymentDeferred
-        | Refusal::PaymentApproved
-        | Refusal::PaymentCanceled
-        | Refusal::CouponRequired
-        | Refusal::CouponCanceled
-        | Refusal::CouponStillValid
-        | Refusal::DeliveryNotRequested
-        | Refusal::DeliveryNotStarted
-        | Refusal::DeliveryCanceled
-        | Refusal::NotParked
-        | Refusal::NotAtItsEnd
-        | Refusal::OrderArchived => StatusCode::CONFLICT,
-    };
-    Problem::new(status, refusal.code(), refusal.to_string())
+    Problem::new(Code::Refused(refusal), refusal.to_string())
 }
 
 /// A command that led to nothing, as its caller is to understand it; what is our fault is logged here.
@@ -296,25 +259,24 @@ pub(super) fn failed(order_id: OrderId, error: &ExecuteError) -> Problem {
     match error {
         ExecuteError::Refused(refusal) => refused(*refusal),
         ExecuteError::Moved => Problem::new(
-            StatusCode::PRECONDITION_FAILED,
-            "stale",
+            Code::Stale,
             "the order has changed since the ETag in If-Match was given; read it again and decide afresh",
         ),
         ExecuteError::Contended => Problem::unavailable(
-            "contended",
+            Code::Contended,
             "other commands on this order kept coming first; try again",
             RETRY_AFTER_S,
         ),
         ExecuteError::Flow(error @ (FlowBookError::Unknown(_) | FlowBookError::Unreadable { .. })) => {
             tracing::error!(%order_id, error = %nats::causes(error), "the order cannot be carried on here");
-            Problem::unavailable("flow_unknown", error.to_string(), RETRY_AFTER_S)
+            Problem::unavailable(Code::FlowUnknown, error.to_string(), RETRY_AFTER_S)
         }
         ExecuteError::Load(LoadError::Undecodable(unreadable)) => {
             tracing::error!(%order_id, position = %unreadable.position, reason = unreadable.reason, "an order has an event that does not read");
             let detail = format!(
                 "{unreadable}; nothing was done, and nothing will be until a program that reads it runs"
             );
-            Problem::unavailable("order_unreadable", detail, RETRY_AFTER_S)
+            Problem::unavailable(Code::OrderUnreadable, detail, RETRY_AFTER_S)
         }
         ExecuteError::Load(
             LoadError::Unavailable(_)
@@ -326,7 +288,7 @@ pub(super) fn failed(order_id: OrderId, error: &ExecuteError) -> Problem {
         | ExecuteError::Append(_) => {
             tracing::warn!(%order_id, error = %nats::causes(error), "the log is not available");
             Problem::unavailable(
-                "log_unavailable",
+                Code::LogUnavailable,
                 format!(
                     "the log did not take the command for order {order_id}; the same call with the same Idempotency-Key is safe to repeat"
                 ),

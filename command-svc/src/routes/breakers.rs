@@ -3,32 +3,31 @@
 use axum::{
     Json,
     extract::{Path, State},
-    http::StatusCode,
 };
 use domain::access::Role;
-use serde::Deserialize;
-use serde_json::{Value, json};
-use service::{Caller, Problem};
+use schemars::JsonSchema;
+use serde::Serialize;
+use service::{Caller, Code, Problem};
 
 use super::App;
 use crate::{
-    body::Body,
-    breaker::{Hold, Shown},
+    body::{Body, shape::HoldBreaker},
+    breaker::Shown,
 };
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Asked {
-    hold: Option<Hold>,
+/// The breakers of one process.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct BreakerList {
+    items: Vec<Shown>,
 }
 
 fn permit(caller: &Caller) -> Result<(), Problem> {
     caller.permit(|person| person.is(Role::Operator))
 }
 
-pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Value>, Problem> {
+pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<BreakerList>, Problem> {
     permit(&caller)?;
-    Ok(Json(json!({ "items": app.breakers.show() })))
+    Ok(Json(BreakerList { items: app.breakers.show() }))
 }
 
 /// `{"hold": "open"}`, `{"hold": "closed"}`, or `{"hold": null}`: it goes by its calls again.
@@ -39,10 +38,8 @@ pub(super) async fn hold(
     body: Body,
 ) -> Result<Json<Shown>, Problem> {
     permit(&caller)?;
-    let asked: Asked =
+    let asked: HoldBreaker =
         serde_json::from_value(body.value).map_err(|error| Problem::malformed(error.to_string()))?;
-    let missing = || {
-        Problem::new(StatusCode::NOT_FOUND, "breaker_not_found", "there is no such breaker in this process")
-    };
+    let missing = || Problem::new(Code::BreakerNotFound, "there is no such breaker in this process");
     app.breakers.hold(&call, asked.hold).map(Json).ok_or_else(missing)
 }

@@ -9,7 +9,7 @@ use domain::{
     order::{Order, OrderCommand},
     payment::PaymentCommand,
 };
-use service::{Kind, Problem};
+use service::{Code, Kind, Problem};
 use tokio::time::Instant;
 
 use super::{
@@ -47,16 +47,16 @@ fn not_done(order_id: OrderId, error: CheckoutError) -> Problem {
         CheckoutError::Execute(error) => failed(order_id, &error),
         CheckoutError::Declined(reason) => {
             let detail = format!("{reason}; nothing was charged");
-            Problem::new(StatusCode::PAYMENT_REQUIRED, "payment_declined", detail)
+            Problem::new(Code::PaymentDeclined, detail)
         }
         CheckoutError::PaymentUnavailable => {
             let detail = "the payment could not be settled now; the same call with the same Idempotency-Key is safe to repeat";
-            Problem::unavailable("payment_unavailable", detail, RETRY_AFTER_S)
+            Problem::unavailable(Code::PaymentUnavailable, detail, RETRY_AFTER_S)
         }
         CheckoutError::DeliveryUnavailable => {
             let detail =
                 "the delivery gave no answer, and an order of this flow is canceled only with its consent";
-            Problem::unavailable("delivery_unavailable", detail, RETRY_AFTER_S)
+            Problem::unavailable(Code::DeliveryUnavailable, detail, RETRY_AFTER_S)
         }
     }
 }

@@ -1,25 +1,66 @@
-//! What a service serves, as data: `OpenAPI` 3.1, and a page to read. A test holds it against the routes.
+//! What a service serves, as data: `OpenAPI` 3.1, and pages to read. The schemas come from the types that are served;
+//! tests hold the table of calls against the routes, and real answers against the schemas.
 
-use std::collections::BTreeSet;
+pub mod header;
+pub mod page;
+pub mod schema;
 
-use axum::{
-    Json, Router,
-    http::header,
-    response::{Html, IntoResponse},
-    routing::get,
-};
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value, json};
 
-/// A page styles itself, and does nothing else.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
-const TITLE: &str = "Twelve";
+pub use page::router;
+pub use schema::Schemas;
+
+use crate::problem;
+use header::{OF_EVERY_CALL, described, of_problems};
+
+const JSON: &str = "application/json";
+const PROBLEM: &str = "application/problem+json";
+const EVENT_STREAM: &str = "text/event-stream";
 
 /// The media type of several `CloudEvents` in one body.
 pub const CLOUD_EVENTS: &str = "application/cloudevents-batch+json";
 
+/// How a position reads: a partition and a sequence, both of which may have many digits.
+pub const POSITION: &str = "^[0-9]{1,5}:[0-9]{1,19}$";
+/// One or more of them.
+pub const POSITIONS: &str = "^[0-9]{1,5}:[0-9]{1,19}(,[0-9]{1,5}:[0-9]{1,19})*$";
+
+/// Groups of calls, in the order in which readers meet them.
+const TAGS: [(&str, &str); 12] = [
+    ("orders", "Placing, paying, following and undoing orders."),
+    ("customers", "A customer's own page."),
+    ("stores", "What a store has before it, and what it does with it."),
+    ("deliveries", "Riders and the delivery team: what may be picked up, and what was."),
+    ("reviews", "What customers think of it."),
+    ("records", "The rows of each context: payments, coupons, notifications."),
+    ("counts", "How often each item was ordered and each rider delivered."),
+    ("sagas", "Where orders stand and why; parked ones go on."),
+    ("flows", "How orders travel."),
+    ("views", "The read models: how far they are."),
+    ("breakers", "Circuit breakers of calls to other contexts and services."),
+    ("rebuilds", "Views built anew beside those that serve, compared, swapped in, rolled back; snapshots."),
+];
+
+/// Names in paths, and what they are.
+const IN_PATHS: [(&str, &str, &str); 7] = [
+    ("order_id", "the order's id", "uuid"),
+    ("customer_id", "the customer's id, as orders are placed with it", ""),
+    ("store_id", "the store's id", ""),
+    ("rider_id", "the rider's id", ""),
+    ("item_id", "the item's id", ""),
+    ("name", "a name, as the list gives it", ""),
+    ("call", "the breaker's name, as the list gives it", ""),
+];
+
 /// One call.
 #[derive(Clone, Debug)]
 pub struct Operation {
+    /// What clients call it: `placeOrder`. Never changes.
+    pub id: &'static str,
+    /// The group that it belongs to.
+    pub tag: &'static str,
     pub method: &'static str,
     /// As the router has it.
     pub path: &'static str,
@@ -28,17 +69,79 @@ pub struct Operation {
     pub whom: &'static str,
     /// `OpenAPI` parameter objects, beyond those in the path.
     pub parameters: Vec<Value>,
-    /// The schema of the body; `None` if there is none.
-    pub body: Option<Value>,
-    /// Status codes that are no problems, each with the schema of its answer.
-    pub answers: Vec<(u16, Value)>,
+    pub body: Option<Body>,
+    /// Answers that are no problems.
+    pub answers: Vec<Answer>,
     /// Status codes that are problems.
     pub problems: &'static [u16],
 }
 
-/// A reference to a named schema.
-pub fn named(name: &str) -> Value {
-    json!({ "$ref": format!("#/components/schemas/{name}") })
+/// What a call brings.
+#[derive(Clone, Debug)]
+pub struct Body {
+    pub schema: Value,
+    pub example: Value,
+    /// Whether it may be left out altogether.
+    pub is_optional: bool,
+}
+
+/// What a call gets.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// By media type; none for an answer without a body.
+    pub content: Vec<(&'static str, Value)>,
+    /// The names of the headers that come with it.
+    pub headers: &'static [&'static str],
+    pub example: Option<Value>,
+    /// Calls to go on with: the link's name, the call, and where its parameters come from.
+    pub links: Vec<(&'static str, &'static str, &'static str)>,
+}
+
+impl Answer {
+    /// JSON of this schema.
+    pub fn json(status: u16, schema: Value, headers: &'static [&'static str]) -> Self {
+        Self { status, content: vec![(JSON, schema)], headers, example: None, links: Vec::new() }
+    }
+
+    /// Nothing but headers.
+    pub fn empty(status: u16, headers: &'static [&'static str]) -> Self {
+        Self { status, content: Vec::new(), headers, example: None, links: Vec::new() }
+    }
+
+    /// Server-Sent Events, each of which is of this schema.
+    pub fn stream(event: &Value, headers: &'static [&'static str]) -> Self {
+        let schema = json!({
+            "type": "string",
+            "description": "Server-Sent Events, for as long as the caller stays; each is an item of `contentSchema`.",
+            "contentMediaType": EVENT_STREAM,
+            "contentSchema": { "type": "array", "items": event },
+        });
+        Self { status: 200, content: vec![(EVENT_STREAM, schema)], headers, example: None, links: Vec::new() }
+    }
+
+    fn describe(&self) -> Value {
+        let mut content = Map::new();
+        for (kind, schema) in &self.content {
+            let mut of_kind = json!({ "schema": schema });
+            if let Some(example) = self.example.as_ref().filter(|_| *kind == JSON) {
+                of_kind["example"] = example.clone();
+            }
+            content.insert((*kind).to_owned(), of_kind);
+        }
+        let mut answer = json!({ "description": describe(self.status), "headers": header::named(self.headers) });
+        if !content.is_empty() {
+            answer["content"] = content.into();
+        }
+        let links = self.links.iter().map(|(name, call, from)| {
+            ((*name).to_owned(), json!({ "operationId": call, "parameters": { "order_id": from } }))
+        });
+        let links: Map<String, Value> = links.collect();
+        if !links.is_empty() {
+            answer["links"] = links.into();
+        }
+        answer
+    }
 }
 
 /// A header that a call may bring.
@@ -51,57 +154,40 @@ pub fn query(name: &str, what: &str, schema: &Value) -> Value {
     json!({ "name": name, "in": "query", "required": false, "description": what, "schema": schema })
 }
 
-/// A page of a list.
-pub fn page_of(item: &Value) -> Value {
-    let cursor = json!({ "type": ["string", "null"], "description": "for the next page; null at the end" });
-    json!({
-        "type": "object", "required": ["items", "next_cursor"],
-        "properties": { "items": { "type": "array", "items": item }, "next_cursor": cursor },
-    })
+fn in_path(name: &str) -> Value {
+    let known = IN_PATHS.iter().find(|(known, ..)| *known == name);
+    let (what, format) = known.map_or(("", ""), |(_, what, format)| (*what, *format));
+    let schema = match format {
+        "" => json!({ "type": "string", "minLength": 1 }),
+        format => json!({ "type": "string", "format": format }),
+    };
+    json!({ "name": name, "in": "path", "required": true, "description": what, "schema": schema })
 }
 
 impl Operation {
     fn describe(&self) -> Value {
         let mut answers = Map::new();
-        for (status, schema) in &self.answers {
-            let kind = if self.path.ends_with("/live") { "text/event-stream" } else { "application/json" };
-            let mut content = json!({ kind: { "schema": schema } });
-            if self.path.ends_with("/events") {
-                let batch = json!({ "type": "array", "items": { "type": "object" } });
-                content[CLOUD_EVENTS] = json!({ "schema": batch });
-            }
-            let answer = match status {
-                304 => json!({ "description": describe(*status) }),
-                _ => json!({ "description": describe(*status), "content": content }),
-            };
-            answers.insert(status.to_string(), answer);
+        for answer in &self.answers {
+            answers.insert(answer.status.to_string(), answer.describe());
         }
         for status in self.problems {
             let shared = json!({ "$ref": format!("#/components/responses/{status}") });
             answers.insert(status.to_string(), shared);
         }
         let placeholders = self.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-        let in_path = placeholders.map(|name| {
-            json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string", "minLength": 1 } })
-        });
-        let parameters: Vec<Value> = in_path.chain(self.parameters.iter().cloned()).collect();
+        let parameters: Vec<Value> = placeholders.map(in_path).chain(self.parameters.iter().cloned()).collect();
         let mut described = json!({
-            "operationId": self.id(), "summary": self.summary, "description": format!("For {}.", self.whom),
+            "operationId": self.id, "tags": [self.tag], "summary": self.summary,
+            "description": format!("For {}.", self.whom),
             "parameters": parameters, "responses": answers, "security": [{ "token": [] }, {}],
         });
         if let Some(body) = &self.body {
-            described["requestBody"] = json!({ "content": { "application/json": { "schema": body } } });
+            described["requestBody"] = json!({
+                "required": !body.is_optional,
+                "content": { JSON: { "schema": body.schema, "example": body.example } },
+            });
         }
         described
-    }
-
-    fn id(&self) -> String {
-        let words = self.path.split(['/', '-']).map(|part| part.trim_matches(['{', '}']));
-        std::iter::once(self.method)
-            .chain(words)
-            .filter(|word| !word.is_empty())
-            .collect::<Vec<_>>()
-            .join("_")
     }
 }
 
@@ -127,99 +213,71 @@ const fn describe(status: u16) -> &'static str {
     }
 }
 
-fn problem() -> Value {
-    let fault = json!({
-        "type": "object", "required": ["pointer", "detail"],
-        "properties": { "pointer": { "type": "string" }, "detail": { "type": "string" } },
-    });
-    json!({
-        "type": "object", "description": "RFC 9457; `code` is stable.",
-        "required": ["type", "title", "status", "detail", "code"],
-        "properties": {
-            "type": { "type": "string" }, "title": { "type": "string" }, "status": { "type": "integer" },
-            "detail": { "type": "string" }, "code": { "type": "string" },
-            "errors": { "type": "array", "items": fault },
-        },
-    })
+/// What a document is of.
+pub struct About {
+    pub title: &'static str,
+    pub description: &'static str,
 }
 
+/// The calls that customers, stores, riders and programs make.
+pub const SERVICES: About = About {
+    title: "Twelve",
+    description: "An order platform: commands are decided on an order's own story, queries read views of the log. \
+                  Amounts are whole minor units of their currency. Fields and codes may be added; readers ignore what \
+                  they do not know.",
+};
+
+/// The calls on the operator's own port.
+pub const OPERATOR: About = About {
+    title: "Twelve: the operator's calls",
+    description: "Views rebuilt beside those that serve, compared, swapped in and rolled back; snapshots. On a port of \
+                  its own (`--operator-listen`), never behind the front door.",
+};
+
 /// The whole as an `OpenAPI` document; `schemas` are those that operations name.
-pub fn document(operations: &[Operation], schemas: &Value) -> Value {
+pub fn document(about: &About, operations: &[Operation], mut schemas: Schemas) -> Value {
     let mut paths = Map::new();
     for operation in operations {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
         path[operation.method] = operation.describe();
     }
-    let mut components = schemas.clone();
-    components["Problem"] = problem();
+    let of_problem = schemas.answer::<problem::Document>();
     let problems: BTreeSet<u16> =
         operations.iter().flat_map(|operation| operation.problems.iter().copied()).collect();
-    let content = json!({ "application/problem+json": { "schema": named("Problem") } });
-    let responses: Map<String, Value> = problems
+    let responses: BTreeMap<String, Value> = problems
         .into_iter()
-        .map(|status| (status.to_string(), json!({ "description": describe(status), "content": content })))
+        .map(|status| {
+            let content = json!({ PROBLEM: { "schema": of_problem } });
+            let headers = header::named(of_problems(status));
+            let response = json!({ "description": describe(status), "headers": headers, "content": content });
+            (status.to_string(), response)
+        })
         .collect();
+    let answers = operations.iter().flat_map(|operation| &operation.answers);
+    let sent: BTreeSet<&str> = answers
+        .flat_map(|answer| answer.headers)
+        .chain(responses.keys().filter_map(|status| status.parse().ok()).flat_map(of_problems))
+        .chain(OF_EVERY_CALL)
+        .copied()
+        .collect();
+    let tags = TAGS.iter().filter(|(tag, _)| operations.iter().any(|operation| operation.tag == *tag));
+    let tags: Vec<Value> =
+        tags.map(|(name, description)| json!({ "name": name, "description": description })).collect();
     json!({
         "openapi": "3.1.0",
         "info": {
-            "title": TITLE, "version": env!("CARGO_PKG_VERSION"),
-            "description": "An order platform: commands are decided on an order's own story, queries read views of the log.",
+            "title": about.title, "version": env!("CARGO_PKG_VERSION"), "description": about.description,
+            "contact": { "name": "The makers of Twelve" },
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
+        "tags": tags,
         "paths": paths,
         "components": {
-            "schemas": components,
+            "schemas": schemas.named(),
             "responses": responses,
+            "headers": described(&sent),
             "securitySchemes": { "token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" } },
         },
     })
-}
-
-/// `/openapi.json`, `/docs`, and the log's own `/asyncapi.json`.
-pub fn router(document: Value) -> Router {
-    let page = page(&document);
-    let shown = move || {
-        let page = page.clone();
-        async move { ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(page)).into_response() }
-    };
-    let of_log = nats::contract::document();
-    Router::new()
-        .route("/openapi.json", get(async || Json(document)))
-        .route("/asyncapi.json", get(async || Json(of_log)))
-        .route("/docs", get(shown))
-}
-
-fn page(document: &Value) -> String {
-    let mut rows = Vec::new();
-    for (path, methods) in document["paths"].as_object().into_iter().flatten() {
-        for (method, operation) in methods.as_object().into_iter().flatten() {
-            let text = |value: &Value| escape(value.as_str().unwrap_or_default());
-            let details = json!({
-                "parameters": operation["parameters"], "body": operation["requestBody"]["content"]["application/json"]["schema"],
-                "answers": operation["responses"],
-            });
-            rows.push(format!(
-                "<details><summary><b>{}</b> <code>{}</code> {} <i>{}</i></summary><pre>{}</pre></details>\n",
-                escape(&method.to_uppercase()),
-                escape(path),
-                text(&operation["summary"]),
-                text(&operation["description"]),
-                escape(&format!("{details:#}")),
-            ));
-        }
-    }
-    let rows = rows.concat();
-    let schemas = escape(&format!("{:#}", document["components"]["schemas"]));
-    format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{TITLE}: calls</title>\
-         <style>body{{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
-         summary{{cursor:pointer;padding:.3rem 0}}pre{{background:#f4f4f4;padding:1rem;overflow:auto}}i{{color:#555}}\
-         </style><h1>{TITLE}: calls</h1><p>The same as data: <a href=\"/openapi.json\">/openapi.json</a>; the events: <a href=\"/asyncapi.json\">/asyncapi.json</a></p>\n{rows}\
-         <details><summary>Schemas</summary><pre>{schemas}</pre></details></html>"
-    )
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

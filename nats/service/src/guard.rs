@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use axum::{
     Router,
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -29,7 +29,10 @@ use serde::Deserialize;
 use tokio::sync::RwLock;
 use tower_http::csrf::{CsrfLayer, ProtectionError};
 
-use crate::{problem::Problem, request::Caller};
+use crate::{
+    problem::{Code, Problem},
+    request::Caller,
+};
 
 /// How callers may sign: nothing that a public key could be mistaken for a secret in.
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::RS256, Algorithm::EdDSA];
@@ -139,7 +142,7 @@ pub fn guarded(router: Router, settings: &GuardSettings, guard: Option<Guard>) -
     }
     let layer = layer.with_rejection_response(|_: ProtectionError| {
         let detail = "the page of another web site may not do this; --trusted-origins names those that may";
-        Problem::new(StatusCode::FORBIDDEN, "cross_site", detail).into_response()
+        Problem::new(Code::CrossSite, detail).into_response()
     });
     let router = match guard {
         Some(guard) => router.layer(middleware::from_fn_with_state(guard, check)),
@@ -168,7 +171,7 @@ async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> 
 }
 
 fn unauthenticated(detail: &str) -> Problem {
-    Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
+    Problem::new(Code::Unauthenticated, detail)
         .with_header("www-authenticate", "Bearer error=\"invalid_token\"")
 }
 
@@ -181,8 +184,7 @@ impl Guard {
             .and_then(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer").then_some(token.trim()));
         let Some(token) = token else {
             let detail = "this call needs a token: Authorization: Bearer <token>";
-            return Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
-                .with_header("www-authenticate", "Bearer"));
+            return Err(Problem::new(Code::Unauthenticated, detail).with_header("www-authenticate", "Bearer"));
         };
         let head = decode_header(token).map_err(|_| unauthenticated("the token does not read"))?;
         if !ALGORITHMS.contains(&head.alg) {
@@ -228,7 +230,7 @@ impl Guard {
         }
         let Some(set) = &keys.set else {
             let detail = "the keys that tokens are checked with cannot be had now; try again";
-            return Err(Problem::unavailable("keys_unavailable", detail, RETRY_AFTER_S));
+            return Err(Problem::unavailable(Code::KeysUnavailable, detail, RETRY_AFTER_S));
         };
         decoding_key(find(set, kid).ok_or_else(|| unauthenticated("nobody we know signed the token"))?)
     }

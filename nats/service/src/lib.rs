@@ -21,7 +21,7 @@ pub mod grpc;
 pub use flows::FlowSettings;
 pub use guard::{Guard, GuardSettings, guarded};
 pub use limits::{LimitSettings, limited};
-pub use problem::Problem;
+pub use problem::{Code, Problem};
 pub use request::Caller;
 pub use shares::{Kind, Share};
 

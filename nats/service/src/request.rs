@@ -8,7 +8,7 @@ use std::{
 use axum::{
     Router,
     extract::{FromRequestParts, MatchedPath, Request},
-    http::{HeaderMap, HeaderValue, StatusCode, request::Parts},
+    http::{HeaderMap, HeaderValue, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::{
     grpc,
-    problem::Problem,
+    problem::{Code, Problem},
     shares::{CallerShares, Kind, Share},
 };
 
@@ -129,17 +129,12 @@ fn new_trace_parent() -> String {
 /// Puts the layers that every service has around its routes.
 pub(crate) fn layered(router: Router) -> Router {
     router
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
+        .fallback(async || Problem::new(Code::NotFound, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
-            Problem::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "this path takes other methods",
-            )
+            Problem::new(Code::MethodNotAllowed, "this path takes other methods")
         })
         .layer(CatchPanicLayer::custom(|_| {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a fault of ours; it was logged")
-                .into_response()
+            Problem::new(Code::Internal, "a fault of ours; it was logged").into_response()
         }))
         .layer(middleware::from_fn(observe))
         .layer(middleware::from_fn(grpc::speak))

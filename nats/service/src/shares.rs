@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 
 /// Seconds after which a call may be tried again that got no share.
 const RETRY_AFTER_S: u64 = 1;
@@ -156,7 +156,7 @@ impl Shares {
             return Problem::too_many_at_once(detail, RETRY_AFTER_S);
         }
         let detail = format!("there are too many {kind}; nothing was done, try again");
-        Problem::unavailable("overloaded", detail, RETRY_AFTER_S)
+        Problem::unavailable(Code::Overloaded, detail, RETRY_AFTER_S)
     }
 
     fn give_back(&self, caller: &Arc<str>) {

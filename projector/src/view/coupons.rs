@@ -2,8 +2,8 @@
 
 use domain::{Context, Event, OrderId, Timestamp, event::CouponEvent};
 use nats::Stored;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::{Part, listed, orders};
 
@@ -18,6 +18,27 @@ pub struct Row {
     canceled_at: Option<Timestamp>,
 }
 
+/// A coupon as readers see it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Coupon {
+    order_id: OrderId,
+    coupon_id: String,
+    kind: String,
+    status: CouponStatus,
+    used: bool,
+    issued_at: Timestamp,
+    canceled_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CouponStatus {
+    /// None was issued for the order.
+    None,
+    Issued,
+    Canceled,
+}
+
 impl Part for Coupons {
     const NAME: &'static str = "coupons";
     const IS_ROWS: bool = true;
@@ -27,16 +48,18 @@ impl Part for Coupons {
         Some(listed())
     }
 
-    fn show(row: &Row) -> Value {
-        json!({
-            "order_id": row.order_id,
-            "coupon_id": row.coupon_id,
-            "kind": row.kind,
-            "status": if row.canceled_at.is_some() { "canceled" } else { "issued" },
-            "used": false,
-            "issued_at": row.issued_at,
-            "canceled_at": row.canceled_at,
-        })
+    type Shown = Coupon;
+
+    fn shown(row: &Row) -> Coupon {
+        Coupon {
+            order_id: row.order_id,
+            coupon_id: row.coupon_id.clone(),
+            kind: row.kind.clone(),
+            status: if row.canceled_at.is_some() { CouponStatus::Canceled } else { CouponStatus::Issued },
+            used: false,
+            issued_at: row.issued_at,
+            canceled_at: row.canceled_at,
+        }
     }
 
     fn of(order: &orders::Row) -> Option<&Row> {

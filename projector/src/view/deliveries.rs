@@ -2,8 +2,8 @@
 
 use domain::{Event, OrderId, Timestamp, event::DeliveryEvent, order::Address};
 use nats::Stored;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::{Part, listed, orders};
 
@@ -23,6 +23,35 @@ pub struct Row {
     returned_at: Option<Timestamp>,
 }
 
+/// A delivery as readers see it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Delivery {
+    order_id: OrderId,
+    address: Address,
+    status: Progress,
+    delivery_type: Option<String>,
+    rider_id: Option<String>,
+    requested_at: Timestamp,
+    started_at: Option<Timestamp>,
+    completed_at: Option<Timestamp>,
+    canceled_at: Option<Timestamp>,
+    return_started_at: Option<Timestamp>,
+    returned_at: Option<Timestamp>,
+}
+
+/// How far a delivery is.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "DeliveryProgress")]
+pub enum Progress {
+    Requested,
+    Started,
+    Completed,
+    Returning,
+    Returned,
+    Canceled,
+}
+
 impl Part for Deliveries {
     const NAME: &'static str = "deliveries";
     const IS_ROWS: bool = true;
@@ -32,28 +61,30 @@ impl Part for Deliveries {
         Some(listed())
     }
 
-    fn show(row: &Row) -> Value {
+    type Shown = Delivery;
+
+    fn shown(row: &Row) -> Delivery {
         let latest = [
-            ("canceled", row.canceled_at),
-            ("returned", row.returned_at),
-            ("returning", row.return_started_at),
-            ("completed", row.completed_at),
-            ("started", row.started_at),
+            (Progress::Canceled, row.canceled_at),
+            (Progress::Returned, row.returned_at),
+            (Progress::Returning, row.return_started_at),
+            (Progress::Completed, row.completed_at),
+            (Progress::Started, row.started_at),
         ];
-        let status = latest.iter().find(|(_, at)| at.is_some()).map_or("requested", |(status, _)| status);
-        json!({
-            "order_id": row.order_id,
-            "address": row.address,
-            "status": status,
-            "delivery_type": row.delivery_type,
-            "rider_id": row.rider_id,
-            "requested_at": row.requested_at,
-            "started_at": row.started_at,
-            "completed_at": row.completed_at,
-            "canceled_at": row.canceled_at,
-            "return_started_at": row.return_started_at,
-            "returned_at": row.returned_at,
-        })
+        let status = latest.iter().find(|(_, at)| at.is_some()).map(|(status, _)| *status);
+        Delivery {
+            order_id: row.order_id,
+            address: row.address.clone(),
+            status: status.unwrap_or(Progress::Requested),
+            delivery_type: row.delivery_type.clone(),
+            rider_id: row.rider_id.clone(),
+            requested_at: row.requested_at,
+            started_at: row.started_at,
+            completed_at: row.completed_at,
+            canceled_at: row.canceled_at,
+            return_started_at: row.return_started_at,
+            returned_at: row.returned_at,
+        }
     }
 
     fn of(order: &orders::Row) -> Option<&Row> {

@@ -3,8 +3,8 @@
 
 use domain::{Event, event::StoreEvent, order::Item};
 use nats::Stored;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::rows::Rows;
 
@@ -17,6 +17,15 @@ pub struct Row {
     item_id: String,
     name: String,
     count: u64,
+}
+
+/// How often an item was ordered.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ItemCount {
+    pub item_id: String,
+    /// As it was ordered last; `null` if it never was.
+    pub name: Option<String>,
+    pub count: u64,
 }
 
 fn received(event: &Stored) -> &[Item] {
@@ -42,8 +51,10 @@ impl List for FoodCounts {
         Some(highest_first(row.count, &row.item_id))
     }
 
-    fn show(row: &Row) -> Value {
-        json!({ "item_id": row.item_id, "name": row.name, "count": row.count })
+    type Shown = ItemCount;
+
+    fn shown(row: &Row) -> ItemCount {
+        ItemCount { item_id: row.item_id.clone(), name: Some(row.name.clone()), count: row.count }
     }
 }
 

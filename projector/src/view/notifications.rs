@@ -3,10 +3,12 @@
 //! All of it stands in the order's timeline, and is read from there.
 
 use domain::{
-    Context, EventId, Status, Timestamp,
+    Context, EventId, OrderId, Status, Timestamp,
     event::{NotificationFailed, NotificationSent},
+    notification::{Language, Medium},
 };
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::rows::Rows;
 
@@ -40,36 +42,75 @@ impl Told {
     }
 
     /// As readers see it.
-    pub fn show(&self, row: &orders::Row) -> Value {
-        let about = |id: EventId, status: Status| (row.order_id, id, status);
-        let ((order_id, about, order_status), medium, to, at) = match self {
-            Self::Sent(sent, at) => (about(sent.about, sent.status), sent.medium, Some(&sent.to), at),
-            Self::Failed(failed, at) => {
-                (about(failed.about, failed.status), failed.medium, failed.to.as_ref(), at)
-            }
-        };
-        let mut shown = json!({
-            "order_id": order_id,
-            "about": about,
-            "order_status": order_status,
-            "medium": medium,
-            "to": to,
-            "status": if self.is_failed() { "failed" } else { "sent" },
-            "at": at,
-        });
+    pub fn shown(&self, row: &orders::Row) -> Notification {
         match self {
-            Self::Sent(sent, _) => {
-                shown["language"] = json!(sent.language);
-                shown["text"] = json!(sent.text);
-                shown["reference"] = json!(sent.reference);
-            }
-            Self::Failed(failed, _) => {
-                shown["tries"] = json!(failed.tries);
-                shown["reason"] = json!(failed.reason);
-            }
+            Self::Sent(sent, at) => Notification {
+                order_id: row.order_id,
+                about: sent.about,
+                order_status: sent.status,
+                medium: sent.medium,
+                to: Some(sent.to.clone()),
+                status: Outcome::Sent,
+                at: *at,
+                language: Some(sent.language),
+                text: Some(sent.text.clone()),
+                reference: Some(sent.reference.clone()),
+                tries: None,
+                reason: None,
+            },
+            Self::Failed(failed, at) => Notification {
+                order_id: row.order_id,
+                about: failed.about,
+                order_status: failed.status,
+                medium: failed.medium,
+                to: failed.to.clone(),
+                status: Outcome::Failed,
+                at: *at,
+                language: None,
+                text: None,
+                reference: None,
+                tries: Some(failed.tries),
+                reason: Some(failed.reason.clone()),
+            },
         }
-        shown
     }
+}
+
+/// What a customer was told of a change, or could not be told.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Notification {
+    order_id: OrderId,
+    /// The event that it tells of.
+    about: EventId,
+    /// The order's status by that event.
+    order_status: Status,
+    medium: Medium,
+    /// `null` if the customer has no such address.
+    to: Option<String>,
+    status: Outcome,
+    at: Timestamp,
+    /// Of one that was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    language: Option<Language>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    /// The name under which the message left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
+    /// Of one that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tries: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "NotificationStatus")]
+enum Outcome {
+    Sent,
+    /// Not tried any more.
+    Failed,
 }
 
 impl List for Notifications {
@@ -83,7 +124,9 @@ impl List for Notifications {
         row.timeline.iter().any(|entry| entry.context == Context::Notification).then(listed)
     }
 
-    fn show(row: &orders::Row) -> Value {
-        told(row).map(|told| told.show(row)).collect()
+    type Shown = Vec<Notification>;
+
+    fn shown(row: &orders::Row) -> Vec<Notification> {
+        told(row).map(|told| told.shown(row)).collect()
     }
 }

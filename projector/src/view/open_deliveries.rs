@@ -7,8 +7,8 @@ use domain::{
     sight::Sight,
 };
 use nats::Stored;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::{Part, newest_first, orders};
 
@@ -23,6 +23,16 @@ pub struct Row {
     is_open: bool,
 }
 
+/// A delivery that a rider may pick up.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct OpenDelivery {
+    order_id: OrderId,
+    address: Address,
+    region: Option<String>,
+    delivery_type: Option<String>,
+    listed_at: Timestamp,
+}
+
 impl Row {
     pub fn region(&self) -> Option<&str> {
         self.address.region.as_deref()
@@ -33,14 +43,14 @@ impl Row {
     }
 
     /// The row as a reader of this sight sees it.
-    pub fn show_to(&self, sight: Sight) -> Value {
-        json!({
-            "order_id": self.order_id,
-            "address": sight.address(&self.address),
-            "region": self.address.region,
-            "delivery_type": self.delivery_type,
-            "listed_at": self.listed_at,
-        })
+    pub fn shown_to(&self, sight: Sight) -> OpenDelivery {
+        OpenDelivery {
+            order_id: self.order_id,
+            address: sight.address(&self.address),
+            region: self.address.region.clone(),
+            delivery_type: self.delivery_type.clone(),
+            listed_at: self.listed_at,
+        }
     }
 }
 
@@ -52,8 +62,10 @@ impl Part for OpenDeliveries {
         row.is_open.then(|| newest_first(row.listed_at, row.order_id))
     }
 
-    fn show(row: &Row) -> Value {
-        row.show_to(Sight::WHOLE)
+    type Shown = OpenDelivery;
+
+    fn shown(row: &Row) -> OpenDelivery {
+        row.shown_to(Sight::WHOLE)
     }
 
     fn of(order: &orders::Row) -> Option<&Row> {

@@ -1,5 +1,7 @@
 //! `orders`: one order, whole, with its timeline, and with its part of every list in which it is once.
 
+mod shown;
+
 use std::borrow::Cow;
 
 use domain::{
@@ -16,6 +18,9 @@ use domain::{
 use nats::Stored;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+
+pub use shown::{DeliveryStatus, Order, StoreStatus, TimelineEntry, store_status};
+pub(super) use shown::{coupon_status, delivery_status, payment_status};
 
 use crate::{live::Topic, rows::Rows};
 
@@ -187,16 +192,16 @@ impl Entry {
     }
 
     /// The entry as a reader sees it; its data is empty where nothing of it is theirs to see.
-    pub fn show(&self, sight: Sight) -> Value {
+    pub fn shown_to(&self, sight: Sight) -> TimelineEntry {
         let data = if sight.is_whole() { Some(parsed(&self.data)) } else { self.seen_by(sight) };
-        json!({
-            "position": self.position.to_string(),
-            "time": self.time,
-            "context": self.context,
-            "type": self.event_type,
-            "status": self.status,
-            "data": data.unwrap_or_else(|| json!({})),
-        })
+        TimelineEntry {
+            position: PositionText(self.position),
+            time: self.time,
+            context: self.context,
+            r#type: self.event_type.clone(),
+            status: self.status,
+            data: data.unwrap_or_else(|| json!({})),
+        }
     }
 
     fn seen_by(&self, sight: Sight) -> Option<Value> {
@@ -217,55 +222,17 @@ impl List for Orders {
         row.placed.as_ref().map(|_| listed())
     }
 
-    fn show(row: &Row) -> Value {
-        Self::show_to(row, Sight::WHOLE)
+    type Shown = Order;
+
+    fn shown(row: &Row) -> Order {
+        Self::shown_to(row, Sight::WHOLE)
     }
 }
 
 impl Orders {
     /// An order's row as a reader of this sight sees it.
-    pub fn show_to(row: &Row, sight: Sight) -> Value {
-        let (placed, parts) = (row.order(), &row.parts);
-        let customer = placed.as_ref().and_then(|order| sight.customer(&order.customer));
-        let goods = placed.as_ref().filter(|_| sight.sees_goods());
-        let payment = parts.payments.as_ref();
-        let (charge, means) =
-            (payment.filter(|_| sight.sees_goods()), payment.filter(|_| sight.sees_payment()));
-        let issued = parts.coupons.as_ref().filter(|_| sight.sees_payment());
-        let review = parts.reviews.as_ref().and_then(|review| review.written.as_ref());
-        let coupon = json!({
-            "status": coupon_status(&row.state.coupon),
-            "coupon_id": issued.map(|coupon| &coupon.coupon_id),
-            "kind": issued.map(|coupon| &coupon.kind),
-        });
-        json!({
-            "order_id": row.order_id,
-            "flow": row.flow(),
-            "flow_version": row.state.flow.as_ref().map(|flow| &flow.version),
-            "channel": row.channel(),
-            "customer": customer.map(|customer| json!({ "id": customer.id, "name": customer.name })),
-            "store_id": placed.as_ref().and_then(|order| order.store_id.clone()),
-            "lines": goods.map(|order| order.lines.as_slice()).unwrap_or_default(),
-            "total": goods.map(|order| order.total),
-            "address": placed.as_ref().map(|order| sight.address(&order.address)),
-            "delivery_type": placed.as_ref().and_then(|order| order.delivery_type.clone()),
-            "status": row.state.status(),
-            "payment": {
-                "status": payment_status(row.state.payment),
-                "amount": charge.map(|payment| payment.amount),
-                "method": means.map(|payment| &payment.method),
-                "reference": means.and_then(payments::Row::reference),
-                "returned": charge.and_then(payments::Row::returned),
-            },
-            "coupon": coupon,
-            "store": { "status": store_status(row.state.store) },
-            "delivery": { "status": delivery_status(&row.state.delivery), "rider_id": parts.rider_deliveries.as_ref().map(|ride| &ride.rider_id) },
-            "review": review.map(|(rating, text, _)| json!({ "rating": rating, "text": text })),
-            "placed_at": row.placed_at(),
-            "updated_at": row.updated_at(),
-            "position": row.position().map(|position| position.to_string()),
-            "timeline": row.timeline.iter().map(|entry| entry.show(sight)).collect::<Vec<_>>(),
-        })
+    pub fn shown_to(row: &Row, sight: Sight) -> Order {
+        shown::order(row, sight)
     }
 }
 
@@ -334,55 +301,4 @@ pub fn shown_data(event: &Event, sight: Sight) -> Option<Value> {
 
 fn parsed(data: &str) -> Value {
     serde_json::from_str(data).unwrap_or(Value::Null)
-}
-
-/// A payment's state as readers see it.
-pub(super) const fn payment_status(payment: Payment) -> &'static str {
-    match payment {
-        Payment::None => "none",
-        Payment::Requested { .. } => "requested",
-        Payment::Approved { .. } => "approved",
-        Payment::Declined { .. } => "declined",
-        Payment::Deferred { .. } => "deferred",
-        Payment::Canceled => "canceled",
-    }
-}
-
-/// A coupon's state as readers see it.
-pub(super) const fn coupon_status(coupon: &Coupon) -> &'static str {
-    match coupon {
-        Coupon::None => "none",
-        Coupon::Issued { .. } => "issued",
-        Coupon::Canceled => "canceled",
-    }
-}
-
-/// A store's order as readers see it; one that is halted for a cancel reads as such.
-pub const fn store_status(store: StoreOrder) -> &'static str {
-    match store {
-        StoreOrder::NotReceived | StoreOrder::HaltedUnreceived => "none",
-        StoreOrder::Received => "received",
-        StoreOrder::Accepted => "accepted",
-        StoreOrder::Rejected => "rejected",
-        StoreOrder::Preparing => "preparing",
-        StoreOrder::Prepared => "prepared",
-        StoreOrder::Halted => "halted",
-        StoreOrder::Canceled => "canceled",
-    }
-}
-
-/// A delivery's state as readers see it; one that is halted for a cancel reads as such.
-pub(super) const fn delivery_status(delivery: &Delivery) -> &'static str {
-    match delivery {
-        Delivery::NotRequested | Delivery::HaltedUnrequested => "none",
-        Delivery::Requested => "requested",
-        Delivery::Listed => "listed",
-        Delivery::PickedUp { .. } => "picked_up",
-        Delivery::Started => "started",
-        Delivery::Completed => "completed",
-        Delivery::Returning => "returning",
-        Delivery::Returned => "returned",
-        Delivery::Halted => "halted",
-        Delivery::Canceled => "canceled",
-    }
 }

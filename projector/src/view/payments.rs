@@ -2,8 +2,8 @@
 
 use domain::{Event, Money, OrderId, Timestamp, event::PaymentEvent};
 use nats::Stored;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::{Part, listed, orders};
 
@@ -27,6 +27,39 @@ enum Outcome {
     Declined { reason: String },
     Deferred,
     Canceled { reference: Option<String>, returned: Money },
+}
+
+/// A payment as readers see it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Payment {
+    order_id: OrderId,
+    customer_id: String,
+    amount: Money,
+    method: String,
+    status: PaymentStatus,
+    /// The provider's own name for the charge.
+    reference: Option<String>,
+    /// Why it was declined.
+    reason: Option<String>,
+    /// What the customer has got back.
+    returned: Option<Money>,
+    requested_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentStatus {
+    /// No payment was asked for.
+    None,
+    /// Begun; its outcome is not known yet.
+    Requested,
+    Approved,
+    Declined,
+    /// Given up without an answer; another may be begun.
+    Deferred,
+    /// Given back, or closed before anything was taken.
+    Canceled,
 }
 
 impl Row {
@@ -57,26 +90,28 @@ impl Part for Payments {
         Some(listed())
     }
 
-    fn show(row: &Row) -> Value {
+    type Shown = Payment;
+
+    fn shown(row: &Row) -> Payment {
         let (status, reason) = match &row.outcome {
-            Outcome::Open => ("requested", None),
-            Outcome::Approved { .. } => ("approved", None),
-            Outcome::Deferred => ("deferred", None),
-            Outcome::Declined { reason } => ("declined", Some(reason)),
-            Outcome::Canceled { .. } => ("canceled", None),
+            Outcome::Open => (PaymentStatus::Requested, None),
+            Outcome::Approved { .. } => (PaymentStatus::Approved, None),
+            Outcome::Deferred => (PaymentStatus::Deferred, None),
+            Outcome::Declined { reason } => (PaymentStatus::Declined, Some(reason.clone())),
+            Outcome::Canceled { .. } => (PaymentStatus::Canceled, None),
         };
-        json!({
-            "order_id": row.order_id,
-            "customer_id": row.customer_id,
-            "amount": row.amount,
-            "method": row.method,
-            "status": status,
-            "reference": row.reference(),
-            "reason": reason,
-            "returned": row.returned(),
-            "requested_at": row.requested_at,
-            "updated_at": row.updated_at,
-        })
+        Payment {
+            order_id: row.order_id,
+            customer_id: row.customer_id.clone(),
+            amount: row.amount,
+            method: row.method.clone(),
+            status,
+            reference: row.reference().cloned(),
+            reason,
+            returned: row.returned(),
+            requested_at: row.requested_at,
+            updated_at: row.updated_at,
+        }
     }
 
     fn of(order: &orders::Row) -> Option<&Row> {

@@ -6,8 +6,8 @@ use domain::{
     event::{ReviewEvent, ReviewWritten},
 };
 use nats::Stored;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::rows::Rows;
 
@@ -21,6 +21,14 @@ pub struct Row {
     count: u64,
     /// Of all ratings.
     sum: u64,
+}
+
+/// How many reviews there are, and what they come to.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Rating {
+    count: u64,
+    /// With two decimals; `null` if there is none.
+    average: Option<f64>,
 }
 
 /// The key of a store's row.
@@ -47,8 +55,10 @@ impl List for Ratings {
         Some(row.key.clone())
     }
 
-    fn show(row: &Row) -> Value {
-        json!({ "count": row.count, "average": average(row) })
+    type Shown = Rating;
+
+    fn shown(row: &Row) -> Rating {
+        Rating { count: row.count, average: average(row) }
     }
 }
 

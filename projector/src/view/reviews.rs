@@ -5,8 +5,8 @@ use domain::{
     event::{OrderEvent, ReviewEvent},
 };
 use nats::Stored;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::{Part, newest_first, orders};
 
@@ -19,6 +19,28 @@ pub struct Row {
     store_id: Option<String>,
     item_ids: Vec<String>,
     pub(super) written: Option<(u8, String, Timestamp)>,
+}
+
+/// A review as readers see it; of an order without one, the last three are `null`.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Review {
+    /// `null`, as is whose it is, to readers who may not see the order.
+    order_id: Option<OrderId>,
+    customer_id: Option<String>,
+    store_id: Option<String>,
+    item_ids: Vec<String>,
+    /// 1 to 5.
+    rating: Option<u8>,
+    text: Option<String>,
+    written_at: Option<Timestamp>,
+}
+
+impl Review {
+    /// The review, but not whose it is and of which order.
+    #[must_use]
+    pub fn without_its_writer(self) -> Self {
+        Self { order_id: None, customer_id: None, ..self }
+    }
 }
 
 impl Row {
@@ -40,16 +62,19 @@ impl Part for Reviews {
         row.written.as_ref().map(|(_, _, at)| newest_first(*at, row.order_id))
     }
 
-    fn show(row: &Row) -> Value {
-        json!({
-            "order_id": row.order_id,
-            "customer_id": row.customer_id,
-            "store_id": row.store_id,
-            "item_ids": row.item_ids,
-            "rating": row.written.as_ref().map(|(rating, _, _)| rating),
-            "text": row.written.as_ref().map(|(_, text, _)| text),
-            "written_at": row.written.as_ref().map(|(_, _, at)| at),
-        })
+    type Shown = Review;
+
+    fn shown(row: &Row) -> Review {
+        let written = row.written.as_ref();
+        Review {
+            order_id: Some(row.order_id),
+            customer_id: Some(row.customer_id.clone()),
+            store_id: row.store_id.clone(),
+            item_ids: row.item_ids.clone(),
+            rating: written.map(|(rating, _, _)| *rating),
+            text: written.map(|(_, text, _)| text.clone()),
+            written_at: written.map(|(_, _, at)| *at),
+        }
     }
 
     fn of(order: &orders::Row) -> Option<&Row> {

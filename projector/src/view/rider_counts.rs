@@ -2,8 +2,8 @@
 
 use domain::{Event, event::DeliveryEvent};
 use nats::Stored;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::rows::Rows;
 
@@ -15,6 +15,13 @@ pub struct RiderCounts;
 pub struct Row {
     rider_id: String,
     pub count: u64,
+}
+
+/// How often a rider delivered.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct RiderCount {
+    rider_id: String,
+    count: u64,
 }
 
 /// The rider who picked the order up, if the event says so.
@@ -41,8 +48,10 @@ impl List for RiderCounts {
         Some(highest_first(row.count, &row.rider_id))
     }
 
-    fn show(row: &Row) -> Value {
-        json!({ "rider_id": row.rider_id, "count": row.count })
+    type Shown = RiderCount;
+
+    fn shown(row: &Row) -> RiderCount {
+        RiderCount { rider_id: row.rider_id.clone(), count: row.count }
     }
 }
 

@@ -5,12 +5,33 @@ use domain::{
     event::{DeliveryEvent, OrderEvent},
 };
 use nats::Stored;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::{Part, newest_first, orders, places_of, rider_counts::picked_up_by};
 
 pub struct RiderDeliveries;
+
+/// How a ride ended, as rows keep it.
+const COMPLETED: &str = "completed";
+
+/// A delivery that a rider picked up.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct RiderDelivery {
+    order_id: OrderId,
+    rider_id: String,
+    status: RideStatus,
+    picked_up_at: Timestamp,
+    ended_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RideStatus {
+    PickedUp,
+    Completed,
+    Canceled,
+}
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
@@ -24,7 +45,7 @@ pub struct Row {
 fn ending(event: &Stored) -> Option<&'static str> {
     match &event.recorded.event {
         Event::Delivery(DeliveryEvent::DeliveryCompleted(_))
-        | Event::Ordering(OrderEvent::OrderCompleted(_)) => Some("completed"),
+        | Event::Ordering(OrderEvent::OrderCompleted(_)) => Some(COMPLETED),
         Event::Delivery(DeliveryEvent::DeliveryCanceled(_)) => Some("canceled"),
         Event::Delivery(_)
         | Event::Ordering(_)
@@ -45,14 +66,20 @@ impl Part for RiderDeliveries {
         Some([places_of(&row.rider_id), newest_first(row.picked_up_at, row.order_id)].concat())
     }
 
-    fn show(row: &Row) -> Value {
-        json!({
-            "order_id": row.order_id,
-            "rider_id": row.rider_id,
-            "status": row.ended.as_ref().map_or("picked_up", |(how, _)| how.as_str()),
-            "picked_up_at": row.picked_up_at,
-            "ended_at": row.ended.as_ref().map(|(_, at)| at),
-        })
+    type Shown = RiderDelivery;
+
+    fn shown(row: &Row) -> RiderDelivery {
+        RiderDelivery {
+            order_id: row.order_id,
+            rider_id: row.rider_id.clone(),
+            status: match row.ended.as_ref().map(|(how, _)| how.as_str()) {
+                None => RideStatus::PickedUp,
+                Some(COMPLETED) => RideStatus::Completed,
+                Some(_) => RideStatus::Canceled,
+            },
+            picked_up_at: row.picked_up_at,
+            ended_at: row.ended.as_ref().map(|(_, at)| *at),
+        }
     }
 
     fn of(order: &orders::Row) -> Option<&Row> {

@@ -1,7 +1,8 @@
 //! `sagas`: where each order stands, the step it waits for, and what was parked.
 
-use domain::{Flow, saga};
-use serde_json::{Value, json};
+use domain::{Flow, OrderId, Status, Timestamp, event::SagaParked, flow::FlowRef, saga};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::rows::Rows;
 
@@ -12,15 +13,28 @@ use super::{
 
 pub struct Sagas;
 
+/// Where an order stands.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Saga {
+    order_id: OrderId,
+    flow: Option<FlowRef>,
+    status: Status,
+    /// The step that comes next, which may be due later.
+    pub waiting_for: Option<String>,
+    due: Option<Timestamp>,
+    /// Why it waits for an operator, if it does.
+    parked: Option<SagaParked>,
+    began_at: Option<Timestamp>,
+    updated_at: Option<Timestamp>,
+}
+
 impl Sagas {
     /// The row with the step that it waits for. Which step that is, the order's flow says, and a flow is no part of
     /// the log; so it is told when the row is read.
-    pub fn show_with(row: &orders::Row, flow: Option<&Flow>) -> Value {
+    pub fn shown_with(row: &orders::Row, flow: Option<&Flow>) -> Saga {
         let step = flow.and_then(|flow| saga::react(flow, &row.state));
-        let mut shown = Self::show(row);
-        shown["waiting_for"] = json!(step.as_ref().map(|step| step.command.name()));
-        shown["due"] = json!(step.and_then(|step| step.not_before));
-        shown
+        let waiting_for = step.as_ref().map(|step| step.command.name().to_owned());
+        Saga { waiting_for, due: step.and_then(|step| step.not_before), ..Self::shown(row) }
     }
 
     /// Whether a step was refused for good, or a deadline asks for an operator.
@@ -39,16 +53,18 @@ impl List for Sagas {
         Some(listed())
     }
 
-    fn show(row: &orders::Row) -> Value {
-        json!({
-            "order_id": row.order_id,
-            "flow": row.state.flow,
-            "status": row.state.status(),
-            "waiting_for": null,
-            "due": null,
-            "parked": row.state.parked,
-            "began_at": row.began_at(),
-            "updated_at": row.updated_at(),
-        })
+    type Shown = Saga;
+
+    fn shown(row: &orders::Row) -> Saga {
+        Saga {
+            order_id: row.order_id,
+            flow: row.state.flow.clone(),
+            status: row.state.status(),
+            waiting_for: None,
+            due: None,
+            parked: row.state.parked.clone(),
+            began_at: row.began_at(),
+            updated_at: row.updated_at(),
+        }
     }
 }

@@ -1,18 +1,13 @@
 //! `store-orders`: a store's orders, by state.
 
-use domain::{
-    Event, OrderId, Timestamp,
-    event::StoreEvent,
-    order::Item,
-    store::{self, StoreOrder},
-};
+use domain::{Event, OrderId, Timestamp, event::StoreEvent, order::Item, store};
 use nats::Stored;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::{
     Part, newest_first,
-    orders::{self, store_status},
+    orders::{self, StoreStatus, store_status},
     places_of,
 };
 
@@ -23,7 +18,19 @@ pub struct Row {
     order_id: OrderId,
     store_id: String,
     items: Vec<Item>,
-    state: StoreOrder,
+    state: store::StoreOrder,
+    received_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+/// An order that a store has before it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "StoreOrder")]
+pub struct StoreOrder {
+    order_id: OrderId,
+    store_id: String,
+    state: StoreStatus,
+    items: Vec<Item>,
     received_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -31,7 +38,7 @@ pub struct Row {
 impl Row {
     /// The state by which stores ask for their orders.
     pub const fn status(&self) -> &'static str {
-        store_status(self.state)
+        store_status(self.state).as_str()
     }
 }
 
@@ -43,15 +50,17 @@ impl Part for StoreOrders {
         Some([places_of(&row.store_id), newest_first(row.received_at, row.order_id)].concat())
     }
 
-    fn show(row: &Row) -> Value {
-        json!({
-            "order_id": row.order_id,
-            "store_id": row.store_id,
-            "state": row.status(),
-            "items": row.items,
-            "received_at": row.received_at,
-            "updated_at": row.updated_at,
-        })
+    type Shown = StoreOrder;
+
+    fn shown(row: &Row) -> StoreOrder {
+        StoreOrder {
+            order_id: row.order_id,
+            store_id: row.store_id.clone(),
+            state: store_status(row.state),
+            items: row.items.clone(),
+            received_at: row.received_at,
+            updated_at: row.updated_at,
+        }
     }
 
     fn of(order: &orders::Row) -> Option<&Row> {
@@ -70,7 +79,7 @@ impl Part for StoreOrders {
                 order_id: recorded.order_id,
                 store_id: received.store_id.clone(),
                 items: received.items.clone(),
-                state: StoreOrder::NotReceived,
+                state: store::StoreOrder::NotReceived,
                 received_at: recorded.time,
                 updated_at: recorded.time,
             }),

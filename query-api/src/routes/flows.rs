@@ -7,15 +7,13 @@ use std::{
 
 use axum::{
     extract::{Path, State},
-    http::StatusCode,
     response::Response,
 };
 use domain::{explore::explore, flow::Declared};
-use serde_json::{Value, json};
-use service::Problem;
+use service::{Code, Problem};
 
 use super::App;
-use crate::read::Read;
+use crate::{answers::DeclaredFlow, read::Read};
 
 /// The diagrams drawn so far, by flow version: drawing one walks the whole flow.
 static DRAWN: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(Mutex::default);
@@ -26,15 +24,15 @@ fn diagram(declared: &Declared) -> String {
     drawn.entry(declared.reference.version.clone()).or_insert_with(draw).clone()
 }
 
-async fn describe(declared: Declared) -> Value {
+async fn describe(declared: Declared) -> DeclaredFlow {
     let drawing = declared.clone();
     let diagram = tokio::task::spawn_blocking(move || diagram(&drawing)).await.unwrap_or_default();
-    json!({
-        "name": declared.reference.name,
-        "version": declared.reference.version,
-        "flow": *declared.flow,
-        "diagram": diagram,
-    })
+    DeclaredFlow {
+        name: declared.reference.name,
+        version: declared.reference.version,
+        flow: (*declared.flow).clone(),
+        diagram,
+    }
 }
 
 pub(super) async fn list(State(app): State<App>, read: Read) -> Result<Response, Problem> {
@@ -52,7 +50,7 @@ pub(super) async fn one(
     read: Read,
 ) -> Result<Response, Problem> {
     read.finish()?;
-    let missing = || Problem::new(StatusCode::NOT_FOUND, "flow_not_found", "there is no such flow");
+    let missing = || Problem::new(Code::FlowNotFound, "there is no such flow");
     let declared = app.flows.offered().newest(&name).cloned().ok_or_else(missing)?;
     Ok(read.answer(&app, &describe(declared).await, None))
 }

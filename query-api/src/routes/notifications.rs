@@ -2,11 +2,10 @@
 
 use axum::{extract::State, response::Response};
 use projector::view::{
-    notifications::{Notifications, Told, told},
+    notifications::{Notification, Notifications, Told, told},
     order_key,
     orders::{Orders, Row},
 };
-use serde_json::Value;
 use service::Problem;
 
 use super::{App, order_id};
@@ -37,9 +36,9 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
     let order = read.take("order_id").map(|id| order_id(&id)).transpose()?;
     let failed = read.take_truth("failed")?;
     read.finish()?;
-    let wanted = |row: &Row| -> Vec<Value> {
+    let wanted = |row: &Row| -> Vec<Notification> {
         let fits = |told: &Told| failed.is_none_or(|wanted| wanted == told.is_failed());
-        told(row).filter(fits).map(|told| told.show(row)).collect()
+        told(row).filter(fits).map(|told| told.shown(row)).collect()
     };
     let mut from = From::read(paging.after)?;
     let (mut items, mut next) = (Vec::new(), None);

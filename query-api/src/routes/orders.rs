@@ -5,8 +5,11 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
-use domain::{access::Parties, sight::Sight};
-use nats::{Stored, contract::cloud_event};
+use domain::{access::Parties, id::PositionText, sight::Sight};
+use nats::{
+    Stored,
+    contract::{CloudEvent, cloud_event},
+};
 use projector::view::{
     mypage::MyPage,
     order_key,
@@ -14,10 +17,13 @@ use projector::view::{
     places_of,
 };
 use serde_json::{Value, json};
-use service::{Problem, contract::CLOUD_EVENTS};
+use service::{Code, Problem, contract::CLOUD_EVENTS};
 
 use super::{App, order_id};
-use crate::read::{Read, store_failed};
+use crate::{
+    answers::StoredEvent,
+    read::{Read, store_failed},
+};
 
 pub(super) async fn one(
     State(app): State<App>,
@@ -30,7 +36,7 @@ pub(super) async fn one(
     let row = row.filter(Row::is_visible).ok_or_else(Problem::order_not_found)?;
     let sight = app.sight(&read.caller, &row)?;
     let etag = row.position().map(|position| position.to_string());
-    Ok(read.answer(&app, &Orders::show_to(&row, sight), etag))
+    Ok(read.answer(&app, &Orders::shown_to(&row, sight), etag))
 }
 
 pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
@@ -76,7 +82,7 @@ pub(super) async fn events(
     let at_least = row.as_ref().and_then(Row::position).map_or(0, |position| position.sequence);
     let story = app.log.load(order_id, at_least).await.map_err(|error| {
         tracing::warn!(%order_id, error = %nats::causes(&error), "an order's events could not be read");
-        Problem::unavailable("log_unavailable", "the log did not answer; try again", 1)
+        Problem::unavailable(Code::LogUnavailable, "the log did not answer; try again", 1)
     })?;
     if story.is_empty() {
         return Err(Problem::order_not_found());
@@ -89,29 +95,30 @@ pub(super) async fn events(
     let sight = read.caller.sight(&parties)?;
     let accepted = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok());
     if accepted.is_some_and(|accepted| accepted.contains(CLOUD_EVENTS)) {
-        let events = story.iter().map(|stored| seen_cloud_event(stored, sight)).collect();
-        let mut response = read.answer(&app, &Value::Array(events), None);
+        let events: Vec<CloudEvent> =
+            story.iter().map(|stored| cloud_event(stored, seen_data(stored, sight))).collect();
+        let mut response = read.answer(&app, &events, None);
         if response.status() == StatusCode::OK {
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CLOUD_EVENTS));
         }
         response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
         return Ok(response);
     }
-    let items: Vec<Value> = story
+    let items: Vec<StoredEvent> = story
         .iter()
         .map(|stored| {
             let recorded = &stored.recorded;
-            json!({
-                "position": recorded.position.to_string(),
-                "event_id": recorded.event_id,
-                "type": recorded.event.type_name(),
-                "context": recorded.event.context(),
-                "time": recorded.time,
-                "command_id": recorded.command_id,
-                "causation_id": stored.causation_id,
-                "traceparent": stored.trace_parent,
-                "data": seen_data(stored, sight).unwrap_or_else(|| json!({})),
-            })
+            StoredEvent {
+                position: PositionText(recorded.position),
+                event_id: recorded.event_id,
+                r#type: recorded.event.type_name(),
+                context: recorded.event.context(),
+                time: recorded.time,
+                command_id: recorded.command_id,
+                causation_id: stored.causation_id,
+                traceparent: stored.trace_parent.clone(),
+                data: seen_data(stored, sight).unwrap_or_else(|| json!({})),
+            }
         })
         .collect();
     Ok(read.answer_page(&app, &items, None))
@@ -123,17 +130,4 @@ fn seen_data(stored: &Stored, sight: Sight) -> Option<Value> {
         return Some(serde_json::from_slice(&stored.data).unwrap_or_default());
     }
     shown_data(&stored.recorded.event, sight)
-}
-
-/// Without data, where the caller sees nothing of it: a `CloudEvent` may have none.
-fn seen_cloud_event(stored: &Stored, sight: Sight) -> Value {
-    let mut event = cloud_event(stored);
-    match (seen_data(stored, sight), event.as_object_mut()) {
-        (Some(data), Some(members)) => drop(members.insert("data".into(), data)),
-        (None, Some(members)) => {
-            members.retain(|name, _| !["data", "dataschema", "datacontenttype"].contains(&name.as_str()));
-        }
-        (_, None) => {}
-    }
-    event
 }

@@ -9,7 +9,7 @@ use projector::{
     Part,
     view::{
         deliveries::Deliveries,
-        open_deliveries::{self, OpenDeliveries},
+        open_deliveries::{self, OpenDeliveries, OpenDelivery},
         order_key,
         orders::Row,
         places_of,
@@ -17,11 +17,13 @@ use projector::{
         rider_deliveries::RiderDeliveries,
     },
 };
-use serde_json::{Value, json};
 use service::Problem;
 
 use super::{App, order_id};
-use crate::read::{Read, store_failed};
+use crate::{
+    answers,
+    read::{Read, store_failed},
+};
 
 pub(super) async fn counts(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
     let top = read.top()?;
@@ -42,10 +44,12 @@ pub(super) async fn deliveries(
     let places = places_of(&rider_id);
     let page = app.views.list::<RiderDeliveries>(&places, paging.after.as_deref(), paging.limit, |_| true);
     let page = page.map_err(|error| store_failed(&error))?;
-    let items: Vec<Value> = page.shown();
-    let mut answer = Read::page(&items, page.next.as_deref());
-    answer["rider_id"] = json!(rider_id);
-    answer["count"] = json!(count.map_or(0, |row| row.count));
+    let answer = answers::RiderDeliveries {
+        items: page.shown().into_iter().flatten().collect(),
+        next_cursor: Read::cursor(page.next.as_deref()),
+        rider_id,
+        count: count.map_or(0, |row| row.count),
+    };
     Ok(read.answer(&app, &answer, None))
 }
 
@@ -57,7 +61,7 @@ pub(super) async fn all(State(app): State<App>, mut read: Read) -> Result<Respon
     let is_theirs = |row: &Row| app.sight(&read.caller, row).is_ok_and(Sight::sees_address);
     if let Some(order_id) = order {
         let row = app.views.row::<Deliveries>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
-        let shown = row.filter(is_theirs).as_ref().and_then(Deliveries::of).map(<Deliveries as Part>::show);
+        let shown = row.filter(is_theirs).as_ref().and_then(Deliveries::of).map(<Deliveries as Part>::shown);
         return Ok(read.answer_page(&app, shown.as_slice(), None));
     }
     let page = app.views.list::<Deliveries>(&[], paging.after.as_deref(), paging.limit, is_theirs);
@@ -77,7 +81,7 @@ pub(super) async fn open(State(app): State<App>, mut read: Read) -> Result<Respo
         OpenDeliveries::of(row).is_some_and(fit) && app.sight(&read.caller, row).is_ok()
     });
     let page = page.map_err(|error| store_failed(&error))?;
-    let show = |row: &Row| Some(OpenDeliveries::of(row)?.show_to(app.sight(&read.caller, row).ok()?));
-    let items: Vec<Value> = page.rows.iter().filter_map(show).collect();
+    let show = |row: &Row| Some(OpenDeliveries::of(row)?.shown_to(app.sight(&read.caller, row).ok()?));
+    let items: Vec<OpenDelivery> = page.rows.iter().filter_map(show).collect();
     Ok(read.answer_page(&app, &items, page.next.as_deref()))
 }

@@ -4,8 +4,11 @@ use axum::{
     extract::{Path, State},
     response::Response,
 };
-use projector::view::{order_key, orders::Row, sagas::Sagas};
-use serde_json::Value;
+use projector::view::{
+    order_key,
+    orders::Row,
+    sagas::{Saga, Sagas},
+};
 use service::Problem;
 
 use super::{App, order_id};
@@ -14,14 +17,14 @@ use crate::read::{Read, store_failed};
 /// Rows that one page looks through for those that wait, before it ends short.
 const LOOKED_AT_MAX: usize = 2_000;
 
-async fn show(app: &App, row: &Row) -> Value {
+async fn show(app: &App, row: &Row) -> Saga {
     let flow = match &row.state.flow {
         Some(reference) => {
             app.flows.find(reference).await.map_err(|error| tracing::warn!(%error, "no step is told")).ok()
         }
         None => None,
     };
-    Sagas::show_with(row, flow.as_deref())
+    Sagas::shown_with(row, flow.as_deref())
 }
 
 pub(super) async fn one(
@@ -48,7 +51,7 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
         looked_at += page.rows.len();
         for row in &page.rows {
             let shown = show(&app, row).await;
-            if waiting.is_none_or(|wanted| shown["waiting_for"].is_string() == wanted) {
+            if waiting.is_none_or(|wanted| shown.waiting_for.is_some() == wanted) {
                 items.push(shown);
             }
         }

@@ -7,19 +7,21 @@ use axum::{
 use projector::{
     List, Part,
     view::{
-        food_counts::FoodCounts,
+        food_counts::{FoodCounts, ItemCount},
         orders::Row,
         places_of,
-        ratings::{Ratings, item_key, store_key},
-        reviews::Reviews,
+        ratings::{Rating, Ratings, item_key, store_key},
+        reviews::{Review, Reviews},
         store_orders::StoreOrders,
     },
 };
-use serde_json::{Value, json};
 use service::{Caller, Problem};
 
 use super::{App, order_id};
-use crate::read::{Read, store_failed};
+use crate::{
+    answers,
+    read::{Read, store_failed},
+};
 
 pub(super) async fn orders(
     State(app): State<App>,
@@ -53,19 +55,14 @@ pub(super) async fn food_count(
 ) -> Result<Response, Problem> {
     read.finish()?;
     let row = app.views.row::<FoodCounts>(item_id.as_bytes()).map_err(|error| store_failed(&error))?;
-    let nothing = json!({ "item_id": item_id, "name": null, "count": 0 });
-    Ok(read.answer(&app, &row.map_or(nothing, |row| FoodCounts::show(&row)), None))
+    let nothing = ItemCount { item_id, name: None, count: 0 };
+    Ok(read.answer(&app, &row.map_or(nothing, |row| FoodCounts::shown(&row)), None))
 }
 
 /// A review; whose it is, and of which order, only those see who may see the order.
-fn seen_review(app: &App, caller: &Caller, row: &Row) -> Value {
-    let mut review = <Reviews as List>::show(row);
-    if app.sight(caller, row).is_err() {
-        for field in ["order_id", "customer_id"] {
-            review[field] = Value::Null;
-        }
-    }
-    review
+fn seen_review(app: &App, caller: &Caller, row: &Row) -> Option<Review> {
+    let review = <Reviews as Part>::shown(Reviews::of(row)?);
+    Some(if app.sight(caller, row).is_err() { review.without_its_writer() } else { review })
 }
 
 pub(super) async fn reviews(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
@@ -80,14 +77,15 @@ pub(super) async fn reviews(State(app): State<App>, mut read: Read) -> Result<Re
             && item.as_deref().is_none_or(|item| review.has_item(item))
     });
     let page = page.map_err(|error| store_failed(&error))?;
-    let items: Vec<_> = page.rows.iter().map(|row| seen_review(&app, &read.caller, row)).collect();
-    let mut answer = Read::page(&items, page.next.as_deref());
-    for (name, key) in
-        [("store_rating", store.map(|id| store_key(&id))), ("item_rating", item.map(|id| item_key(&id)))]
-    {
-        let Some(key) = key else { continue };
+    let rating = |key: Vec<u8>| -> Result<Rating, Problem> {
         let rating = app.views.row::<Ratings>(&key).map_err(|error| store_failed(&error))?;
-        answer[name] = Ratings::show(&rating.unwrap_or_default());
-    }
+        Ok(Ratings::shown(&rating.unwrap_or_default()))
+    };
+    let answer = answers::Reviews {
+        items: page.rows.iter().filter_map(|row| seen_review(&app, &read.caller, row)).collect(),
+        next_cursor: Read::cursor(page.next.as_deref()),
+        store_rating: store.map(|id| rating(store_key(&id))).transpose()?,
+        item_rating: item.map(|id| rating(item_key(&id))).transpose()?,
+    };
     Ok(read.answer(&app, &answer, None))
 }
