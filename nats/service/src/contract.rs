@@ -3,6 +3,7 @@
 
 pub mod header;
 pub mod page;
+mod reference;
 pub mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,7 +130,8 @@ impl Answer {
             }
             content.insert((*kind).to_owned(), of_kind);
         }
-        let mut answer = json!({ "description": describe(self.status), "headers": header::named(self.headers) });
+        let mut answer =
+            json!({ "description": describe(self.status), "headers": header::named(self.headers) });
         if !content.is_empty() {
             answer["content"] = content.into();
         }
@@ -175,7 +177,8 @@ impl Operation {
             answers.insert(status.to_string(), shared);
         }
         let placeholders = self.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-        let parameters: Vec<Value> = placeholders.map(in_path).chain(self.parameters.iter().cloned()).collect();
+        let parameters: Vec<Value> =
+            placeholders.map(in_path).chain(self.parameters.iter().cloned()).collect();
         let mut described = json!({
             "operationId": self.id, "tags": [self.tag], "summary": self.summary,
             "description": format!("For {}.", self.whom),
