@@ -197,7 +197,10 @@ async fn refusals(strict: &Strict<'_>, id: &str) {
     declined["payment"]["token"] = json!("tok_down");
     assert_eq!(strict.post("/orders", "", &declined).await.status, 503);
     assert_eq!(strict.post("/orders", "", &json!({ "flow": 5 })).await.status, 422);
-    assert_eq!(strict.post_with("/orders", "", &json!({}), &[("content-type", "text/plain")]).await.status, 415);
+    assert_eq!(
+        strict.post_with("/orders", "", &json!({}), &[("content-type", "text/plain")]).await.status,
+        415
+    );
     assert_eq!(strict.post("/orders", "", &json!({ "flow": "x".repeat(70_000) })).await.status, 413);
     let confirm = "/orders/{order_id}/confirm";
     assert_eq!(strict.post(confirm, id, &json!({})).await.status, 409);

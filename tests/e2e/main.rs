@@ -7,6 +7,7 @@ mod as_of;
 mod bad_input;
 mod cancel;
 mod cli;
+mod clients;
 mod cluster;
 mod compose;
 mod console;

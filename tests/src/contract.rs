@@ -56,7 +56,8 @@ impl Contract {
             let (_, header) = header.unwrap_or_else(|| panic!("{name} is not in the contract: {}", said()));
             let schema = &self.resolved(header)["schema"];
             let text = answer.header(name);
-            let value = if schema["type"] == "integer" { json!(text.parse::<u64>().ok()) } else { json!(text) };
+            let value =
+                if schema["type"] == "integer" { json!(text.parse::<u64>().ok()) } else { json!(text) };
             self.must_keep(schema, &value, &|| format!("{name}, {}", said()));
         }
         if status == 304 {

@@ -87,6 +87,9 @@ const AIOSMTPD: &str = "aiosmtpd==1.4.6";
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 const PLAYWRIGHT: &str = "playwright-core@1.64.1";
 const REDOCLY: &str = "@redocly/cli@2.77.0";
+const SPECTRAL: &str = "@stoplight/spectral-cli@6.16.3";
+const TYPESCRIPT_CLIENT: [&str; 3] = ["openapi-typescript@7.13.0", "openapi-fetch@0.17.0", "typescript@5.9.3"];
+const PYTHON_CLIENT: &str = "openapi-python-client==0.29.1";
 const ASYNCAPI_PARSER: &str = "@asyncapi/parser@3.6.3";
 const POSTGRES: &str = "15";
 const KUBERNETES_VALIDATE: &str = "kubernetes-validate==1.37.0";
@@ -142,6 +145,49 @@ pub fn redocly() -> Option<PathBuf> {
     FOUND.get_or_init(|| find_package(REDOCLY)).clone()
 }
 
+/// What holds `OpenAPI` documents against a set of rules, as a package of Node.js, installed into `.tools`. `None`, said
+/// aloud, if there is no way.
+pub fn spectral() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| find_package(SPECTRAL)).clone()
+}
+
+/// What makes types for TypeScript from a contract, a client for them, and the compiler, as packages of Node.js,
+/// installed into `.tools`. `None`, said aloud, if there is no way.
+pub fn typescript_client() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| find_packages(&TYPESCRIPT_CLIENT)).clone()
+}
+
+/// What makes a client for Python from a contract, as a Python library, installed into `.tools`. `None`, said aloud, if
+/// there is no way.
+pub fn python_client() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| find_library(PYTHON_CLIENT)).clone()
+}
+
+/// What makes a client for Java from a contract, and what that stands on, as a folder of `jar` files, copied into
+/// `.tools` by Maven. `None`, said aloud, if there is no way.
+pub fn java_client() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let find = || {
+        let manifest = workspace().join("tests/clients/pom.xml");
+        let text = std::fs::read(&manifest).expect("what Maven is to copy");
+        let target = workspace().join(".tools").join(format!("java-client-{}", domain::id::fingerprint(&text)));
+        if target.is_dir() {
+            return Some(target);
+        }
+        // Whole, or not there: a copy that was broken off is not found again.
+        let unfinished = target.with_extension("unfinished");
+        let mut maven = Command::new("mvn");
+        maven.args(["-q", "-B", "dependency:copy-dependencies", "-f"]).arg(&manifest);
+        maven.arg(format!("-DoutputDirectory={}", unfinished.display()));
+        let is_there = has_installed(&mut maven, "openapi-generator") && unfinished.is_dir();
+        (is_there && std::fs::rename(&unfinished, &target).is_ok()).then_some(target)
+    };
+    FOUND.get_or_init(find).clone()
+}
+
 /// What reads `AsyncAPI` documents, as a package of Node.js, installed into `.tools`. `None`, said aloud, if there is
 /// no way.
 pub fn asyncapi_parser() -> Option<PathBuf> {
@@ -176,16 +222,22 @@ fn find_installed(name: &str) -> Option<PathBuf> {
 
 /// The folder in whose `node_modules` a package is, installed by `npm` if it is not there.
 fn find_package(requirement: &str) -> Option<PathBuf> {
-    let (name, _) = requirement.rsplit_once('@')?;
-    let target = workspace().join(".tools").join(requirement.replace(['@', '/'], "-"));
-    if target.join("node_modules").join(name).is_dir() {
+    find_packages(&[requirement])
+}
+
+/// The folder in whose `node_modules` these packages are; it has the first one's name.
+fn find_packages(requirements: &[&str]) -> Option<PathBuf> {
+    let first = requirements.first()?;
+    let target = workspace().join(".tools").join(first.replace(['@', '/'], "-"));
+    let names: Vec<&str> = requirements.iter().filter_map(|one| Some(one.rsplit_once('@')?.0)).collect();
+    if names.iter().all(|name| target.join("node_modules").join(name).is_dir()) {
         return Some(target);
     }
     std::fs::create_dir_all(&target).ok()?;
     let mut npm = Command::new("npm");
     npm.args(["install", "--silent", "--no-audit", "--no-fund", "--no-save", "--ignore-scripts", "--prefix"]);
-    npm.arg(&target).arg(requirement).current_dir(&target);
-    has_installed(&mut npm, name).then_some(target)
+    npm.arg(&target).args(requirements).current_dir(&target);
+    has_installed(&mut npm, names.first()?).then_some(target)
 }
 
 /// nginx: from PATH, from where Debian puts it, or fetched. `None`, said aloud, if there is no way.

@@ -99,10 +99,7 @@ impl Problem {
 
     /// 429: this caller has too many calls at a time; again once some of them have ended.
     pub fn too_many_at_once(detail: impl Into<String>, retry_after_s: u64) -> Self {
-        Self {
-            retry_after_s: Some(retry_after_s.max(1)),
-            ..Self::new(Code::TooManyAtOnce, detail)
-        }
+        Self { retry_after_s: Some(retry_after_s.max(1)), ..Self::new(Code::TooManyAtOnce, detail) }
     }
 
     /// Adds a header to the answer, if it can be one.

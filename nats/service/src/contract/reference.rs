@@ -55,7 +55,8 @@ const START: &str = "SwaggerUIBundle({
 
 /// The page and what belongs to it.
 pub(super) fn router() -> Router {
-    let text = |kind: &'static str, text: &'static str| get(async move || ([(header::CONTENT_TYPE, kind)], text));
+    let text =
+        |kind: &'static str, text: &'static str| get(async move || ([(header::CONTENT_TYPE, kind)], text));
     Router::new()
         .route("/docs", get(async || ([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(PAGE))))
         .route("/docs/start.js", text("text/javascript; charset=utf-8", START))
@@ -70,7 +71,8 @@ fn packed(kind: &'static str, bytes: &'static [u8]) -> axum::routing::MethodRout
 }
 
 fn send(kind: &'static str, bytes: &'static [u8], headers: &HeaderMap) -> Response {
-    let accepted = headers.get_all(header::ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
+    let accepted =
+        headers.get_all(header::ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
     let mut codings = accepted.flat_map(|value| value.split(','));
     let reads_gzip = codings.any(|coding| coding.trim() == "gzip");
     let mut response = if reads_gzip {
@@ -81,11 +83,13 @@ fn send(kind: &'static str, bytes: &'static [u8], headers: &HeaderMap) -> Respon
             Ok(_) => plain.into_response(),
             Err(error) => {
                 tracing::error!(%error, "cannot unpack a file of the reference");
-                return crate::Problem::new(crate::Code::Internal, "a fault of ours; it was logged").into_response();
+                return crate::Problem::new(crate::Code::Internal, "a fault of ours; it was logged")
+                    .into_response();
             }
         }
     };
-    let told = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, KEPT_S), (header::VARY, "accept-encoding")];
+    let told =
+        [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, KEPT_S), (header::VARY, "accept-encoding")];
     for (name, value) in told {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
