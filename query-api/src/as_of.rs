@@ -137,9 +137,7 @@ async fn one(
 fn refused(error: &AsOfError) -> Problem {
     match error {
         AsOfError::NotYet(_) => Problem::new(Code::PositionUnknown, error.to_string()),
-        AsOfError::TooFar { .. } => {
-            Problem::new(Code::AsOfTooFar, error.to_string())
-        }
+        AsOfError::TooFar { .. } => Problem::new(Code::AsOfTooFar, error.to_string()),
         AsOfError::Log(_) | AsOfError::Unreadable(_) | AsOfError::Load(_) | AsOfError::Store(_) => {
             tracing::warn!(error = %nats::causes(error), "a moment's views could not be had");
             Problem::unavailable(Code::ViewUnavailable, error.to_string(), RETRY_AFTER_S)

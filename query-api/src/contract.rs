@@ -281,7 +281,12 @@ fn rows(schemas: &mut Schemas) -> Vec<Operation> {
         paged(one(("listCoupons", "records", "/coupons"), "coupons", "marketing", coupons), order()),
         paged(one(("listPayments", "records", "/payments"), "payments", OPERATORS, payments), order()),
         paged(
-            one(("listDeliveries", "records", "/deliveries"), "deliveries", "operators; the delivery team its own", deliveries),
+            one(
+                ("listDeliveries", "records", "/deliveries"),
+                "deliveries",
+                "operators; the delivery team its own",
+                deliveries,
+            ),
             order(),
         ),
         paged(

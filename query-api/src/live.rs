@@ -250,11 +250,8 @@ impl Stream {
     fn end(&mut self, ending: Ending) -> Event {
         self.ended = true;
         metrics::counter!("twelve_live_ended_total", "reason" => ending.reason()).increment(1);
-        let ended = Ended {
-            reason: ending.reason(),
-            detail: ending.detail(),
-            resume_from: event_id(&self.sent),
-        };
+        let ended =
+            Ended { reason: ending.reason(), detail: ending.detail(), resume_from: event_id(&self.sent) };
         Event::default().event("ended").data(as_json(&ended).to_string())
     }
 

@@ -1,5 +1,5 @@
-//! Programs on clients that tools made from the contract: each places an order, reads, follows and cancels it, and reads
-//! an amount that 32 bits do not hold.
+//! Programs on clients that tools made from the contract: each places an order, reads, follows and cancels it, and
+//! reads an amount that 32 bits do not hold.
 
 use std::{
     path::{Path, PathBuf},
@@ -114,10 +114,10 @@ async fn a_program_in_java_compiles_and_places_reads_follows_and_cancels_an_orde
 fn java_files(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("what was made").flatten().map(|entry| entry.path());
     entries
-        .flat_map(|path| match path.is_dir() {
-            true => java_files(&path),
-            false => vec![path.display().to_string()],
+        .flat_map(|path| match path.extension() {
+            Some(kind) if kind == "java" => vec![path.display().to_string()],
+            Some(_) => Vec::new(),
+            None => java_files(&path),
         })
-        .filter(|path| path.ends_with(".java"))
         .collect()
 }

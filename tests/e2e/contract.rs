@@ -3,7 +3,12 @@
 use std::{collections::BTreeSet, process::Output};
 
 use serde_json::Value;
-use twelve_tests::{Platform, binary, client::order, tools::schemathesis, workspace};
+use twelve_tests::{
+    Platform, binary,
+    client::order,
+    tools::{chromium, playwright, schemathesis},
+    workspace,
+};
 
 /// Cases that are made up for each call, besides those that cover its parameters.
 const CASES: &str = "15";
@@ -53,8 +58,6 @@ async fn no_made_up_call_finds_a_fault_of_ours_or_an_answer_that_is_not_in_the_c
     let platform = Platform::up_with(&["--as-of-events-max", "100000"]).await;
     platform.client.place(&order("gentleman")).await;
     assert_eq!(platform.client.get("/openapi.json").await.body, committed());
-    let page = platform.client.get("/docs").await;
-    assert!(page.header("content-type").starts_with("text/html"), "{page:?}");
     let checks =
         "no_fault_of_ours,status_code_conformance,content_type_conformance,response_schema_conformance";
     let mut command = tokio::process::Command::new("python3");
@@ -62,7 +65,7 @@ async fn no_made_up_call_finds_a_fault_of_ours_or_an_answer_that_is_not_in_the_c
     command.args(["-m", "schemathesis.cli", "run", &format!("{}/openapi.json", platform.client.url())]);
     command.args(["--exclude-path-regex", "live$", "-n", CASES, "--seed", "12", "--checks", checks]);
     // One worker: two that parse Python at a time make Python 3.11 fail ("recursion depth mismatch").
-    command.args(["--phases", "coverage,fuzzing", "--mode", "all", "--workers", "1"]);
+    command.args(["--phases", "examples,coverage,fuzzing,stateful", "--mode", "all", "--workers", "1"]);
     command.args(["--request-timeout", "20"]);
     command.args(["--suppress-health-check", "all", "--generation-database", "none", "--no-color"]);
     command.current_dir(platform.data.path()).kill_on_drop(true);
@@ -70,4 +73,47 @@ async fn no_made_up_call_finds_a_fault_of_ours_or_an_answer_that_is_not_in_the_c
     let Output { status, stdout, stderr } = run.expect("in time").expect("it runs");
     let said = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
     assert!(status.success() && said.contains("passed"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_problem_names_a_page_that_says_what_its_code_means() {
+    let platform = Platform::up().await;
+    let client = &platform.client;
+    let refused = client.get("/orders/nothing").await;
+    let page = client.get(refused.body["type"].as_str().expect("a reference")).await;
+    assert_eq!(page.status, 200, "{page:?}");
+    let said = page.body.as_str().unwrap_or_default();
+    assert!(said.contains("order_not_found") && said.contains("there is no such order"), "{said}");
+    let codes = committed()["components"]["schemas"]["ProblemCode"]["enum"].clone();
+    let codes: Vec<String> = serde_json::from_value(codes).expect("codes");
+    for code in codes {
+        assert_eq!(client.get(&format!("/problems/{code}")).await.status, 200, "{code}");
+    }
+    assert_eq!(client.get("/problems/no_such_code").await.code(), "not_found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_made_from_the_reference_in_a_browser_and_no_other_host_is_asked() {
+    let (Some(browser), Some(tools)) = (chromium(), playwright()) else { return };
+    let platform = Platform::up().await;
+    let id = platform.client.place(&order("gentleman")).await;
+    let mut command = tokio::process::Command::new("node");
+    command.arg(workspace().join("tests/browser/docs.mjs")).arg(&tools).arg(&browser);
+    command.args([platform.client.url(), &id]).kill_on_drop(true);
+    if let Ok(picture) = std::env::var("TWELVE_PICTURE") {
+        command.arg(picture);
+    }
+    let run = tokio::time::timeout(std::time::Duration::from_mins(3), command.output()).await;
+    let Output { stdout, stderr, .. } = run.expect("in time").expect("it runs");
+    let said = String::from_utf8_lossy(&[stdout.clone(), stderr].concat()).into_owned();
+    let saw: Value = serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    assert!(saw["stopped"].is_null(), "{saw:#}");
+    assert_eq!(saw["faults"], serde_json::json!([]), "{saw:#}");
+    assert_eq!(saw["status"], "200", "{saw:#}");
+    assert!(saw["answer"].as_str().is_some_and(|answer| answer.contains(&id)), "{saw:#}");
+    let plain = platform.client.get("/docs/swagger-ui.css").await;
+    assert!(
+        plain.body.as_str().is_some_and(|style| style.contains(".swagger-ui")),
+        "unpacked for who asks so"
+    );
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use twelve_tests::{
     Platform, binary,
     client::order,
-    tools::{asyncapi_parser, redocly},
+    tools::{asyncapi_parser, redocly, spectral},
     workspace,
 };
 
@@ -42,7 +42,7 @@ fn released() -> Vec<(String, Value)> {
 }
 
 async fn run(command: &mut tokio::process::Command) -> (bool, String) {
-    let run = tokio::time::timeout(std::time::Duration::from_mins(1), command.kill_on_drop(true).output());
+    let run = tokio::time::timeout(std::time::Duration::from_mins(3), command.kill_on_drop(true).output());
     let Output { status, stdout, stderr } = run.await.expect("in time").expect("it runs");
     (status.success(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
 }
@@ -164,6 +164,13 @@ async fn the_makers_of_openapi_and_asyncapi_tools_find_no_fault_in_our_documents
         lint.env("REDOCLY_TELEMETRY", "off").env("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true");
         lint.args(["lint", "--extends", "recommended"]).arg(workspace().join("docs/openapi.json"));
         let (is_fine, said) = run(&mut lint).await;
+        assert!(is_fine && !said.to_lowercase().contains("warning #"), "{said}");
+    }
+    if let Some(tools) = spectral() {
+        let mut lint = tokio::process::Command::new(tools.join("node_modules/.bin/spectral"));
+        lint.args(["lint", "--fail-severity", "hint", "-r"])
+            .arg(workspace().join("tests/contract/spectral.yaml"));
+        let (is_fine, said) = run(lint.arg(workspace().join("docs/openapi.json"))).await;
         assert!(is_fine, "{said}");
     }
     let Some(tools) = asyncapi_parser() else { return };

@@ -88,7 +88,8 @@ const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 const PLAYWRIGHT: &str = "playwright-core@1.64.1";
 const REDOCLY: &str = "@redocly/cli@2.77.0";
 const SPECTRAL: &str = "@stoplight/spectral-cli@6.16.3";
-const TYPESCRIPT_CLIENT: [&str; 3] = ["openapi-typescript@7.13.0", "openapi-fetch@0.17.0", "typescript@5.9.3"];
+const TYPESCRIPT_CLIENT: [&str; 3] =
+    ["openapi-typescript@7.13.0", "openapi-fetch@0.17.0", "typescript@5.9.3"];
 const PYTHON_CLIENT: &str = "openapi-python-client==0.29.1";
 const ASYNCAPI_PARSER: &str = "@asyncapi/parser@3.6.3";
 const POSTGRES: &str = "15";
@@ -145,8 +146,8 @@ pub fn redocly() -> Option<PathBuf> {
     FOUND.get_or_init(|| find_package(REDOCLY)).clone()
 }
 
-/// What holds `OpenAPI` documents against a set of rules, as a package of Node.js, installed into `.tools`. `None`, said
-/// aloud, if there is no way.
+/// What holds `OpenAPI` documents against rules, as a package of Node.js, installed into `.tools`. `None`, said aloud,
+/// if there is no way.
 pub fn spectral() -> Option<PathBuf> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
     FOUND.get_or_init(|| find_package(SPECTRAL)).clone()
@@ -173,7 +174,8 @@ pub fn java_client() -> Option<PathBuf> {
     let find = || {
         let manifest = workspace().join("tests/clients/pom.xml");
         let text = std::fs::read(&manifest).expect("what Maven is to copy");
-        let target = workspace().join(".tools").join(format!("java-client-{}", domain::id::fingerprint(&text)));
+        let target =
+            workspace().join(".tools").join(format!("java-client-{}", domain::id::fingerprint(&text)));
         if target.is_dir() {
             return Some(target);
         }

@@ -20,6 +20,7 @@ pub struct Row {
 
 /// A coupon as readers see it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "these names are API")]
 pub struct Coupon {
     order_id: OrderId,
     coupon_id: String,

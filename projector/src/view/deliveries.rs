@@ -25,6 +25,7 @@ pub struct Row {
 
 /// A delivery as readers see it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "these names are API")]
 pub struct Delivery {
     order_id: OrderId,
     address: Address,

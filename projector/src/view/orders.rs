@@ -7,13 +7,10 @@ use std::borrow::Cow;
 use domain::{
     Context, Event, OrderId, OrderState, Position, Status, Timestamp,
     access::Parties,
-    coupon::Coupon,
-    delivery::Delivery,
     event::{OrderEvent, OrderPlaced},
-    order::Order,
-    payment::Payment,
+    id::PositionText,
+    order,
     sight::Sight,
-    store::StoreOrder,
 };
 use nats::Stored;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -62,7 +59,7 @@ struct Placed {
     /// The place of `OrderPlaced` in the timeline.
     entry: usize,
     customer_id: String,
-    channel: domain::order::Channel,
+    channel: order::Channel,
     at: Timestamp,
 }
 
@@ -120,7 +117,7 @@ impl Row {
 
     /// Whether the delivery team delivers it, because it never was for riders, or fetches it back.
     fn is_with_delivery_team(&self) -> bool {
-        let is_returned = matches!(self.state.order, Order::ReturnRequested | Order::Returned);
+        let is_returned = matches!(self.state.order, order::Order::ReturnRequested | order::Order::Returned);
         is_returned || (self.parts.deliveries.is_some() && self.parts.open_deliveries.is_none())
     }
 

@@ -1,4 +1,4 @@
-//! Every code that a problem can have: one closed list, which the contract and the pages at `/problems/…` are made of.
+//! Every code that a problem can have: one closed list, of which the contract and the pages at `/problems` are made.
 
 use axum::http::StatusCode;
 use domain::Refusal;
@@ -92,7 +92,7 @@ codes! {
     GenerationOutdated = "generation_outdated", CONFLICT;
     /// The generation could not be opened; the log of the process says why.
     NotBegun = "not_begun", CONFLICT;
-    /// The order has changed since the ETag in `If-Match` was given.
+    /// The order has changed since the `ETag` in `If-Match` was given.
     Stale = "stale", PRECONDITION_FAILED;
     /// The body is too large.
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE;

@@ -24,6 +24,7 @@ use crate::view::{
 
 /// One order, whole. Only orders that were placed are shown: what they were placed with is always there.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "these names are API")]
 pub struct Order {
     order_id: OrderId,
     #[schemars(with = "String")]
@@ -53,7 +54,7 @@ pub struct Order {
     placed_at: Option<Timestamp>,
     #[schemars(with = "Timestamp")]
     updated_at: Option<Timestamp>,
-    /// Of its newest event: the order's ETag.
+    /// Of its newest event: the order's `ETag`.
     #[schemars(with = "PositionText")]
     position: Option<PositionText>,
     /// Every event so far, oldest first.
@@ -183,8 +184,7 @@ pub(super) fn order(row: &Row, sight: Sight) -> Order {
         flow: row.flow().map(ToOwned::to_owned),
         flow_version: row.state.flow.as_ref().map(|flow| flow.version.clone()),
         channel: placed.map(|order| order.channel),
-        customer: placed
-            .map(|order| OrderCustomer { id: order.customer.id.clone(), name: order.customer.name.clone() }),
+        customer: customer.map(|customer| OrderCustomer { id: customer.id, name: customer.name }),
         store_id: placed.and_then(|order| order.store_id.clone()),
         lines: goods.map(|order| order.lines.clone()).unwrap_or_default(),
         total: goods.map(|order| order.total),
