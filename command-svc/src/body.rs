@@ -1,8 +1,9 @@
 //! What a command's body must say: read strictly, all faults at once.
 
 pub(crate) mod shape;
+mod strict;
 
-use std::{cell::RefCell, collections::BTreeSet, fmt, ops::RangeInclusive};
+use std::{cell::RefCell, collections::BTreeSet, ops::RangeInclusive};
 
 use axum::{
     body::Bytes,
@@ -15,15 +16,18 @@ use domain::{
     flow::{Declared, PaymentTime, ProviderDown},
     money::AMOUNT_LIMIT,
     notification::Language,
-    order::{Address, Channel, Customer, LINES_MAX, Line, QUANTITY_MAX, TEXT_CHARS_MAX},
+    order::{Address, Channel, Customer, LINES_MAX, Line, QUANTITY_MAX},
     review::ReviewCommand,
+    text::{EMAIL_BYTES_MAX, TextFault, check_id, check_phone, check_text},
 };
 use serde::{
     Deserialize,
-    de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, IntoDeserializer},
 };
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 use service::problem::{Code, Fault, Problem};
+
+use strict::Strict;
 
 /// The largest body of a command, in bytes.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -70,61 +74,14 @@ fn parse(bytes: &[u8]) -> Result<Value, Problem> {
         .map_err(|error| Problem::malformed(format!("the body does not read as JSON: {error}")))
 }
 
-/// Reads any JSON value, but refuses an object with the same key twice: two readers could disagree about it.
-struct Strict;
+/// What a text must be like.
+type Rule = fn(&str) -> Result<(), TextFault>;
 
-impl<'de> DeserializeSeed<'de> for Strict {
-    type Value = Value;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-    fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
-        Ok(Value::Bool(truth))
-    }
-    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
-        Ok(number.into())
-    }
-    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
-        Ok(number.into())
-    }
-    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(number).map_or(Value::Null, Value::Number))
-    }
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(text.into())
-    }
-    fn visit_string<E>(self, text: String) -> Result<Value, E> {
-        Ok(text.into())
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(Self)? {
-            list.push(item);
-        }
-        Ok(Value::Array(list))
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut map = Map::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            let value = entries.next_value_seed(Self)?;
-            if map.contains_key(&key) {
-                return Err(A::Error::custom(format_args!("the key {key:?} is given twice")));
-            }
-            map.insert(key, value);
-        }
-        Ok(Value::Object(map))
-    }
+/// A mail address as it may stand in a mail's `To` (RFC 5322 §3.4.1).
+fn check_email(text: &str) -> Result<(), TextFault> {
+    check_text(text)?;
+    let reads = text.len() <= EMAIL_BYTES_MAX && text.parse::<lettre::Address>().is_ok();
+    if reads { Ok(()) } else { Err(TextFault::Email) }
 }
 
 /// Where faults are noted.
@@ -161,27 +118,37 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn optional_text(&self, name: &'static str) -> Option<String> {
+    /// A text that `rule` holds for.
+    fn optional(&self, name: &'static str, rule: Rule) -> Option<String> {
         let value = self.get(name)?;
         let Some(text) = value.as_str() else {
             self.fault(name, "must be a text");
             return None;
         };
-        let length = text.chars().count();
-        if !(1..=TEXT_CHARS_MAX).contains(&length) {
-            self.fault(name, format!("must have 1 to {TEXT_CHARS_MAX} characters, and has {length}"));
-        } else if text.chars().any(char::is_control) {
-            self.fault(name, "must not contain control characters");
+        if let Err(fault) = rule(text) {
+            self.fault(name, fault.to_string());
         }
         Some(text.to_owned())
     }
 
-    fn text(&self, name: &'static str) -> String {
-        let text = self.optional_text(name);
+    fn required(&self, name: &'static str, rule: Rule) -> String {
+        let text = self.optional(name, rule);
         if text.is_none() && self.get(name).is_none() {
             self.fault(name, "is missing");
         }
         text.unwrap_or_default()
+    }
+
+    fn optional_text(&self, name: &'static str) -> Option<String> {
+        self.optional(name, check_text)
+    }
+
+    fn text(&self, name: &'static str) -> String {
+        self.required(name, check_text)
+    }
+
+    fn id(&self, name: &'static str) -> String {
+        self.required(name, check_id)
     }
 
     fn integer(&self, name: &'static str, range: RangeInclusive<i64>) -> i64 {
@@ -353,12 +320,12 @@ fn address(fields: Fields<'_>, flow: Option<&Flow>) -> Address {
 
 fn store(fields: &Fields<'_>, flow: Option<&Flow>) -> Option<String> {
     match flow {
-        Some(flow) if flow.store => Some(fields.text("store_id")),
+        Some(flow) if flow.store => Some(fields.id("store_id")),
         Some(_) if fields.get("store_id").is_some() => {
             fields.fault("store_id", "an order of this flow names no store; leave it out");
             None
         }
-        Some(_) | None => fields.optional_text("store_id"),
+        Some(_) | None => fields.optional("store_id", check_id),
     }
 }
 
@@ -379,10 +346,10 @@ fn delivery_type(fields: &Fields<'_>, flow: Option<&Flow>) -> Option<String> {
 
 fn customer(fields: Fields<'_>) -> Customer {
     let customer = Customer {
-        id: fields.text("id"),
+        id: fields.id("id"),
         name: fields.text("name"),
-        phone: fields.optional_text("phone"),
-        email: fields.optional_text("email"),
+        phone: fields.optional("phone", check_phone),
+        email: fields.optional("email", check_email),
         language: language(&fields),
     };
     fields.finish();
@@ -405,7 +372,7 @@ fn line(fields: &Fields<'_>, index: usize, item: &Value) -> Line {
     let line = Fields::of(Some(item), format!("{}/lines/{index}", fields.pointer), fields.faults);
     let quantity = line.integer("quantity", 1..=i64::from(QUANTITY_MAX));
     let read = Line {
-        item_id: line.text("item_id"),
+        item_id: line.id("item_id"),
         name: line.text("name"),
         quantity: u32::try_from(quantity).unwrap_or(QUANTITY_MAX),
         unit_price: line.integer("unit_price", 0..=AMOUNT_LIMIT - 1),
@@ -417,14 +384,20 @@ fn line(fields: &Fields<'_>, index: usize, item: &Value) -> Line {
 
 fn options(line: &Fields<'_>) -> Vec<String> {
     let items = line.list("options", 0..=OPTIONS_MAX);
-    let texts: Option<Vec<String>> = items.iter().map(|item| item.as_str().map(ToOwned::to_owned)).collect();
-    match texts {
-        Some(texts) if texts.iter().all(|text| (1..=TEXT_CHARS_MAX).contains(&text.chars().count())) => texts,
-        _ => {
-            line.fault("options", format!("must be texts of 1 to {TEXT_CHARS_MAX} characters"));
-            Vec::new()
+    let option = |(index, item): (usize, &Value)| {
+        let text = item.as_str();
+        match text
+            .map_or(Err("must be a text".into()), |text| check_text(text).map_err(|fault| fault.to_string()))
+        {
+            Ok(()) => text.map(ToOwned::to_owned),
+            Err(detail) => {
+                let pointer = format!("{}/options/{index}", line.pointer);
+                line.faults.borrow_mut().push(Fault { pointer, detail });
+                None
+            }
         }
-    }
+    };
+    items.iter().enumerate().filter_map(option).collect()
 }
 
 /// Reads a body of at most `{"reason": "…"}`.
@@ -440,7 +413,7 @@ pub fn reason(body: &Value) -> Result<Option<String>, Problem> {
 pub fn rider(body: &Value) -> Result<String, Problem> {
     let faults = Faults::default();
     let fields = Fields::of(Some(body), String::new(), &faults);
-    let rider_id = fields.text("rider_id");
+    let rider_id = fields.id("rider_id");
     fields.finish();
     no_faults(faults).map(|()| rider_id)
 }

@@ -12,6 +12,7 @@
 pub mod id;
 pub mod money;
 pub mod event;
+pub mod text;
 pub mod order;
 pub mod payment;
 pub mod store;

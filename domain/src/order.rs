@@ -16,8 +16,6 @@ use crate::{
 pub const LINES_MAX: usize = 100;
 /// The most pieces of one line.
 pub const QUANTITY_MAX: u32 = 9_999;
-/// The longest text field, in characters.
-pub const TEXT_CHARS_MAX: usize = 500;
 
 /// How the order reached us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]

@@ -72,6 +72,48 @@ async fn bad_bodies_are_refused_each_with_its_status_and_leave_no_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ids_names_and_addresses_that_cannot_be_used_are_refused_each_by_its_field() {
+    let platform = Platform::up().await;
+    let before = events_in_log(&platform).await;
+    let cases: [(&str, &str, Value); 19] = [
+        ("/customer/id", "/customer/id", json!(".")),
+        ("/customer/id", "/customer/id", json!("..")),
+        ("/customer/id", "/customer/id", json!("\u{200b}\u{a0}")),
+        ("/customer/id", "/customer/id", json!("gentle\u{202e}man")),
+        ("/customer/id", "/customer/id", json!("가".repeat(201))),
+        ("/customer/name", "/customer/name", json!(" ")),
+        ("/customer/name", "/customer/name", json!("\u{3164}")),
+        ("/customer/name", "/customer/name", json!("a\u{2028}b")),
+        ("/customer/phone", "/customer/phone", json!("call me")),
+        ("/customer/phone", "/customer/phone", json!("1234")),
+        ("/customer/email", "/customer/email", json!("nobody")),
+        ("/customer/email", "/customer/email", json!("a@b@c")),
+        ("/customer/email", "/customer/email", json!("A <a@example.org>")),
+        ("/lines/0/item_id", "/lines/0/item_id", json!("..")),
+        ("/lines/0/name", "/lines/0/name", json!("\u{feff}")),
+        ("/lines/0/options", "/lines/0/options/1", json!(["크게", "a\u{1b}[31mb"])),
+        ("/lines/0/options", "/lines/0/options/0", json!(["\u{ad}"])),
+        ("/address/line", "/address/line", json!("\u{2800}")),
+        ("/payment/method", "/payment/method", json!("\u{7f}")),
+    ];
+    for (field, pointer, value) in cases {
+        let mut body = order("gentleman");
+        let (parent, name) = field.rsplit_once('/').expect("a pointer");
+        body.pointer_mut(parent).expect("an object")[name] = value.clone();
+        let answer = platform.client.post("/orders", &body).await;
+        assert_eq!((answer.status.as_u16(), answer.pointers()), (422, vec![pointer]), "{value}: {answer:?}");
+    }
+    let pickup = format!("/orders/{}/delivery/pickup", "018f0000-0000-7000-8000-000000000000");
+    let answer = platform.client.post(&pickup, &json!({ "rider_id": ".." })).await;
+    assert_eq!((answer.status.as_u16(), answer.pointers()), (422, vec!["/rider_id"]), "{answer:?}");
+    assert_eq!(events_in_log(&platform).await, before, "nothing was recorded");
+    let mut longest = order(&"가".repeat(200));
+    longest["customer"]["email"] = json!("hong+shop@example.org");
+    longest["customer"]["phone"] = json!("+82 (0)10-1234-5678");
+    platform.client.place(&longest).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn emoji_korean_and_the_longest_names_survive_the_whole_way() {
     let platform = Platform::up().await;
     let mut body = order("gentleman");

@@ -7,7 +7,8 @@ use domain::{
     Currency,
     money::AMOUNT_LIMIT,
     notification::Language,
-    order::{Channel, LINES_MAX, QUANTITY_MAX, TEXT_CHARS_MAX},
+    order::{Channel, LINES_MAX, QUANTITY_MAX},
+    text::{EMAIL_BYTES_MAX, ID_CHARS_MAX, TEXT_CHARS_MAX},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
@@ -37,6 +38,29 @@ impl JsonSchema for Text {
     }
 }
 
+/// An id with a visible character; not `.` or `..`.
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only its schema is asked for")]
+pub(crate) struct Id(String);
+
+impl JsonSchema for Id {
+    fn schema_name() -> Cow<'static, str> {
+        "Id".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string", "minLength": 1, "maxLength": ID_CHARS_MAX,
+            "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+            "description": "with a visible character; not . or ..",
+        })
+    }
+}
+
 /// An order as its customer wants it; what else is needed depends on the flow.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -49,7 +73,7 @@ pub(crate) struct PlaceOrder {
     channel: Option<Channel>,
     customer: PlacedBy,
     /// Where the flow has a store.
-    store_id: Option<Text>,
+    store_id: Option<Id>,
     #[schemars(length(min = 1, max = LINES_MAX))]
     lines: Vec<OrderedLine>,
     #[schemars(example = &"KRW")]
@@ -66,10 +90,14 @@ pub(crate) struct PlaceOrder {
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only its schema is asked for")]
 pub(crate) struct PlacedBy {
-    id: Text,
+    id: Id,
     name: Text,
-    phone: Option<Text>,
-    email: Option<Text>,
+    /// 5 to 15 digits. Where tokens are asked for, the customer's own has it as verified.
+    #[schemars(extend("pattern" = "^\\+?[0-9 ().-]{5,30}$"))]
+    phone: Option<String>,
+    /// Where tokens are asked for, the customer's own has it as verified.
+    #[schemars(email, length(max = EMAIL_BYTES_MAX))]
+    email: Option<String>,
     /// The flow's if it is left out.
     language: Option<Language>,
 }
@@ -78,7 +106,7 @@ pub(crate) struct PlacedBy {
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only its schema is asked for")]
 pub(crate) struct OrderedLine {
-    item_id: Text,
+    item_id: Id,
     name: Text,
     #[schemars(range(min = 1, max = QUANTITY_MAX))]
     quantity: u32,
@@ -123,7 +151,7 @@ pub(crate) struct Reason {
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only its schema is asked for")]
 pub(crate) struct PickUp {
-    rider_id: Text,
+    rider_id: Id,
 }
 
 #[derive(Deserialize, JsonSchema)]
