@@ -48,6 +48,12 @@ pub(crate) struct Settings {
     /// Stores that they work for
     #[arg(long, value_delimiter = ',', value_name = "STORE,…")]
     store: Vec<String>,
+    /// Their mail address, as verified: customers are written to there and nowhere else
+    #[arg(long, value_name = "ADDRESS")]
+    email: Option<String>,
+    /// Their telephone number, as verified
+    #[arg(long, value_name = "NUMBER")]
+    phone: Option<String>,
     /// Seconds for which it holds
     #[arg(long, value_name = "S", default_value_t = 28_800, value_parser = clap::value_parser!(i64).range(1..=31_536_000))]
     ttl_s: i64,
@@ -89,10 +95,16 @@ fn issue(settings: &Settings, key: &Path) -> anyhow::Result<String> {
     let roles: Vec<_> = settings.role.iter().filter_map(RoleName::to_possible_value).collect();
     let roles: Vec<&str> = roles.iter().map(clap::builder::PossibleValue::get_name).collect();
     let now = nats::now().as_second();
-    let claims = json!({
+    let mut claims = json!({
         "sub": settings.id, "roles": roles, "stores": settings.store,
         "iss": ISSUER, "aud": settings.audience, "iat": now, "exp": now + settings.ttl_s,
     });
+    for (claim, verified) in [("email", &settings.email), ("phone_number", &settings.phone)] {
+        if let Some(verified) = verified {
+            claims[claim] = json!(verified);
+            claims[format!("{claim}_verified")] = json!(true);
+        }
+    }
     let header = Header { kid: Some(kid(key)), ..Header::new(Algorithm::EdDSA) };
     Ok(encode(&header, &claims, &EncodingKey::from_ed_der(&fs::read(key)?))?)
 }

@@ -5,6 +5,7 @@
 //! crash between the sending and that record sends again, under the same id.
 
 mod message;
+mod recipients;
 mod post;
 
 use std::{sync::Arc, time::Duration};

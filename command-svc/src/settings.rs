@@ -144,6 +144,11 @@ pub struct NotifySettings {
     #[arg(long, env = "TWELVE_NOTIFY_PAUSE_MAX_MS", value_name = "MS", default_value_t = 60_000,
           value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
     pub notify_pause_max_ms: u64,
+    /// Messages that one recipient may get within an hour from each process; more wait, and are given up when they
+    /// have waited too long
+    #[arg(long, env = "TWELVE_NOTIFY_RECIPIENT_HOUR_MAX", value_name = "N", default_value_t = 60,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub notify_recipient_hour_max: u32,
 }
 
 impl NotifySettings {

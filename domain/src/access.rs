@@ -32,6 +32,13 @@ pub enum Role {
     Operator,
 }
 
+/// Where a person can be written to: what their issuer has verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contact {
+    pub email: Option<String>,
+    pub phone: Option<String>,
+}
+
 /// Somebody who proved who they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Person {
@@ -40,6 +47,7 @@ pub struct Person {
     pub roles: BTreeSet<Role>,
     /// The stores that they work for.
     pub stores: BTreeSet<String>,
+    pub contact: Contact,
 }
 
 /// Whose an order is.
@@ -208,7 +216,7 @@ mod tests {
 
     fn person(id: &str, role: Role) -> Person {
         let stores = if role == Role::Store { [id.to_owned()].into() } else { BTreeSet::new() };
-        Person { id: id.to_owned(), roles: [role].into(), stores }
+        Person { id: id.to_owned(), roles: [role].into(), stores, contact: Contact::default() }
     }
 
     fn order() -> Parties {

@@ -70,11 +70,18 @@ fn is_for(person: &Person, audience: Audience, id: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use domain::access::Contact;
+
     use super::*;
 
     #[test]
     fn what_is_not_named_is_the_operators_alone() {
-        let marketing = Person { id: "m".into(), roles: [Role::Marketing].into(), stores: [].into() };
+        let marketing = Person {
+            id: "m".into(),
+            roles: [Role::Marketing].into(),
+            stores: [].into(),
+            contact: Contact::default(),
+        };
         assert!(!is_for(&marketing, audience("/something/new"), ""));
         assert!(is_for(&marketing, audience("/coupons"), "") && is_for(&marketing, audience("/flows"), ""));
         assert!(!is_for(&marketing, audience("/payments"), ""));

@@ -307,7 +307,12 @@ async fn neither_secrets_nor_what_customers_are_called_is_in_the_log_lines_howev
     let _platform = Process::start_into("twelve", &[&up[..], &settings].concat(), folder.path());
     let door = Client::new(&format!("http://{listen}"));
     door.until_ready().await;
-    let bearer = key.token("customer-77", "customer");
+    let mut verified = claims("customer-77", "customer");
+    for (claim, contact) in [("email", "hong@shop.example"), ("phone_number", "010-9876-5432")] {
+        verified[claim] = json!(contact);
+        verified[format!("{claim}_verified")] = json!(true);
+    }
+    let bearer = key.sign(&verified);
     let client = door.bearing(&bearer);
     let mut body = meal("customer-77");
     body["flow"] = json!("kitchen");

@@ -5,7 +5,12 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-use twelve_tests::{Client, LIMIT, Platform, Services, mail::MailServer, webhook::Webhook};
+use twelve_tests::{
+    Client, LIMIT, Platform, Services,
+    issuer::{Issuer, Key, claims},
+    mail::MailServer,
+    webhook::Webhook,
+};
 
 const SECRET: &str = "whsec_dHdlbHZlLXR3ZWx2ZS10d2VsdmU=";
 
@@ -88,6 +93,7 @@ async fn a002_13_each_change_of_a_rental_is_exactly_one_mail() {
     assert!(
         mails.iter().all(|mail| mail.contains("To: renter@example.org") && mail.contains("shop@example.org"))
     );
+    assert!(mails.iter().all(|mail| mail.contains("MIME-Version: 1.0")), "its body is encoded: {mails:#?}");
     assert!(rows[0]["text"].as_str().is_some_and(|text| text.contains("홍길동님")), "{rows:#?}");
 }
 
@@ -214,4 +220,70 @@ async fn notification_may_be_deployed_apart_and_later_and_tells_what_it_missed()
         "an SMS of the cancel only"
     );
     assert_eq!(sms.received().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shop_writes_to_no_one_but_the_customer_whom_the_issuer_knows() {
+    let key = Key::ed25519("key");
+    let (issuer, kakao) = (Issuer::start(&[&key]).await, Webhook::start().await);
+    let settings = ["--auth-jwks", issuer.url(), "--kakao-url", kakao.url()];
+    let platform = Platform::up_with(&settings).await;
+    let bearing = |phone: &str, is_verified: Value| {
+        let mut claims = claims("eater", "customer");
+        claims["phone_number"] = json!(phone);
+        claims["phone_number_verified"] = is_verified;
+        platform.client.bearing(&key.sign(&claims))
+    };
+    let mut victim = kitchen(None);
+    victim["customer"]["email"] = json!("victim@example.org");
+    let refused = bearing("010-9999-9999", json!(true)).post("/orders", &victim).await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.pointers()),
+        (422, vec!["/customer/email", "/customer/phone"])
+    );
+    let refused = bearing("010-1234-5678", json!(false)).post("/orders", &kitchen(None)).await;
+    assert_eq!((refused.status.as_u16(), refused.pointers()), (422, vec!["/customer/phone"]), "not verified");
+    // The same number, and none: it is the token's.
+    let mut without = kitchen(None);
+    without["customer"].as_object_mut().expect("a customer").remove("phone");
+    let own = bearing("01012345678", json!("true"));
+    for body in [&kitchen(None), &without] {
+        own.place(body).await;
+    }
+    let to: Vec<Value> =
+        kakao.until(2).await.iter().map(|message| message.body["data"]["to"].clone()).collect();
+    assert!(to.contains(&json!("010-1234-5678")) && to.contains(&json!("01012345678")), "{to:?}");
+    assert_eq!(kakao.received().len(), 2, "of four calls, two were orders");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_holds_no_link_of_its_customers_making_and_one_recipient_gets_so_many_an_hour() {
+    let kakao = Webhook::start().await;
+    let limits =
+        ["--notify-recipient-hour-max", "2", "--notify-within-s", "1", "--notify-pause-max-ms", "200"];
+    let platform = Platform::up_with(&[&["--kakao-url", kakao.url()], &limits[..]].concat()).await;
+    let client = &platform.client;
+    let mut body = kitchen(None);
+    body["customer"]["name"] = json!(format!("당첨 https://evil.example/win?id=1 {}", "가".repeat(400)));
+    let mut ids = Vec::new();
+    for phone in ["010-1234-5678", "01012345678", "010 1234 5678", "010-8765-4321"] {
+        body["customer"]["phone"] = json!(phone);
+        let id = client.place(&body).await;
+        until_told(client, &id, 1).await;
+        ids.push(id);
+    }
+    let messages = kakao.received();
+    for message in &messages {
+        let text = message.body["data"]["text"].as_str().expect("a text");
+        assert!(text.starts_with("당첨 https evil example win") && text.contains('님'), "{text}");
+        assert!(!["://", ".example", "?"].iter().any(|part| text.contains(part)), "{text}");
+        assert!(text.chars().count() < 120, "{text}");
+    }
+    assert_eq!(messages.len(), 3, "two to the one, however it is written, and one to the other");
+    let given_up = &told(client, &ids[2]).await[0];
+    assert_eq!(given_up["status"], "failed", "{given_up}");
+    assert!(
+        given_up["reason"].as_str().is_some_and(|why| why.contains("within the last hour")),
+        "{given_up}"
+    );
 }

@@ -242,7 +242,7 @@ fn sees(table: &[(&str, [&'static str; 9])], stage: &str) -> [&'static str; 9] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_party_sees_of_an_order_what_it_needs_by_every_way_and_nobody_else_sees_anything() {
+async fn each_party_sees_of_an_order_what_it_needs_by_every_way_and_no_other_sees_anything() {
     let shop = Shop::up().await;
     let id = shop.person("the customer").place(&body("food")).await;
     let mut stages = vec![("received", shop.until(&id, "store", "received").await)];
@@ -332,7 +332,7 @@ const PLACED: &str = "name phone mail line region item";
 const LIVE_EVENTS: usize = 9;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_command_is_taken_from_its_party_and_an_operator_and_from_nobody_else() {
+async fn each_command_is_taken_from_its_party_and_an_operator_and_from_no_other() {
     let shop = Shop::up().await;
     let (meal, parcel) = (shop.cooked().await, shop.parcel().await);
     shop.act("the rider", &meal, "delivery/pickup", &json!({ "rider_id": "rider-1" })).await;
@@ -427,7 +427,7 @@ async fn a_live_stream_of_a_quiet_order_ends_with_its_token_and_resumes_with_a_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reviews_are_for_everybody_and_whose_they_are_is_not() {
+async fn reviews_are_public_and_whose_they_are_is_not() {
     let shop = Shop::up().await;
     let id = shop.cooked().await;
     shop.act("the rider", &id, "delivery/pickup", &json!({ "rider_id": "rider-1" })).await;

@@ -60,11 +60,13 @@ impl Key {
     }
 }
 
-/// What a good token says; of a store, `id` is what they work for as well.
+/// What a good token says; of a store, `id` is what they work for as well. The number is that of
+/// [`crate::client::order`].
 pub fn claims(id: &str, role: &str) -> Value {
     let stores = if role == "store" { vec![id] } else { Vec::new() };
     json!({
         "sub": id, "roles": [role], "stores": stores,
+        "phone_number": "010-0000-0000", "phone_number_verified": true,
         "iss": "test-issuer", "aud": "twelve", "exp": now() + 60,
     })
 }

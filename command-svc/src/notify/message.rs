@@ -6,6 +6,7 @@ use domain::{
     EventId, OrderId, Status,
     event::OrderPlaced,
     notification::{Language, Medium, Notice, NotifyRule},
+    text::name_in_message,
 };
 use serde::Deserialize;
 
@@ -14,6 +15,8 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 struct Templates {
     subject: String,
+    /// What a customer is called whose name may not stand in a message.
+    nameless: String,
     text: BTreeMap<Status, String>,
 }
 
@@ -55,12 +58,14 @@ pub(super) fn write(
         Language::Korean => KOREAN.as_ref(),
         Language::English => ENGLISH.as_ref(),
     }?;
+    let short = name_in_message(&customer.name);
+    let name = short.as_deref().unwrap_or(&templates.nameless);
     let id = order_id.to_string();
     let order = id.rsplit('-').next().unwrap_or_default();
     let fill = |template: &str| {
         let filled = template.replace("{order}", order).replace("{total}", &placed.total.to_string());
         // Last, so that nothing in a name is taken for a placeholder.
-        filled.replace("{name}", &customer.name)
+        filled.replace("{name}", name)
     };
     Some(Message {
         about: notice.about,

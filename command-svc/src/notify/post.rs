@@ -1,6 +1,12 @@
 //! The ways out: mail by SMTP, KakaoTalk and SMS by a signed webhook, each behind a circuit breaker of its own.
 
-use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -8,11 +14,17 @@ use domain::notification::Medium;
 use futures::future::BoxFuture;
 use lettre::{
     AsyncSmtpTransport, AsyncTransport, Tokio1Executor,
-    message::{Mailbox, header::ContentType},
+    message::{
+        Mailbox,
+        header::{ContentType, MIME_VERSION_1_0},
+    },
 };
 use reqwest::StatusCode;
 
-use super::message::Message;
+use super::{
+    message::Message,
+    recipients::{Recipients, recipient},
+};
 use crate::{
     breaker::{Breaker, BreakerError, Breakers},
     settings::CommandSettings,
@@ -29,6 +41,8 @@ pub enum PostError {
     Never(String),
     #[error("the last messages by {0} did not leave; it is left alone for a moment")]
     BreakerOpen(&'static str),
+    #[error("the recipient got as many messages within the last hour as one may get")]
+    TooMany,
 }
 
 /// Whoever brings messages to customers.
@@ -63,13 +77,16 @@ type Sending = Breaker<Message, Answer, PostError>;
 /// Sends messages by mail, SMS and KakaoTalk.
 pub struct Post {
     ways: BTreeMap<Medium, Sending>,
+    /// The media of which messages really leave.
+    leaving: BTreeSet<Medium>,
+    recipients: Recipients,
 }
 
 impl Post {
     /// Sets up the ways out, as set; a medium without one is a sandbox, which is said aloud.
     pub fn new(settings: &CommandSettings, breakers: &Breakers) -> anyhow::Result<Self> {
         let limit = settings.notify.timeout();
-        let mut ways = BTreeMap::new();
+        let (mut ways, mut leaving) = (BTreeMap::new(), BTreeSet::new());
         for medium in [Medium::Mail, Medium::Sms, Medium::Kakao] {
             let way = Way::of(medium, settings, limit)?;
             if matches!(way, Way::Sandbox) {
@@ -77,11 +94,14 @@ impl Post {
                     medium = medium.as_str(),
                     "messages are recorded and not sent: no way out is set"
                 );
+            } else {
+                leaving.insert(medium);
             }
             let send = move |message| answered(way.clone(), message);
             ways.insert(medium, breakers.breaker(medium.as_str(), &settings.breaker, send));
         }
-        Ok(Self { ways })
+        let recipients = Recipients::new(settings.notify.notify_recipient_hour_max);
+        Ok(Self { ways, leaving, recipients })
     }
 }
 
@@ -90,10 +110,19 @@ impl Carrier for Post {
         Box::pin(async move {
             let medium = message.medium;
             let way = self.ways.get(&medium).cloned().ok_or(PostError::BreakerOpen(medium.as_str()))?;
-            way.call(message).await.map_err(|error| match error {
+            let recipient = self.leaving.contains(&medium).then(|| recipient(medium, &message.to));
+            if recipient.as_ref().is_some_and(|recipient| !self.recipients.take(recipient, Instant::now())) {
+                return Err(PostError::TooMany);
+            }
+            let sent = way.call(message).await.map_err(|error| match error {
                 BreakerError::Open => PostError::BreakerOpen(medium.as_str()),
                 BreakerError::Failed(error) => error,
-            })?
+            });
+            let sent = sent.and_then(|answer| answer);
+            if let (Err(_), Some(recipient)) = (&sent, &recipient) {
+                self.recipients.give_back(recipient);
+            }
+            sent
         })
     }
 }
@@ -162,6 +191,8 @@ impl Mail {
             .from(self.from.clone())
             .to(Mailbox::new(None, to))
             .subject(&message.subject)
+            // Its body is encoded, which a reader only knows by this (RFC 2045 §4).
+            .header(MIME_VERSION_1_0)
             .header(ContentType::TEXT_PLAIN)
             .body(message.text.clone())
             .map_err(|error| never(&error))?;

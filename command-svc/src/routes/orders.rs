@@ -5,11 +5,11 @@ use std::time::Duration;
 use axum::{extract::State, http::StatusCode, response::Response};
 use domain::{
     Command, OrderId, OrderState,
-    access::{Person, Role},
-    order::{Order, OrderCommand},
+    access::{Contact, Person, Role},
+    order::{Customer, Order, OrderCommand},
     payment::PaymentCommand,
 };
-use service::{Code, Kind, Problem};
+use service::{Code, Kind, Problem, problem::Fault};
 use tokio::time::Instant;
 
 use super::{
@@ -30,15 +30,43 @@ const OUTCOME_POLL_MAX: Duration = Duration::from_millis(50);
 /// Places an order: paid first where its flow says so, and visible once it stands.
 pub(super) async fn place(State(app): State<App>, given: Given, body: Body) -> Result<Response, Problem> {
     let _admitted = admit(&app)?;
-    let placement = placement(&body.value, app.executor.flows().offered())?;
+    let mut placement = placement(&body.value, app.executor.flows().offered())?;
+    let customer = &mut placement.placed.customer;
+    given.caller.permit(|person| person.is(Role::Operator) || person.is_customer(&customer.id))?;
+    if let Some(person) = given.caller.person.as_deref().filter(|person| !person.is(Role::Operator)) {
+        verify_contact(customer, &person.contact)?;
+    }
     let placed = &placement.placed;
-    given.caller.permit(|person| person.is(Role::Operator) || person.is_customer(&placed.customer.id))?;
     let order_id = given.new_order();
     let place = Command::Ordering(OrderCommand::Place(Box::new(placed.clone())));
     let intent = Intent { expected: None, ..given.intent(order_id, place, &body.bytes) };
     let executed = app.checkout().place(intent, placement).await;
     let executed = executed.map_err(|error| not_done(order_id, error))?;
     Ok(accepted(app.executor.log(), order_id, &executed, StatusCode::CREATED))
+}
+
+/// Customers are written to where their issuer knows that they are, or not at all: else, anybody could have the shop
+/// write to strangers. Operators take orders of customers whom they know otherwise.
+fn verify_contact(customer: &mut Customer, verified: &Contact) -> Result<(), Problem> {
+    let digits = |number: &String| number.chars().filter(char::is_ascii_digit).collect::<String>();
+    let is_email = customer.email.is_none() || customer.email == verified.email;
+    let is_phone = customer.phone.is_none()
+        || customer.phone.as_ref().map(digits) == verified.phone.as_ref().map(digits);
+    let fields = [("email", is_email), ("phone", is_phone)];
+    let faults: Vec<Fault> = fields
+        .iter()
+        .filter(|(_, is_verified)| !is_verified)
+        .map(|(field, _)| Fault {
+            pointer: format!("/customer/{field}"),
+            detail: "is not what the token has as verified; leave it out, and the token's is taken".into(),
+        })
+        .collect();
+    if !faults.is_empty() {
+        return Err(Problem::invalid(faults));
+    }
+    customer.email = customer.email.take().or_else(|| verified.email.clone());
+    customer.phone = customer.phone.take().or_else(|| verified.phone.clone());
+    Ok(())
 }
 
 /// A call that led to nothing, as its caller is to understand it.

@@ -18,7 +18,8 @@ use axum::{
 use clap::Args;
 use domain::{
     Timestamp,
-    access::{Person, Role},
+    access::{Contact, Person, Role},
+    text::{TextFault, check_id, check_phone, check_text},
 };
 use jsonwebtoken::{
     Algorithm, DecodingKey, Validation, decode, decode_header,
@@ -26,6 +27,7 @@ use jsonwebtoken::{
     jwk::{Jwk, JwkSet},
 };
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::RwLock;
 use tower_http::csrf::{CsrfLayer, ProtectionError};
 
@@ -46,8 +48,6 @@ const KEYS_BYTES_MAX: usize = 256 * 1024;
 const KEYS_PAUSE: Duration = Duration::from_secs(2);
 /// After this time the keys are looked at again, so that one that was withdrawn is not believed for ever.
 const KEYS_AGE_MAX: Duration = Duration::from_mins(5);
-/// Characters that an id in a token may have.
-const ID_CHARS_MAX: usize = 200;
 const RETRY_AFTER_S: u64 = 2;
 
 /// Who may call.
@@ -82,6 +82,15 @@ struct Claims {
     roles: Vec<String>,
     #[serde(default)]
     stores: Vec<String>,
+    /// As `OpenID` Connect Core 1.0 §5.1 has them; some issuers write truth as a text.
+    #[serde(default)]
+    email: Option<String>,
+    #[serde(default)]
+    email_verified: Value,
+    #[serde(default)]
+    phone_number: Option<String>,
+    #[serde(default)]
+    phone_number_verified: Value,
 }
 
 enum Source {
@@ -267,13 +276,20 @@ fn why(error: &ErrorKind) -> Problem {
 }
 
 fn person(claims: Claims) -> Result<Person, Problem> {
-    let is_id =
-        |id: &str| !id.is_empty() && id.chars().count() <= ID_CHARS_MAX && !id.chars().any(char::is_control);
-    if !is_id(&claims.sub) {
-        return Err(unauthenticated("the token's sub is no id"));
+    if let Err(fault) = check_id(&claims.sub) {
+        return Err(unauthenticated(&format!("the token's sub is no id: it {fault}")));
     }
     let roles = claims.roles.into_iter().filter_map(|role| serde_json::from_value::<Role>(role.into()).ok());
-    Ok(Person { id: claims.sub, roles: roles.collect(), stores: claims.stores.into_iter().collect() })
+    let verified = |given: Option<String>, is_verified: &Value, check: fn(&str) -> Result<(), TextFault>| {
+        let is_verified = *is_verified == Value::Bool(true) || is_verified == "true";
+        given.filter(|given| is_verified && check(given).is_ok())
+    };
+    let contact = Contact {
+        email: verified(claims.email, &claims.email_verified, check_text),
+        phone: verified(claims.phone_number, &claims.phone_number_verified, check_phone),
+    };
+    let stores = claims.stores.into_iter().collect();
+    Ok(Person { id: claims.sub, roles: roles.collect(), stores, contact })
 }
 
 impl Source {
