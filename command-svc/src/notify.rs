@@ -176,8 +176,6 @@ impl<B: Broker> Notifier<B> {
         let _slot = self.sends.acquire().await;
         let medium = message.medium;
         let reference = self.carrier.send(message.clone()).await?;
-        metrics::counter!("twelve_notifications_total", "medium" => medium.as_str(), "outcome" => "sent")
-            .increment(1);
         let sent = NotificationSent {
             about: notice.about,
             status: notice.status,
@@ -187,6 +185,9 @@ impl<B: Broker> Notifier<B> {
             text: message.text,
             reference,
         };
+        let outcome = if sent.is_recorded_only() { "recorded" } else { "sent" };
+        metrics::counter!("twelve_notifications_total", "medium" => medium.as_str(), "outcome" => outcome)
+            .increment(1);
         let record = NotificationCommand::RecordSent(Box::new(sent));
         self.record(work.order_id, notice, record)
             .await

@@ -253,7 +253,7 @@ impl Life<'_> {
                 language: rule.language,
                 to: format!("{}@example.org", self.customer()),
                 text: format!("주문 상태가 바뀌었습니다: {}", notice.status.as_str()),
-                reference: format!("sandbox-{}", notice.about),
+                reference: format!("{}{}", notification::RECORDED_ONLY, notice.about),
             };
             let command = Command::Notification(NotificationCommand::RecordSent(Box::new(sent)));
             if let Some(event) = self.decide(&command) {

@@ -9,12 +9,22 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Timestamp,
     command::Refusal,
-    event::{Event, NotificationEvent, NotificationFailed, NotificationSent, Recorded},
+    event::{Event, NotificationEvent, NotificationFailed, NotificationSent, OrderEvent, Recorded},
     flow::Flow,
     id::EventId,
     state::OrderState,
     status::Status,
 };
+
+/// Begins the reference of a message for whose medium no transport is set: it was recorded, and reached no customer.
+pub const RECORDED_ONLY: &str = "sandbox-";
+
+impl NotificationSent {
+    /// Whether it was only recorded, because no transport was set.
+    pub fn is_recorded_only(&self) -> bool {
+        self.reference.starts_with(RECORDED_ONLY)
+    }
+}
 
 /// How a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -81,11 +91,16 @@ pub struct Notice {
     pub since: Timestamp,
 }
 
-/// The changes of a story that wait to be told, oldest first.
+/// The changes of a story that wait to be told, oldest first. Of an order whose customer left nothing to be reached by,
+/// the first change alone is dealt with: the record that says so is not repeated with each of the others.
 pub fn due<'a>(flow: &Flow, story: impl IntoIterator<Item = &'a Recorded>) -> Vec<Notice> {
     let Some(rule) = &flow.notify else { return Vec::new() };
     let (mut state, mut told, mut notices) = (OrderState::default(), None, Vec::new());
+    let mut is_reachable = true;
     for recorded in story {
+        if let Event::Ordering(OrderEvent::OrderPlaced(placed)) = &recorded.event {
+            is_reachable = placed.customer.reached_by(rule.medium).is_some();
+        }
         state = state.evolve(recorded);
         let status = state.is_visible().then(|| state.status());
         if let Some(status) = status.filter(|status| told != Some(*status)) {
@@ -95,6 +110,9 @@ pub fn due<'a>(flow: &Flow, story: impl IntoIterator<Item = &'a Recorded>) -> Ve
                 notices.push(Notice { about, sequence, status, since: recorded.time });
             }
         }
+    }
+    if !is_reachable {
+        notices.truncate(1);
     }
     notices.retain(|notice| !state.notifications.0.contains(&notice.about));
     notices

@@ -9,7 +9,7 @@ use crate::{
         Event, OrderCancelRequested, OrderCanceled, OrderCompleted, OrderEvent, OrderExpired, OrderPlaced,
         OrderRejected, OrderReturned, ReturnRequested,
     },
-    notification::Language,
+    notification::{Language, Medium},
 };
 
 /// The most lines of one order.
@@ -46,6 +46,16 @@ pub struct Customer {
     /// In which they want to be written to; `None`: the flow's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<Language>,
+}
+
+impl Customer {
+    /// Where a message by this medium goes; `None` if they left nothing for it.
+    pub fn reached_by(&self, medium: Medium) -> Option<&str> {
+        match medium {
+            Medium::Mail => self.email.as_deref(),
+            Medium::Sms | Medium::Kakao => self.phone.as_deref(),
+        }
+    }
 }
 
 /// One item of an order.

@@ -271,3 +271,14 @@ fn goods_that_come_back_are_paid_back_before_the_order_counts_as_returned() {
     let names: Vec<_> = life.story.iter().map(|recorded| recorded.event.type_name()).collect();
     assert!(names.ends_with(&["ReturnPickupCompleted", "PaymentCanceled", "OrderReturned"]), "{names:?}");
 }
+
+#[test]
+fn a_customer_who_left_nothing_to_be_reached_by_is_given_up_once() {
+    // A mail address is what this customer left none of.
+    let mut life = Life::placed("rental", false);
+    let first = notification::due(&life.flow, &life.story);
+    life.goes_on().does(Command::Delivery(DeliveryCommand::Cancel)).goes_on();
+    assert_eq!(life.state().status(), Status::Canceled);
+    assert_eq!(notification::due(&life.flow, &life.story), first);
+    assert_eq!(first.len(), 1);
+}

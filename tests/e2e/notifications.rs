@@ -179,6 +179,25 @@ async fn a_message_that_cannot_be_delivered_in_time_is_given_up_visibly() {
     );
     let failed = platform.client.get("/notifications?failed=true").await.body;
     assert_eq!(failed["items"].as_array().map(Vec::len), Some(3));
+    // Their order goes on, and the record that they cannot be told is not repeated.
+    let canceled = platform.client.post(&format!("/orders/{unknown}/cancel"), &json!({})).await;
+    assert_eq!(canceled.status, 200, "{canceled:?}");
+    let told = platform.client.place(&rental(Some("a@example.org"))).await;
+    until_told(&platform.client, &told, 1).await;
+    assert_eq!(until_told(&platform.client, &unknown, 1).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_without_a_transport_counts_as_recorded_and_not_as_sent() {
+    let platform = Platform::up().await;
+    let id = platform.client.place(&kitchen(None)).await;
+    let rows = until_told(&platform.client, &id, 1).await;
+    assert_eq!(rows[0]["status"], "recorded", "{rows:#?}");
+    let count = async |outcome: &str| {
+        let line = format!(r#"twelve_notifications_total{{medium="kakao",outcome="{outcome}"}}"#);
+        platform.client.metric(&line).await
+    };
+    assert_eq!((count("recorded").await, count("sent").await), (Some(1.0), None));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,10 +49,7 @@ pub(super) fn write(
     placed: &OrderPlaced,
 ) -> Option<Message> {
     let customer = &placed.customer;
-    let to = match rule.medium {
-        Medium::Mail => customer.email.clone()?,
-        Medium::Sms | Medium::Kakao => customer.phone.clone()?,
-    };
+    let to = customer.reached_by(rule.medium)?.to_owned();
     let language = customer.language.unwrap_or(rule.language);
     let templates = match language {
         Language::Korean => KOREAN.as_ref(),

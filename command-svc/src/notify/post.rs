@@ -10,7 +10,7 @@ use std::{
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use domain::notification::Medium;
+use domain::notification::{Medium, RECORDED_ONLY};
 use futures::future::BoxFuture;
 use lettre::{
     AsyncSmtpTransport, AsyncTransport, Tokio1Executor,
@@ -174,7 +174,7 @@ async fn answered(way: Way, message: Message) -> Result<Answer, PostError> {
 fn send(way: Way, message: Message) -> Pin<Box<dyn Future<Output = Result<String, PostError>> + Send>> {
     Box::pin(async move {
         match way {
-            Way::Sandbox => Ok(format!("sandbox-{}", message.about)),
+            Way::Sandbox => Ok(format!("{RECORDED_ONLY}{}", message.about)),
             Way::Mail(mail) => mail.send(&message).await,
             Way::Webhook { client, url, key } => webhook(&client, &url, key.as_ref(), &message).await,
         }

@@ -50,7 +50,7 @@ impl Told {
                 order_status: sent.status,
                 medium: sent.medium,
                 to: Some(sent.to.clone()),
-                status: Outcome::Sent,
+                status: if sent.is_recorded_only() { Outcome::Recorded } else { Outcome::Sent },
                 at: *at,
                 language: Some(sent.language),
                 text: Some(sent.text.clone()),
@@ -89,7 +89,7 @@ pub struct Notification {
     to: Option<String>,
     status: Outcome,
     at: Timestamp,
-    /// Of one that was sent.
+    /// Of one that was sent or recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     language: Option<Language>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,6 +109,8 @@ pub struct Notification {
 #[schemars(rename = "NotificationStatus")]
 enum Outcome {
     Sent,
+    /// No transport is set for its medium, so it reached no customer.
+    Recorded,
     /// Not tried any more.
     Failed,
 }
