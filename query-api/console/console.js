@@ -87,12 +87,13 @@ const pause = (ms, signal) => new Promise((done) => {
   signal.addEventListener("abort", () => { clearTimeout(timer); done(); }, { once: true });
 });
 
-/** Asks again and again while somebody looks. */
+/** Asks again and again while the page is looked at: one path, or several at a time. */
 async function poll(path, signal, heard) {
+  const ask = () => Array.isArray(path) ? Promise.all(path.map((one) => get(one, signal))) : get(path, signal);
   while (!signal.aborted) {
     if (!document.hidden) {
       try {
-        heard(await get(path, signal));
+        heard(await ask());
       } catch (error) {
         if (signal.aborted) return;
         say(error.message, true);
@@ -173,9 +174,12 @@ async function sagas(signal) {
     h("td", {}, link(order_id)), h("td", {}, badge(parked ? "parked" : status)), h("td", {}, waiting_for ?? ""),
     h("td", { class: "wide" }, parked ? `${parked.step ?? ""} ${parked.detail ?? parked.code ?? ""}` : due ? `not before ${when(due)}` : ""),
     h("td", {}, parked ? h("button", { onclick: () => command(`/sagas/${order_id}/resume`, "Resume") }, "Resume") : ""));
-  await poll("/sagas?waiting=true&limit=100", signal, ({ items }) => {
+  // A parked order waits for an operator and for no step, so it is in a list of its own.
+  const paths = ["/sagas?parked=true&limit=100", "/sagas?waiting=true&parked=false&limit=100"];
+  await poll(paths, signal, ([parked, waiting]) => {
+    const items = [...parked.items, ...waiting.items];
     list.replaceChildren(table(["Order", "Status", "Step", "Why", ""], items.map(row), "No order waits for anything."));
-    say(`${items.length} orders wait`);
+    say(`${waiting.items.length} orders wait, ${parked.items.length} are parked`);
   });
 }
 

@@ -1,7 +1,7 @@
 // Uses the console in a real browser, as a person would, and tells what it saw as JSON.
 import { createRequire } from "node:module";
 
-const [tools, chromium, url, order, picture] = process.argv.slice(2);
+const [tools, chromium, url, order, parked, picture] = process.argv.slice(2);
 const { chromium: playwright } = createRequire(`${tools}/`)("playwright-core");
 
 const browser = await playwright.launch({
@@ -9,7 +9,7 @@ const browser = await playwright.launch({
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
 });
 const page = await browser.newPage({ viewport: { width: 1200, height: 760 } });
-page.setDefaultTimeout(20_000);
+page.setDefaultTimeout(40_000);
 const faults = [];
 page.on("console", (message) => message.type() === "error" && faults.push(message.text()));
 page.on("pageerror", (error) => faults.push(String(error)));
@@ -34,7 +34,11 @@ try {
   await page.getByText("1 orders, newest first").waitFor();
   saw.filtered = await page.locator("tbody tr").count();
   await page.getByRole("link", { name: "Sagas" }).click();
-  await page.getByText("orders wait").waitFor();
+  const stuck = page.getByRole("row").filter({ has: page.getByRole("link", { name: parked }) });
+  await stuck.getByText("parked", { exact: true }).waitFor();
+  saw.parked = await stuck.innerText();
+  await stuck.getByRole("button", { name: "Resume" }).click();
+  await page.getByText("Resume: the order is").waitFor();
   await page.getByRole("link", { name: "Views" }).click();
   await page.getByRole("cell", { name: "mypage" }).waitFor();
   await page.getByRole("link", { name: "Flows" }).click();

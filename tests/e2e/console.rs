@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use twelve_tests::{
     Platform,
     client::order,
+    flows::{changed, folder},
     tools::{chromium, playwright},
     workspace,
 };
@@ -13,7 +14,11 @@ use twelve_tests::{
 #[tokio::test(flavor = "multi_thread")]
 async fn the_console_shows_orders_as_they_change_and_cancels_one_and_asks_nobody_else() {
     let (Some(browser), Some(tools)) = (chromium(), playwright()) else { return };
-    let platform = Platform::up().await;
+    // No rider comes within a second of its cooking, so the order is shown to an operator.
+    let hurried = changed("food", &[("after_s = 3600,", "after_s = 1,")]);
+    let flows = folder(&[("food", hurried)]);
+    let platform = Platform::up_with(&["--flows", &flows.path().display().to_string()]).await;
+    let parked = without_a_rider(&platform).await;
     let mut body = order("gentleman");
     body["flow"] = json!("kitchen");
     body["store_id"] = json!("kimbap-heaven");
@@ -23,7 +28,7 @@ async fn the_console_shows_orders_as_they_change_and_cancels_one_and_asks_nobody
     platform.client.place(&order("gentleman")).await;
     let mut command = tokio::process::Command::new("node");
     command.arg(workspace().join("tests/browser/console.mjs")).arg(&tools).arg(&browser);
-    command.args([platform.client.url(), &id]).kill_on_drop(true);
+    command.args([platform.client.url(), &id, &parked]).kill_on_drop(true);
     if let Ok(picture) = std::env::var("TWELVE_PICTURE") {
         command.arg(picture);
     }
@@ -43,6 +48,27 @@ async fn the_console_shows_orders_as_they_change_and_cancels_one_and_asks_nobody
     assert_eq!((&saw["after"], &saw["filtered"]), (&json!("canceled"), &json!(1)));
     let status = platform.client.get(&format!("/orders/{id}")).await.body["status"].clone();
     assert_eq!(status, "canceled", "it really is");
+    assert!(saw["parked"].as_str().is_some_and(|row| row.contains("Resume")), "{saw:#}");
+    let happened = platform.client.event_types(&parked).await;
+    assert!(happened.contains(&"SagaResumed".to_owned()), "it really goes on: {happened:?}");
+}
+
+/// A meal that is cooked and that no rider picks up, once it is parked.
+async fn without_a_rider(platform: &Platform) -> String {
+    let client = &platform.client;
+    let mut body = order("hungry");
+    for (field, value) in
+        [("flow", "food"), ("channel", "web"), ("store_id", "s"), ("delivery_type", "bicycle")]
+    {
+        body[field] = json!(value);
+    }
+    let id = client.place(&body).await;
+    client.until(&id, "at the store", |row| row["store"]["status"] == "received").await;
+    for act in ["accept", "start", "finish"] {
+        assert_eq!(client.post(&format!("/orders/{id}/store/{act}"), &json!({})).await.status, 200);
+    }
+    client.until(&id, "parked", |row| row["timeline"].to_string().contains("SagaParked")).await;
+    id
 }
 
 #[tokio::test(flavor = "multi_thread")]
