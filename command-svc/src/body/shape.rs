@@ -110,7 +110,7 @@ pub(crate) struct OrderedLine {
     name: Text,
     #[schemars(range(min = 1, max = QUANTITY_MAX))]
     quantity: u32,
-    /// Minor units of the order's currency.
+    /// **Set by the caller, compared with no price list**; 0 is taken. Minor units of the order's currency.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = AMOUNT_LIMIT))]
     unit_price: i64,
     #[schemars(length(max = OPTIONS_MAX))]
