@@ -17,8 +17,6 @@ pub(crate) struct Block {
     pub(crate) fails: bool,
     /// What runs is stopped first, as by Ctrl-C.
     pub(crate) stops: bool,
-    /// `NAME=VALUE` of the reader's own.
-    pub(crate) sets: Option<String>,
 }
 
 /// A command, and lines of what it prints.
@@ -58,8 +56,7 @@ fn parse(text: &str, document: &str) -> Vec<Block> {
 }
 
 fn block(line: usize, language: String, comments: &str, document: &str) -> Block {
-    let mut block =
-        Block { line, language, steps: vec![], not_run: None, fails: false, stops: false, sets: None };
+    let mut block = Block { line, language, steps: vec![], not_run: None, fails: false, stops: false };
     for mark in comments.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let mark = mark.strip_prefix("<!--").and_then(|mark| mark.strip_suffix("-->"));
         let mark =
@@ -68,7 +65,6 @@ fn block(line: usize, language: String, comments: &str, document: &str) -> Block
             ("not run", reason) => block.not_run = Some(reason.to_owned()),
             ("fails", "") => block.fails = true,
             ("ctrl-c", "") => block.stops = true,
-            ("sets", value) => block.sets = Some(value.to_owned()),
             _ => panic!("{document}:{line}: unknown mark {mark}"),
         }
     }

@@ -5,8 +5,7 @@
 //!
 //! - `<!-- not run: REASON -->`: it cannot be run here;
 //! - `<!-- fails -->`: its last command ends with an error, as the document says;
-//! - `<!-- ctrl-c -->`: what runs in the foreground of other terminals is stopped first, as the document says;
-//! - `<!-- sets: NAME=VALUE -->`: a variable of the reader's, which the test sets to something of its own.
+//! - `<!-- ctrl-c -->`: what runs in the foreground of other terminals is stopped first, as the document says.
 
 mod blocks;
 mod expected;
@@ -18,7 +17,14 @@ use std::{collections::BTreeSet, process::Command};
 use twelve_tests::workspace;
 
 /// The documents with blocks that are run; each has a test.
-const RUN: [&str; 3] = ["README.md", "nats/README.md", "domain/FLOWS.md"];
+const RUN: [&str; 6] = [
+    "README.md",
+    "nats/README.md",
+    "domain/FLOWS.md",
+    "docs/backup.md",
+    "docs/upgrade.md",
+    "docs/runbooks.md",
+];
 /// Where commands are shown that take hours or machines of their own; each of their blocks says so.
 const NOT_RUN: [&str; 3] = ["BENCHMARKS.md", "tests/SCENARIOS.md", "tests/bench/README.md"];
 /// How a fence may say that it holds commands.
@@ -32,6 +38,21 @@ fn the_readme_can_be_pasted_from_its_first_block_to_its_last() {
 #[test]
 fn the_commands_that_look_at_the_log_show_what_their_page_says() {
     run::document("nats/README.md");
+}
+
+#[test]
+fn a_platform_is_backed_up_lost_and_restored_as_its_page_says() {
+    run::document("docs/backup.md");
+}
+
+#[test]
+fn the_page_of_upgrades_looks_before_and_after() {
+    run::document("docs/upgrade.md");
+}
+
+#[test]
+fn what_the_runbooks_say_to_do_can_be_done() {
+    run::document("docs/runbooks.md");
 }
 
 #[test]

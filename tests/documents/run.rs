@@ -53,9 +53,6 @@ pub(crate) fn document(document: &str) {
         if block.stops {
             end(&mut shell, &mut jobs);
         }
-        if let Some(set) = &block.sets {
-            shell.run(&format!("export {set}"), STEP_MAX);
-        }
         for (number, step) in block.steps.iter().enumerate() {
             let fails = block.fails && number + 1 == block.steps.len();
             if let Err(why) = take(&mut shell, &mut jobs, step, fails) {

@@ -141,8 +141,13 @@ impl Shell {
     /// Ctrl-C, until it has ended.
     pub(crate) fn end(&mut self, job: &Job) {
         let pid = &job.pid;
-        let ended =
-            self.ask(&format!("kill -INT -- -{pid} 2>/dev/null; wait {pid}; echo $? >&3\n"), STOP_MAX);
+        // Again after ten seconds, as a person does.
+        let script = format!(
+            "n=0; while kill -0 -- -{pid} 2>/dev/null; do \
+             [ $((n % 200)) = 0 ] && kill -INT -- -{pid} 2>/dev/null; n=$((n + 1)); sleep 0.05; done; \
+             wait {pid}; echo $? >&3\n"
+        );
+        let ended = self.ask(&script, STOP_MAX);
         assert!(ended.is_some(), "`{}` does not stop; it printed:\n{}", job.command, job.output());
     }
 

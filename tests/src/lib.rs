@@ -84,7 +84,11 @@ impl Platform {
 
     /// Starts `twelve up` with more arguments.
     pub async fn up_with(more: &[&str]) -> Self {
-        let server = Server::start().await;
+        Self::up_on(Server::start().await, more).await
+    }
+
+    /// Starts `twelve up` on a server that may have a log already, with a data folder of its own.
+    pub async fn up_on(server: Server, more: &[&str]) -> Self {
         let data = tempfile::tempdir().expect("a temporary folder");
         let listen = format!("127.0.0.1:{}", free_port());
         let client = Client::new(&format!("http://{listen}"));
