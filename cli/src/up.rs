@@ -82,7 +82,9 @@ async fn serve(
     let probes = process::probes(readiness(views.clone(), log))?;
     let (settings_of, folder) = (settings.operator.clone(), settings.local.views());
     let (operated, followed, ending) = (views.clone(), log.clone(), stop.clone());
-    following.spawn(async move { operator::serve(&settings_of, operated, followed, &folder, ending).await });
+    let door = settings.limits.door(settings.guard.hosts_where_nobody_is_asked());
+    following
+        .spawn(async move { operator::serve(&settings_of, operated, followed, &folder, door, ending).await });
     if let Some(url) = settings.ledger.clone() {
         let kept = ledger::keep(url, log.clone(), stop.clone());
         // What it is about goes on without it.
@@ -107,7 +109,7 @@ async fn serve(
     let whole =
         guarded(routes, &settings.guard, guard)?.merge(probes).merge(contract).merge(console::router());
     greet(settings, listener.local_addr()?, url);
-    let serving = process::serve(listener, whole, stop.clone());
+    let serving = process::serve(listener, whole, settings.limits.door(settings.guard.hosts()), stop.clone());
     tokio::pin!(serving);
     let result = tokio::select! {
         result = &mut serving => result,

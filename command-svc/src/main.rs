@@ -64,6 +64,7 @@ async fn main() -> anyhow::Result<()> {
         guarded(limited(service.router(), &settings.limits), &settings.guard, guard)?
             .merge(probes)
             .merge(contract),
+        settings.limits.door(settings.guard.hosts()),
         stop.clone(),
     );
     tokio::pin!(served);

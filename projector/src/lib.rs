@@ -27,6 +27,6 @@ pub mod compare;
 pub mod rebuild;
 
 pub use fold::Unreadable;
-pub use node::{NodeSettings, Views};
+pub use node::{NodeSettings, PAGE_BYTES_MAX, Page, Views};
 pub use store::{Store, StoreError};
 pub use view::{List, Part, View};

@@ -34,6 +34,9 @@ use crate::{
 pub(crate) const BATCHES_WAITING_MAX: usize = 16;
 /// Places of a list that one call looks at, so that a rare filter cannot keep a reader waiting.
 const SCAN_PLACES_MAX: usize = 5_000;
+/// Bytes of the rows of one page, as they are stored; a page has one row at least. Each is told in about four times as
+/// many.
+pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// How long after a query readers count as being there.
 const READERS_STAY: Duration = Duration::from_secs(2);
 
@@ -335,12 +338,16 @@ impl Views {
         wanted: impl Fn(&L::Row) -> bool,
     ) -> Result<Page<L>, StoreError> {
         let store = self.read();
-        let mut page = Page { rows: Vec::new(), next: None };
+        let (mut page, mut bytes) = (Page { rows: Vec::new(), next: None }, 0);
         for (looked_at, entry) in
             store.places(L::ROWS, (!L::IS_ROWS).then_some(L::NAME), prefix, after).enumerate()
         {
             let (place, row) = entry?;
             if page.rows.len() == limit || looked_at == SCAN_PLACES_MAX {
+                return Ok(page);
+            }
+            let row_bytes = row.as_deref().map_or(0, packing::plain_bytes);
+            if !page.rows.is_empty() && row_bytes.saturating_add(bytes) > PAGE_BYTES_MAX {
                 return Ok(page);
             }
             page.next = Some(place);
@@ -349,6 +356,7 @@ impl Views {
                 && wanted(&row)
             {
                 page.rows.push(row);
+                bytes += row_bytes;
             }
         }
         page.next = None;

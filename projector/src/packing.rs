@@ -61,6 +61,12 @@ pub(crate) fn decode<R: DeserializeOwned>(stored: &[u8]) -> Result<(u64, R), Sto
     }
 }
 
+/// Bytes that a stored row has once it is unpacked.
+pub(crate) fn plain_bytes(stored: &[u8]) -> usize {
+    let packed = stored.strip_prefix(&[PACKED]).and_then(<[u8]>::first_chunk);
+    packed.map_or(stored.len(), |length| usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX))
+}
+
 fn unpack(packed: &[u8]) -> Result<Vec<u8>, StoreError> {
     let (length, packed) = packed.split_first_chunk().ok_or(StoreError::Packed)?;
     let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);

@@ -66,7 +66,9 @@ async fn main() -> anyhow::Result<()> {
     let listener = process::listen(settings.listen).await?;
     let (views, followed, folder, ending) =
         (app.views.clone(), log.clone(), settings.views.clone(), stop.clone());
-    tasks.spawn(async move { operator::serve(&settings.operator, views, followed, &folder, ending).await });
+    let hosts = settings.guard.hosts_where_nobody_is_asked();
+    let (operator, door) = (settings.operator.clone(), settings.limits.door(hosts));
+    tasks.spawn(async move { operator::serve(&operator, views, followed, &folder, door, ending).await });
     tracing::info!(address = %listener.local_addr()?, "query-api is up");
     let result = process::serve(
         listener,
@@ -74,6 +76,7 @@ async fn main() -> anyhow::Result<()> {
             .merge(probes)
             .merge(contract)
             .merge(console::router()),
+        settings.limits.door(settings.guard.hosts()),
         stop.clone(),
     )
     .await;

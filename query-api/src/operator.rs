@@ -26,7 +26,7 @@ use projector::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service::{Code, Problem, process, settings};
+use service::{Code, Door, Problem, bodied, process, same_site, settings};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -78,13 +78,16 @@ pub async fn serve(
     views: Views,
     log: EventLog,
     folder: &Path,
+    door: Door,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let listener = process::listen(settings.operator_listen).await?;
     let note = folder.join(ADDRESS_FILE);
     std::fs::write(&note, format!("http://{}", listener.local_addr()?))
         .with_context(|| format!("cannot write {}", note.display()))?;
-    let served = process::serve(listener, router(views, log), stop).await;
+    // A page that a browser on this machine shows can call a loopback address, too.
+    let whole = same_site(bodied(router(views, log), &door.settings), &[])?;
+    let served = process::serve(listener, whole, door, stop).await;
     drop(std::fs::remove_file(note));
     served
 }

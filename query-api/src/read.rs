@@ -10,9 +10,12 @@ use axum::{
 use domain::Position;
 use projector::StoreError;
 use serde::Serialize;
-use service::{Caller, Code, Kind, Problem};
+use service::{
+    Caller, Code, Kind, Problem,
+    fields::{self, Tags},
+};
 
-use crate::{App, answers::Page};
+use crate::{App, answers::Page, pages::off_threads};
 
 const WAIT_MS_DEFAULT: u64 = 2_000;
 const WAIT_MS_MAX: u64 = 10_000;
@@ -25,7 +28,7 @@ const RETRY_AFTER_S: u64 = 1;
 pub struct Read {
     parameters: BTreeMap<String, String>,
     pub caller: Caller,
-    if_none_match: Option<String>,
+    if_none_match: Option<Tags>,
     pub last_event_id: Option<String>,
     /// How far the views were when the query began; its answer sees at least that.
     seen: Vec<Position>,
@@ -49,12 +52,12 @@ impl FromRequestParts<App> for Read {
         let positions = wanted(&parts.headers, after.as_deref())?;
         let caller = Caller::from_request_parts(parts, app).await?;
         wait_for(app, &caller, &positions, Duration::from_millis(wait)).await?;
-        let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let last_event_id = fields::single(&parts.headers, &HeaderName::from_static("last-event-id"))?;
         Ok(Self {
             parameters,
             caller,
-            if_none_match: text(header::IF_NONE_MATCH).map(ToOwned::to_owned),
-            last_event_id: text(HeaderName::from_static("last-event-id")).map(ToOwned::to_owned),
+            if_none_match: fields::tags(&parts.headers, &header::IF_NONE_MATCH)?,
+            last_event_id: last_event_id.map(ToOwned::to_owned),
             seen: app.views.positions(),
         })
     }
@@ -62,9 +65,12 @@ impl FromRequestParts<App> for Read {
 
 /// The positions in `Log-Position` and in `?after=`.
 fn wanted(headers: &HeaderMap, after: Option<&str>) -> Result<Vec<Position>, Problem> {
-    let header = headers.get("log-position").map(|value| value.to_str().unwrap_or("not ASCII"));
-    let texts = header.into_iter().chain(after).flat_map(|list| list.split(','));
-    let positions: Result<Vec<Position>, _> = texts.take(POSITIONS_MAX).map(str::parse).collect();
+    let mut texts = fields::list(headers, &HeaderName::from_static("log-position"))?;
+    texts.extend(after.into_iter().flat_map(|list| list.split(',')));
+    if texts.len() > POSITIONS_MAX {
+        return Err(Problem::malformed(format!("a query may wait for {POSITIONS_MAX} positions at most")));
+    }
+    let positions: Result<Vec<Position>, _> = texts.into_iter().map(str::parse).collect();
     positions.map_err(|error| Problem::malformed(error.to_string()))
 }
 
@@ -166,10 +172,13 @@ impl Read {
             }
         };
         let etag = etag.unwrap_or_else(|| domain::id::fingerprint(&body));
+        // Weak or not: what is known well enough not to be sent again (RFC 9110 §13.1.2).
+        let known = match &self.if_none_match {
+            Some(Tags::Any) => true,
+            Some(Tags::Each(tags)) => tags.iter().any(|tag| tag.text == etag),
+            None => false,
+        };
         let etag = format!("\"{etag}\"");
-        let known = self.if_none_match.as_ref().is_some_and(|known| {
-            known.split(',').any(|known| known.trim().trim_start_matches("W/") == etag || known.trim() == "*")
-        });
         let mut response =
             if known { StatusCode::NOT_MODIFIED.into_response() } else { body.into_response() };
         let headers = response.headers_mut();
@@ -192,7 +201,7 @@ impl Read {
     /// Answers with one page of a list.
     pub fn answer_page<T: Serialize>(&self, app: &App, items: &[T], next: Option<&[u8]>) -> Response {
         let page = Page { items: items.iter().collect(), next_cursor: Self::cursor(next) };
-        self.answer(app, &page, None)
+        off_threads(|| self.answer(app, &page, None))
     }
 }
 

@@ -1,7 +1,11 @@
 //! Who may do what: tokens of an issuer, roles, and whose order it is.
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
+use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use twelve_tests::{
@@ -227,6 +231,53 @@ async fn keys_of_both_kinds_come_and_go_and_an_issuer_that_is_away_locks_nobody_
         }
     };
     tokio::time::timeout(LIMIT, accepted).await.expect("it is asked again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_server_that_hangs_delays_no_token_whose_key_is_known() {
+    let shop = Protected::up().await;
+    let good = shop.as_one("gentleman", "customer");
+    assert_eq!(good.get("/customers/gentleman/orders").await.status, 200);
+    shop.issuer.hang();
+    let made_up: Vec<Client> = ["a", "b", "c"]
+        .map(|kid| shop.platform.client.bearing(&Key::ed25519(kid).token("gentleman", "customer")))
+        .into();
+    let asking = async {
+        // Longer than the pause between two looks at the keys, so that some of these wait for one.
+        let until = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < until {
+            let calls = made_up.iter().map(async |client| client.get("/customers/gentleman/orders").await);
+            for refused in join_all(calls).await {
+                assert_eq!(said(&refused), (401, "unauthenticated"));
+            }
+        }
+    };
+    let good = async {
+        let (until, mut slowest) = (Instant::now() + Duration::from_secs(5), Duration::ZERO);
+        while Instant::now() < until {
+            let began = Instant::now();
+            assert_eq!(good.get("/customers/gentleman/orders").await.status, 200);
+            slowest = slowest.max(began.elapsed());
+        }
+        slowest
+    };
+    let ((), slowest) = tokio::join!(asking, good);
+    assert!(slowest < Duration::from_secs(2), "a known key waits for nobody: {slowest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_asks_for_what_is_not_understood_and_a_key_for_encryption_are_refused() {
+    let shop = Protected::up().await;
+    let client = &shop.platform.client;
+    for extension in ["exp", "b64", "http://example.com/UNDEFINED"] {
+        let critical = shop.key.critical(&claims("gentleman", "customer"), extension);
+        let refused = client.bearing(&critical).get("/customers/gentleman/orders").await;
+        assert_eq!(said(&refused), (401, "unauthenticated"), "{extension}");
+    }
+    shop.issuer.show_for_encryption(&shop.key);
+    let other = Platform::up_with(&["--auth-jwks", shop.issuer.url()]).await;
+    let refused = other.client.bearing(&shop.key.token("op", "operator")).get("/orders").await;
+    assert_eq!(said(&refused), (401, "unauthenticated"));
 }
 
 #[test]

@@ -13,11 +13,19 @@ use aws_lc_rs::{
 use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use jsonwebtoken::{
     Algorithm, EncodingKey, Header, encode,
-    jwk::{Jwk, JwkSet},
+    jwk::{Jwk, JwkSet, PublicKeyUse},
 };
 use serde_json::{Value, json};
 
-type Shown = Arc<Mutex<Option<JwkSet>>>;
+type Shown = Arc<Mutex<Now>>;
+
+/// How an issuer answers now.
+#[derive(Clone)]
+enum Now {
+    Keys(JwkSet),
+    Fails,
+    Hangs,
+}
 
 /// A key that tokens are signed with.
 #[derive(Clone)]
@@ -54,6 +62,13 @@ impl Key {
         encode(&header, claims, &self.private).expect("signed")
     }
 
+    /// A token whose reader must understand what is named in `crit`.
+    pub fn critical(&self, claims: &Value, extension: &str) -> String {
+        let mut header = Header { kid: Some(self.kid.clone()), ..Header::new(self.algorithm) };
+        header.crit = Some(vec![extension.to_owned()]);
+        encode(&header, claims, &self.private).expect("signed")
+    }
+
     /// A token that holds for a minute.
     pub fn token(&self, id: &str, role: &str) -> String {
         self.sign(&claims(id, role))
@@ -84,7 +99,7 @@ pub struct Issuer {
 
 impl Issuer {
     pub async fn start(keys: &[&Key]) -> Self {
-        let shown = Shown::default();
+        let shown: Shown = Arc::new(Mutex::new(Now::Fails));
         let router = Router::new().route("/jwks", get(show)).with_state(Arc::clone(&shown));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/jwks", listener.local_addr().expect("an address"));
@@ -100,19 +115,40 @@ impl Issuer {
 
     /// Shows these keys from now on.
     pub fn show(&self, keys: &[&Key]) {
-        let set = JwkSet { keys: keys.iter().map(|key| key.public()).collect() };
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(set);
+        self.show_set(JwkSet { keys: keys.iter().map(|key| key.public()).collect() });
+    }
+
+    /// Shows this key from now on, and says that it is for encryption.
+    pub fn show_for_encryption(&self, key: &Key) {
+        let mut jwk = key.public();
+        jwk.common.public_key_use = Some(PublicKeyUse::Encryption);
+        self.show_set(JwkSet { keys: vec![jwk] });
+    }
+
+    fn show_set(&self, set: JwkSet) {
+        self.answer(Now::Keys(set));
     }
 
     /// Answers with a failure from now on.
     pub fn fail(&self) {
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.answer(Now::Fails);
+    }
+
+    /// Takes calls and never answers them, from now on.
+    pub fn hang(&self) {
+        self.answer(Now::Hangs);
+    }
+
+    fn answer(&self, now: Now) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 }
 
 async fn show(State(shown): State<Shown>) -> impl IntoResponse {
-    match shown.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-        Some(set) => Json(set).into_response(),
-        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    let now = shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match now {
+        Now::Keys(set) => Json(set).into_response(),
+        Now::Fails => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        Now::Hangs => std::future::pending().await,
     }
 }

@@ -14,6 +14,7 @@ pub mod mail;
 pub mod manifests;
 pub mod node;
 pub mod payments;
+pub mod peers;
 pub mod postgres;
 pub mod processes;
 pub mod secured;

@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::{FromRequest, FromRequestParts, Path, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use domain::{
@@ -14,7 +14,10 @@ use domain::{
 use nats::{EventLog, FlowBookError, LoadError};
 use schemars::JsonSchema;
 use serde::Serialize;
-use service::{Caller, Code, Problem};
+use service::{
+    Caller, Code, Problem,
+    fields::{self, Tags},
+};
 
 use super::App;
 use crate::admission::Admitted;
@@ -33,7 +36,16 @@ pub(super) struct Given {
     pub(super) caller: Caller,
     /// `Prefer: wait=N`, in seconds.
     pub(super) wait_s: Option<u64>,
-    if_match: Option<Position>,
+    if_match: Option<IfMatch>,
+}
+
+/// Which story of its order a command holds for.
+#[derive(Clone, Debug)]
+enum IfMatch {
+    /// Any: an order that is not there is refused anyway.
+    Any,
+    /// The one that ends at one of these positions.
+    OneOf(Vec<Position>),
 }
 
 impl<S: Sync> FromRequestParts<S> for Given {
@@ -41,18 +53,18 @@ impl<S: Sync> FromRequestParts<S> for Given {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let caller = Caller::from_request_parts(parts, state).await?;
+        let single = |name| fields::single(&parts.headers, &HeaderName::from_static(name));
         Ok(Self {
-            key: parts.headers.get("idempotency-key").map(idempotency_key).transpose()?,
+            key: single("idempotency-key")?.map(idempotency_key).transpose()?,
             caller,
             wait_s: wait(&parts.headers),
-            if_match: parts.headers.get("if-match").map(if_match).transpose()?,
+            if_match: fields::tags(&parts.headers, &header::IF_MATCH)?.map(if_match).transpose()?,
         })
     }
 }
 
 /// A bare key, or one quoted as a structured-field string (RFC 9651 §3.3.3).
-fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
-    let text = value.to_str().unwrap_or_default();
+fn idempotency_key(text: &str) -> Result<String, Problem> {
     let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
     let fits = (1..=KEY_CHARS_MAX).contains(&bare.len()) && bare.bytes().all(|byte| byte.is_ascii_graphic());
     if fits {
@@ -62,19 +74,19 @@ fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
     }
 }
 
-fn if_match(value: &HeaderValue) -> Result<Position, Problem> {
-    let text = value.to_str().unwrap_or_default();
-    text.trim_matches('"')
-        .parse()
-        .map_err(|_| Problem::malformed("If-Match takes an order's ETag, as a query gave it"))
+/// What is compared strongly: a weak tag is none of ours, and holds for no story (RFC 9110 §13.1.1).
+fn if_match(tags: Tags) -> Result<IfMatch, Problem> {
+    let Tags::Each(tags) = tags else { return Ok(IfMatch::Any) };
+    let strong = tags.iter().filter(|tag| !tag.is_weak);
+    let positions: Result<Vec<Position>, _> = strong.map(|tag| tag.text.parse()).collect();
+    let wrong = |_| Problem::malformed("If-Match takes an order's ETag, as a query gave it");
+    positions.map(IfMatch::OneOf).map_err(wrong)
 }
 
 fn wait(headers: &HeaderMap) -> Option<u64> {
-    let preferences = headers.get_all("prefer").into_iter().filter_map(|value| value.to_str().ok());
-    preferences
-        .flat_map(|value| value.split([',', ';']))
-        .find_map(|preference| preference.trim().strip_prefix("wait=")?.parse().ok())
-        .map(|seconds: u64| seconds.min(WAIT_S_MAX))
+    let preferences = fields::list(headers, &HeaderName::from_static("prefer")).unwrap_or_default();
+    let wait = preferences.into_iter().find_map(|preference| fields::parameter(preference, "wait"));
+    wait.and_then(|seconds| seconds.parse().ok()).map(|seconds: u64| seconds.min(WAIT_S_MAX))
 }
 
 impl Given {
@@ -103,7 +115,7 @@ impl Given {
             command,
             command_id,
             causation_id: None,
-            expected: self.if_match.map(|position| position.sequence),
+            expected: None,
             fingerprint,
             trace_parent: Some(self.caller.trace_parent.clone()),
         }
@@ -201,11 +213,26 @@ impl Call {
     pub(super) async fn intent(&self, command: Command) -> Result<Intent, Problem> {
         let order_id = self.order_id()?;
         self.permit(|person, order| person.may(&command, order)).await?;
+        let expected = self.expected(order_id).await?;
+        Ok(Intent { expected, ..self.given.intent(order_id, command, &self.body.bytes) })
+    }
+
+    /// Where the order's story has to end for the command to hold.
+    async fn expected(&self, order_id: OrderId) -> Result<Option<u64>, Problem> {
+        let Some(IfMatch::OneOf(positions)) = &self.given.if_match else { return Ok(None) };
         let partition = order_id.partition(self.app.executor.log().partitions());
-        if self.given.if_match.is_some_and(|position| position.partition != partition) {
-            return Err(failed(order_id, &ExecuteError::Moved));
+        let here = positions.iter().filter(|position| position.partition == partition);
+        let sequences: Vec<u64> = here.map(|position| position.sequence).collect();
+        match sequences.as_slice() {
+            [] => Err(failed(order_id, &ExecuteError::Moved)),
+            [only] => Ok(Some(*only)),
+            [first, ..] => {
+                let story = self.app.executor.read(order_id, 0).await;
+                let now = story.map_err(|error| failed(order_id, &error.into()))?.sequence();
+                // Of none that holds, any will do: it is refused as stale, or is a repeat.
+                Ok(Some(if sequences.contains(&now) { now } else { *first }))
+            }
         }
-        Ok(self.given.intent(order_id, command, &self.body.bytes))
     }
 
     /// Executes a command.
@@ -304,11 +331,11 @@ mod tests {
 
     #[test]
     fn an_idempotency_key_is_the_same_bare_and_quoted() {
-        let key = |text: &'static str| idempotency_key(&HeaderValue::from_static(text)).ok();
+        let key = |text: &str| idempotency_key(text).ok();
         assert_eq!(key("order-1"), key("\"order-1\""));
         assert_eq!(key("order-1").as_deref(), Some("order-1"));
         for wrong in ["", "\"\"", "two words", &"x".repeat(129)] {
-            assert!(idempotency_key(&HeaderValue::from_str(wrong).unwrap()).is_err(), "{wrong}");
+            assert!(idempotency_key(wrong).is_err(), "{wrong}");
         }
     }
 

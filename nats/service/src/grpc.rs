@@ -103,6 +103,7 @@ fn refusal(status: StatusCode, problem: &[u8], mut metadata: MetadataMap) -> Sta
         401 => Code::Unauthenticated,
         403 => Code::PermissionDenied,
         404 => Code::NotFound,
+        408 => Code::DeadlineExceeded,
         402 | 409 => Code::FailedPrecondition,
         412 => Code::Aborted,
         429 => Code::ResourceExhausted,

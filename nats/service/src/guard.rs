@@ -1,11 +1,6 @@
 //! Who calls: tokens of an issuer (JWT, RFC 7519), checked against its keys (JWKS, RFC 7517).
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::{
@@ -21,17 +16,15 @@ use domain::{
     access::{Contact, Person, Role},
     text::{TextFault, check_id, check_phone, check_text},
 };
-use jsonwebtoken::{
-    Algorithm, DecodingKey, Validation, decode, decode_header,
-    errors::ErrorKind,
-    jwk::{Jwk, JwkSet},
-};
+use jsonwebtoken::{Algorithm, Validation, decode, decode_header, errors::ErrorKind};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::RwLock;
 use tower_http::csrf::{CsrfLayer, ProtectionError};
 
 use crate::{
+    cors, fields,
+    hosts::Hosts,
+    keys::{Keys, unauthenticated},
     problem::{Code, Problem},
     request::Caller,
 };
@@ -40,15 +33,6 @@ use crate::{
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::RS256, Algorithm::EdDSA];
 /// Seconds by which clocks may differ.
 const LEEWAY_S: u64 = 5;
-/// How long the issuer may take to answer with its keys.
-const KEYS_TIMEOUT: Duration = Duration::from_secs(3);
-/// Bytes that a key set may have.
-const KEYS_BYTES_MAX: usize = 256 * 1024;
-/// The least time from one look at the issuer's keys to the next, however many unknown keys tokens name.
-const KEYS_PAUSE: Duration = Duration::from_secs(2);
-/// After this time the keys are looked at again, so that one that was withdrawn is not believed for ever.
-const KEYS_AGE_MAX: Duration = Duration::from_mins(5);
-const RETRY_AFTER_S: u64 = 2;
 
 /// Who may call.
 #[derive(Args, Clone, Debug)]
@@ -63,9 +47,12 @@ pub struct GuardSettings {
     /// For whom a token must be issued (`aud`)
     #[arg(long, env = "TWELVE_AUTH_AUDIENCE", value_name = "AUDIENCE", default_value = "twelve")]
     pub auth_audience: String,
-    /// Web sites, other than the one that a page itself came from, whose pages may give commands
+    /// Web sites, other than the one that a page itself came from, whose pages may call (CORS)
     #[arg(long, env = "TWELVE_TRUSTED_ORIGINS", value_name = "ORIGIN,…", value_delimiter = ',')]
     pub trusted_origins: Vec<String>,
+    /// Names, other than those of this machine, that are answered to while callers are not asked who they are
+    #[arg(long, env = "TWELVE_HOST_NAMES", value_name = "NAME,…", value_delimiter = ',')]
+    pub host_names: Vec<String>,
     /// Let anybody who reaches this process do anything, on any address
     #[arg(long, env = "TWELVE_UNPROTECTED")]
     pub unprotected: bool,
@@ -93,17 +80,6 @@ struct Claims {
     phone_number_verified: Value,
 }
 
-enum Source {
-    Url(String, reqwest::Client),
-    File(PathBuf),
-}
-
-#[derive(Default)]
-struct Keys {
-    set: Option<Arc<JwkSet>>,
-    looked_at: Option<Instant>,
-}
-
 /// Checks callers' tokens.
 #[derive(Clone)]
 pub struct Guard {
@@ -111,13 +87,22 @@ pub struct Guard {
 }
 
 struct Shared {
-    source: Source,
     issuer: Option<String>,
     audience: String,
-    keys: RwLock<Keys>,
+    keys: Arc<Keys>,
 }
 
 impl GuardSettings {
+    /// The names that a listener answers to whose callers are asked for tokens, if any are.
+    pub fn hosts(&self) -> Hosts {
+        if self.auth_jwks.is_some() { Hosts::Any } else { self.hosts_where_nobody_is_asked() }
+    }
+
+    /// The names that a listener answers to which asks nobody for a token.
+    pub fn hosts_where_nobody_is_asked(&self) -> Hosts {
+        Hosts::Local(self.host_names.clone())
+    }
+
     /// The guard of a process that listens at `listen`; `None` where anybody may do anything.
     pub fn guard(&self, listen: SocketAddr) -> anyhow::Result<Option<Guard>> {
         let Some(jwks) = &self.auth_jwks else {
@@ -130,14 +115,9 @@ impl GuardSettings {
             );
             return Ok(None);
         };
-        let source = if jwks.starts_with("http://") || jwks.starts_with("https://") {
-            let client = reqwest::Client::builder().timeout(KEYS_TIMEOUT).build()?;
-            Source::Url(jwks.clone(), client)
-        } else {
-            Source::File(jwks.into())
-        };
         let (issuer, audience) = (self.auth_issuer.clone(), self.auth_audience.clone());
-        let shared = Shared { source, issuer, audience, keys: RwLock::default() };
+        let keys = Arc::new(Keys::new(jwks)?);
+        let shared = Shared { issuer, audience, keys };
         Ok(Some(Guard { shared: Arc::new(shared) }))
     }
 }
@@ -145,18 +125,24 @@ impl GuardSettings {
 /// Lets only callers through to these routes who prove who they are; all, where there is no guard. Commands from the
 /// pages of web sites that are not trusted are refused: a browser says where a page came from.
 pub fn guarded(router: Router, settings: &GuardSettings, guard: Option<Guard>) -> anyhow::Result<Router> {
+    let router = match guard {
+        Some(guard) => router.layer(middleware::from_fn_with_state(guard, check)),
+        None => router,
+    };
+    let router = same_site(router, &settings.trusted_origins)?;
+    cors::with_cors(router, &settings.trusted_origins)
+}
+
+/// Refuses commands from the pages of web sites that are not trusted: a browser says where a page came from.
+pub fn same_site(router: Router, trusted_origins: &[String]) -> anyhow::Result<Router> {
     let mut layer = CsrfLayer::new();
-    for origin in &settings.trusted_origins {
+    for origin in trusted_origins {
         layer = layer.add_trusted_origin(origin).with_context(|| format!("--trusted-origins {origin}"))?;
     }
     let layer = layer.with_rejection_response(|_: ProtectionError| {
         let detail = "the page of another web site may not do this; --trusted-origins names those that may";
         Problem::new(Code::CrossSite, detail).into_response()
     });
-    let router = match guard {
-        Some(guard) => router.layer(middleware::from_fn_with_state(guard, check)),
-        None => router,
-    };
     Ok(router.layer(layer))
 }
 
@@ -179,15 +165,10 @@ async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> 
     }
 }
 
-fn unauthenticated(detail: &str) -> Problem {
-    Problem::new(Code::Unauthenticated, detail)
-        .with_header("www-authenticate", "Bearer error=\"invalid_token\"")
-}
-
 impl Guard {
     /// Who calls, and when their token expires.
     async fn person(&self, headers: &HeaderMap) -> Result<(Person, Option<Timestamp>), Problem> {
-        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let bearer = fields::single(headers, &header::AUTHORIZATION)?;
         let token = bearer
             .and_then(|value| value.split_once(' '))
             .and_then(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer").then_some(token.trim()));
@@ -199,7 +180,11 @@ impl Guard {
         if !ALGORITHMS.contains(&head.alg) {
             return Err(unauthenticated("the token is not signed with RS256 or EdDSA"));
         }
-        let key = self.key(head.kid.as_deref()).await?;
+        // What we must understand and do not (RFC 7515 §4.1.11): there is no extension that we do.
+        if head.crit.is_some() || head.extras.inner().contains_key("crit") {
+            return Err(unauthenticated("the token asks for an extension (crit) that is not known here"));
+        }
+        let key = self.shared.keys.key(head.kid.as_deref()).await?;
         let mut validation = Validation::new(head.alg);
         validation.leeway = LEEWAY_S;
         validation.validate_nbf = true;
@@ -214,50 +199,6 @@ impl Guard {
         let expires_at = expires_at.and_then(|after| Timestamp::UNIX_EPOCH.checked_add(after).ok());
         Ok((person(claims)?, expires_at))
     }
-
-    /// The key of this id, from the issuer if it is new.
-    async fn key(&self, kid: Option<&str>) -> Result<DecodingKey, Problem> {
-        let is_fresh = |keys: &Keys| keys.looked_at.is_some_and(|at| at.elapsed() < KEYS_AGE_MAX);
-        {
-            let keys = self.shared.keys.read().await;
-            if is_fresh(&keys)
-                && let Some(jwk) = keys.set.as_ref().and_then(|set| find(set, kid))
-            {
-                return decoding_key(jwk);
-            }
-        }
-        let mut keys = self.shared.keys.write().await;
-        if keys.looked_at.is_none_or(|at| at.elapsed() >= KEYS_PAUSE) {
-            keys.looked_at = Some(Instant::now());
-            match self.shared.source.load().await {
-                Ok(set) => keys.set = Some(Arc::new(set)),
-                // Those that are known serve on: an issuer that is away locks nobody out who has a token.
-                Err(error) => {
-                    tracing::warn!(error = %format!("{error:#}"), "the issuer's keys cannot be had");
-                }
-            }
-        }
-        let Some(set) = &keys.set else {
-            let detail = "the keys that tokens are checked with cannot be had now; try again";
-            return Err(Problem::unavailable(Code::KeysUnavailable, detail, RETRY_AFTER_S));
-        };
-        decoding_key(find(set, kid).ok_or_else(|| unauthenticated("nobody we know signed the token"))?)
-    }
-}
-
-fn find<'a>(set: &'a JwkSet, kid: Option<&str>) -> Option<&'a Jwk> {
-    match kid {
-        Some(kid) => set.find(kid),
-        // One key needs no name.
-        None => set.keys.first().filter(|_| set.keys.len() == 1),
-    }
-}
-
-fn decoding_key(jwk: &Jwk) -> Result<DecodingKey, Problem> {
-    DecodingKey::from_jwk(jwk).map_err(|error| {
-        tracing::warn!(%error, kid = jwk.common.key_id, "a key of the issuer does not read");
-        unauthenticated("nobody we know signed the token")
-    })
 }
 
 /// Why a token is refused; of what is not the bearer's to mend, only that.
@@ -290,24 +231,4 @@ fn person(claims: Claims) -> Result<Person, Problem> {
     };
     let stores = claims.stores.into_iter().collect();
     Ok(Person { id: claims.sub, roles: roles.collect(), stores, contact })
-}
-
-impl Source {
-    async fn load(&self) -> anyhow::Result<JwkSet> {
-        let bytes = match self {
-            Self::Url(url, client) => {
-                let mut response = client.get(url).send().await?.error_for_status()?;
-                let mut bytes = Vec::new();
-                while let Some(chunk) = response.chunk().await? {
-                    anyhow::ensure!(bytes.len() + chunk.len() <= KEYS_BYTES_MAX, "{url} is too long");
-                    bytes.extend_from_slice(&chunk);
-                }
-                bytes
-            }
-            Self::File(path) => {
-                tokio::fs::read(path).await.with_context(|| format!("cannot read {}", path.display()))?
-            }
-        };
-        serde_json::from_slice(&bytes).context("it is no key set (JWKS)")
-    }
 }

@@ -14,7 +14,7 @@ use axum::{
     Router,
     body::Body,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -29,6 +29,8 @@ use governor::{
 use ipnet::IpNet;
 
 use crate::{
+    edge::{Bodies, Door, EdgeSettings},
+    hosts::Hosts,
     origin,
     problem::Problem,
     request::Caller,
@@ -86,6 +88,8 @@ pub struct LimitSettings {
     /// Whose X-Forwarded-For is believed: the addresses of the gateway
     #[arg(long, env = "TWELVE_TRUSTED_PROXIES", value_name = "NET,…", value_delimiter = ',')]
     pub trusted_proxies: Vec<IpNet>,
+    #[command(flatten)]
+    pub edge: EdgeSettings,
 }
 
 type Rates = RateLimiter<String, DashMapStateStore<String>, DefaultClock, StateInformationMiddleware>;
@@ -96,9 +100,15 @@ struct Limits {
     calls: AtomicU64,
     shares: Arc<AllShares>,
     trusted: Vec<IpNet>,
+    bodies: Bodies,
 }
 
 impl LimitSettings {
+    /// How a listener with these limits treats its peers.
+    pub fn door(&self, hosts: Hosts) -> Door {
+        Door { settings: self.edge.clone(), trusted: self.trusted_proxies.clone(), hosts }
+    }
+
     fn bounds(&self, kind: Kind) -> Bounds {
         let (each, all) = match kind {
             Kind::Calls => (self.calls_in_progress_each_max, self.calls_in_progress_max),
@@ -124,11 +134,12 @@ pub fn limited(router: Router, settings: &LimitSettings) -> Router {
         calls: AtomicU64::new(0),
         shares: Arc::new(AllShares::new(|kind| settings.bounds(kind))),
         trusted: settings.trusted_proxies.clone(),
+        bodies: Bodies::new(&settings.edge),
     };
     router.layer(middleware::from_fn_with_state(Arc::new(limits), check))
 }
 
-async fn check(State(limits): State<Arc<Limits>>, mut request: Request, next: Next) -> Response {
+async fn check(State(limits): State<Arc<Limits>>, request: Request, next: Next) -> Response {
     let (who, is_told_apart) = limits.who(&request);
     let shares = CallerShares { all: Arc::clone(&limits.shares), who: who.into(), is_told_apart };
     let told = match limits.rate(&shares.who) {
@@ -138,10 +149,16 @@ async fn check(State(limits): State<Arc<Limits>>, mut request: Request, next: Ne
             return problem.into_response();
         }
     };
+    // Only a call that is there takes a place.
+    let mut request = match limits.bodies.whole(request).await {
+        Ok(request) => request,
+        Err(problem) => return problem.into_response(),
+    };
     let in_progress = match shares.take(Kind::Calls) {
         Ok(in_progress) => in_progress,
         Err(problem) => {
-            metrics::counter!("twelve_refused_total", "why" => "in_progress").increment(1);
+            let why = if problem.status() == StatusCode::TOO_MANY_REQUESTS { "each" } else { "in_progress" };
+            metrics::counter!("twelve_refused_total", "why" => why).increment(1);
             return problem.into_response();
         }
     };
@@ -160,6 +177,19 @@ async fn check(State(limits): State<Arc<Limits>>, mut request: Request, next: Ne
         response.headers_mut().insert(name, value);
     }
     response
+}
+
+/// Lets calls through to these routes once their body is there, within its deadline; no other limit.
+pub fn bodied(router: Router, settings: &EdgeSettings) -> Router {
+    let bodies = Arc::new(Bodies::new(settings));
+    router.layer(middleware::from_fn_with_state(bodies, wait_for_body))
+}
+
+async fn wait_for_body(State(bodies): State<Arc<Bodies>>, request: Request, next: Next) -> Response {
+    match bodies.whole(request).await {
+        Ok(request) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
 }
 
 fn is_live(response: &Response) -> bool {

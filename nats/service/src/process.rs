@@ -3,7 +3,6 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -17,10 +16,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{request, telemetry::TelemetrySettings};
+use crate::{
+    edge::{self, Door},
+    hosts::Rule,
+    request,
+    telemetry::TelemetrySettings,
+};
 
-/// How long open calls may take to finish once the process was asked to stop.
-const DRAIN_MAX: Duration = Duration::from_secs(4);
 /// Buckets of every histogram of seconds, from a tenth of a millisecond to ten seconds.
 const SECONDS: [f64; 15] =
     [0.0001, 0.0003, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
@@ -146,16 +148,13 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Serves until `stop`; open calls get [`DRAIN_MAX`] to finish.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> anyhow::Result<()> {
-    let router = request::layered(router);
-    let router = router.into_make_service_with_connect_info::<SocketAddr>();
-    let graceful = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    tokio::select! {
-        served = graceful => served.context("the HTTP server failed"),
-        () = async { stop.cancelled().await; tokio::time::sleep(DRAIN_MAX).await } => {
-            tracing::warn!("calls that were still open after {DRAIN_MAX:?} were cut");
-            Ok(())
-        }
-    }
+/// Serves until `stop`; open calls get some seconds to finish.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    door: Door,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let rule = Rule { hosts: door.hosts.clone(), is_loopback: listener.local_addr()?.ip().is_loopback() };
+    edge::serve(listener, request::layered(router, rule), door, stop).await
 }

@@ -8,7 +8,7 @@ use std::{
 use axum::{
     Router,
     extract::{FromRequestParts, MatchedPath, Request},
-    http::{HeaderMap, HeaderValue, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -22,7 +22,8 @@ use tracing::{Instrument, Span, field::Empty};
 use uuid::Uuid;
 
 use crate::{
-    grpc,
+    fields, grpc,
+    hosts::{self, Rule},
     problem::{Code, Problem},
     shares::{CallerShares, Kind, Share},
 };
@@ -59,9 +60,11 @@ pub struct Caller {
 
 impl Caller {
     fn of(headers: &HeaderMap) -> Self {
-        let given = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        // An id that is given twice is none.
+        let given =
+            |name: &'static str| fields::single(headers, &HeaderName::from_static(name)).ok().flatten();
         let request_id = given(REQUEST_ID)
-            .filter(|id| (1..=REQUEST_ID_CHARS_MAX).contains(&id.len()))
+            .filter(|id| is_request_id(id))
             .map_or_else(|| Uuid::new_v4().to_string(), ToOwned::to_owned);
         let trace_parent = given(TRACE_PARENT)
             .filter(|text| is_trace_parent(text))
@@ -112,6 +115,12 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
+/// Letters, digits and what ids are written with: nothing that could end a field of a log line and begin another.
+fn is_request_id(text: &str) -> bool {
+    (1..=REQUEST_ID_CHARS_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+@#~".contains(&byte))
+}
+
 /// `00-<32 hex>-<16 hex>-<2 hex>`, as the W3C Trace Context recommendation has it.
 fn is_trace_parent(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
@@ -126,16 +135,20 @@ fn new_trace_parent() -> String {
     format!("00-{}-{}-01", Uuid::new_v4().simple(), &span[..16])
 }
 
+/// 405: there is something at the path, and not for this method.
+pub(crate) async fn method_not_allowed() -> Problem {
+    Problem::new(Code::MethodNotAllowed, "this path takes other methods")
+}
+
 /// Puts the layers that every service has around its routes.
-pub(crate) fn layered(router: Router) -> Router {
+pub(crate) fn layered(router: Router, rule: Rule) -> Router {
     router
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this path"))
-        .method_not_allowed_fallback(async || {
-            Problem::new(Code::MethodNotAllowed, "this path takes other methods")
-        })
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(|_| {
             Problem::new(Code::Internal, "a fault of ours; it was logged").into_response()
         }))
+        .layer(middleware::from_fn_with_state(Arc::new(rule), hosts::check))
         .layer(middleware::from_fn(observe))
         .layer(middleware::from_fn(grpc::speak))
 }
@@ -146,8 +159,8 @@ async fn observe(mut request: Request, next: Next) -> Response {
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
-    let method = request.method().to_string();
-    let span = span(&request, &method, &route, &mut caller);
+    let method = method(request.method());
+    let span = span(&request, method, &route, &mut caller);
     request.extensions_mut().insert(caller.clone());
     let started = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
@@ -180,7 +193,7 @@ fn span(request: &Request, method: &str, route: &str, caller: &mut Caller) -> Sp
     let span = tracing::info_span!(
         "http",
         %method,
-        path = %request.uri().path(),
+        path = ?request.uri().path(),
         request_id = %caller.request_id,
         trace = Empty,
         otel.name = Empty,
@@ -203,8 +216,25 @@ fn span(request: &Request, method: &str, route: &str, caller: &mut Caller) -> Sp
     span
 }
 
-fn count(route: String, method: String, status: u16, took: Duration) {
-    let labels = [("route", route), ("method", method), ("status", status.to_string())];
+/// A method as a label: what is none of HTTP's own is `_OTHER`, as OpenTelemetry's conventions have it.
+fn method(method: &Method) -> &'static str {
+    const KNOWN: [Method; 9] = [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::HEAD,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::CONNECT,
+    ];
+    const NAMES: [&str; 9] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"];
+    KNOWN.iter().position(|known| known == method).map_or("_OTHER", |at| NAMES[at])
+}
+
+fn count(route: String, method: &'static str, status: u16, took: Duration) {
+    let labels = [("route", route), ("method", method.to_owned()), ("status", status.to_string())];
     metrics::counter!("twelve_http_requests_total", &labels).increment(1);
     metrics::histogram!("twelve_http_request_seconds", &labels[..2]).record(took.as_secs_f64());
 }
@@ -212,6 +242,22 @@ fn count(route: String, method: String, status: u16, took: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_id_cannot_forge_a_log_line() {
+        assert!(is_request_id("0198c5a0-7d2f-7bd1-a0a5-7b9a2c1f0d11") && is_request_id("web/a.b:1+2@x#3~_"));
+        let forged = "x} INFO http{request_id=y}: placed";
+        for wrong in ["", forged, "a b", "a\tb", "a{b", "a\"b", "a=b", &"x".repeat(129)] {
+            assert!(!is_request_id(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn methods_that_callers_make_up_are_one_label() {
+        for (given, label) in [("GET", "GET"), ("POST", "POST"), ("BREW", "_OTHER"), ("get", "_OTHER")] {
+            assert_eq!(method(&Method::from_bytes(given.as_bytes()).unwrap()), label);
+        }
+    }
 
     #[test]
     fn only_a_real_trace_context_is_taken_over() {

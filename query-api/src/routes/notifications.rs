@@ -48,8 +48,8 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
             (row.map_err(|error| store_failed(&error))?, None)
         } else {
             let is_wanted = |row: &Row| !wanted(row).is_empty();
-            let page = app.views.list::<Notifications>(&[], from.after.as_deref(), 1, is_wanted);
-            let page = page.map_err(|error| store_failed(&error))?;
+            let page = app.list::<Notifications>(&[], from.after.as_deref(), 1, is_wanted);
+            let page = page.await?.released();
             (page.rows.into_iter().next(), page.next)
         };
         let is_found = row.is_some();

@@ -17,7 +17,7 @@ use projector::view::{
     places_of,
 };
 use serde_json::{Value, json};
-use service::{Code, Problem, contract::CLOUD_EVENTS};
+use service::{Code, Problem, contract::CLOUD_EVENTS, fields};
 
 use super::{App, order_id};
 use crate::{
@@ -45,13 +45,13 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
     read.finish()?;
     let fits =
         |wanted: &Option<String>, is: Option<&str>| wanted.as_deref().is_none_or(|wanted| is == Some(wanted));
-    let page = app.views.list::<Orders>(&[], paging.after.as_deref(), paging.limit, |row| {
+    let page = app.list::<Orders>(&[], paging.after.as_deref(), paging.limit, |row| {
         row.is_visible()
             && fits(&flow, row.flow())
             && fits(&channel, row.channel())
             && fits(&status, Some(row.state.status().as_str()))
     });
-    let page = page.map_err(|error| store_failed(&error))?;
+    let page = page.await?;
     Ok(read.answer_page(&app, &page.shown(), page.next.as_deref()))
 }
 
@@ -63,8 +63,8 @@ pub(super) async fn of_customer(
     let paging = read.paging()?;
     read.finish()?;
     let prefix = places_of(&customer_id);
-    let page = app.views.list::<MyPage>(&prefix, paging.after.as_deref(), paging.limit, |_| true);
-    let page = page.map_err(|error| store_failed(&error))?;
+    let page = app.list::<MyPage>(&prefix, paging.after.as_deref(), paging.limit, |_| true);
+    let page = page.await?;
     Ok(read.answer_page(&app, &page.shown(), page.next.as_deref()))
 }
 
@@ -93,8 +93,9 @@ pub(super) async fn events(
         return Err(Problem::order_not_found());
     }
     let sight = read.caller.sight(&parties)?;
-    let accepted = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok());
-    if accepted.is_some_and(|accepted| accepted.contains(CLOUD_EVENTS)) {
+    let accepted = fields::list(&headers, &header::ACCEPT)?;
+    let wanted = |kind| fields::quality(&accepted, kind).unwrap_or_default();
+    if wanted(CLOUD_EVENTS) > 0 && wanted(CLOUD_EVENTS) >= wanted("application/json") {
         let events: Vec<CloudEvent> =
             story.iter().map(|stored| cloud_event(stored, seen_data(stored, sight))).collect();
         let mut response = read.answer(&app, &events, None);

@@ -28,8 +28,7 @@ use crate::{
 pub(super) async fn counts(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
     let top = read.top()?;
     read.finish()?;
-    let page =
-        app.views.list::<RiderCounts>(&[], None, top, |_| true).map_err(|error| store_failed(&error))?;
+    let page = app.list::<RiderCounts>(&[], None, top, |_| true).await?;
     Ok(read.answer_page(&app, &page.shown(), None))
 }
 
@@ -42,8 +41,8 @@ pub(super) async fn deliveries(
     read.finish()?;
     let count = app.views.row::<RiderCounts>(rider_id.as_bytes()).map_err(|error| store_failed(&error))?;
     let places = places_of(&rider_id);
-    let page = app.views.list::<RiderDeliveries>(&places, paging.after.as_deref(), paging.limit, |_| true);
-    let page = page.map_err(|error| store_failed(&error))?;
+    let page = app.list::<RiderDeliveries>(&places, paging.after.as_deref(), paging.limit, |_| true);
+    let page = page.await?;
     let answer = answers::RiderDeliveries {
         items: page.shown().into_iter().flatten().collect(),
         next_cursor: Read::cursor(page.next.as_deref()),
@@ -64,8 +63,8 @@ pub(super) async fn all(State(app): State<App>, mut read: Read) -> Result<Respon
         let shown = row.filter(is_theirs).as_ref().and_then(Deliveries::of).map(<Deliveries as Part>::shown);
         return Ok(read.answer_page(&app, shown.as_slice(), None));
     }
-    let page = app.views.list::<Deliveries>(&[], paging.after.as_deref(), paging.limit, is_theirs);
-    let page = page.map_err(|error| store_failed(&error))?;
+    let page = app.list::<Deliveries>(&[], paging.after.as_deref(), paging.limit, is_theirs);
+    let page = page.await?;
     Ok(read.answer_page(&app, &page.shown(), page.next.as_deref()))
 }
 
@@ -74,13 +73,13 @@ pub(super) async fn open(State(app): State<App>, mut read: Read) -> Result<Respo
     let (region, delivery_type) = (read.take("region"), read.take("delivery_type"));
     read.finish()?;
     let fits = |wanted: &Option<String>, is: Option<&str>| wanted.is_none() || wanted.as_deref() == is;
-    let page = app.views.list::<OpenDeliveries>(&[], paging.after.as_deref(), paging.limit, |row| {
+    let page = app.list::<OpenDeliveries>(&[], paging.after.as_deref(), paging.limit, |row| {
         let fit = |open: &open_deliveries::Row| {
             fits(&region, open.region()) && fits(&delivery_type, open.delivery_type())
         };
         OpenDeliveries::of(row).is_some_and(fit) && app.sight(&read.caller, row).is_ok()
     });
-    let page = page.map_err(|error| store_failed(&error))?;
+    let page = page.await?;
     let show = |row: &Row| Some(OpenDeliveries::of(row)?.shown_to(app.sight(&read.caller, row).ok()?));
     let items: Vec<OpenDelivery> = page.rows.iter().filter_map(show).collect();
     Ok(read.answer_page(&app, &items, page.next.as_deref()))

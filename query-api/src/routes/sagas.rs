@@ -44,10 +44,10 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
     read.finish()?;
     let (mut items, mut after, mut looked_at) = (Vec::new(), paging.after, 0);
     loop {
-        let page = app.views.list::<Sagas>(&[], after.as_deref(), paging.limit - items.len(), |row| {
+        let page = app.list::<Sagas>(&[], after.as_deref(), paging.limit - items.len(), |row| {
             parked.is_none_or(|wanted| Sagas::is_parked(row) == wanted)
         });
-        let page = page.map_err(|error| store_failed(&error))?;
+        let page = page.await?.released();
         looked_at += page.rows.len();
         for row in &page.rows {
             let shown = show(&app, row).await;

@@ -32,19 +32,18 @@ pub(super) async fn orders(
     let state = read.take("state");
     read.finish()?;
     let fits = |status: &str| state.as_deref().is_none_or(|wanted| wanted == status);
-    let page =
-        app.views.list::<StoreOrders>(&places_of(&store_id), paging.after.as_deref(), paging.limit, |row| {
-            StoreOrders::of(row).is_some_and(|row| fits(row.status()))
-        });
-    let page = page.map_err(|error| store_failed(&error))?;
+    let places = places_of(&store_id);
+    let page = app.list::<StoreOrders>(&places, paging.after.as_deref(), paging.limit, |row| {
+        StoreOrders::of(row).is_some_and(|row| fits(row.status()))
+    });
+    let page = page.await?;
     Ok(read.answer_page(&app, &page.shown(), page.next.as_deref()))
 }
 
 pub(super) async fn food_counts(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
     let top = read.top()?;
     read.finish()?;
-    let page =
-        app.views.list::<FoodCounts>(&[], None, top, |_| true).map_err(|error| store_failed(&error))?;
+    let page = app.list::<FoodCounts>(&[], None, top, |_| true).await?;
     Ok(read.answer_page(&app, &page.shown(), None))
 }
 
@@ -70,13 +69,13 @@ pub(super) async fn reviews(State(app): State<App>, mut read: Read) -> Result<Re
     let order = read.take("order_id").map(|id| order_id(&id)).transpose()?;
     let (store, item) = (read.take("store_id"), read.take("item_id"));
     read.finish()?;
-    let page = app.views.list::<Reviews>(&[], paging.after.as_deref(), paging.limit, |row| {
+    let page = app.list::<Reviews>(&[], paging.after.as_deref(), paging.limit, |row| {
         let Some(review) = Reviews::of(row) else { return false };
         order.is_none_or(|order| order == row.order_id)
             && store.as_deref().is_none_or(|store| review.store_id() == Some(store))
             && item.as_deref().is_none_or(|item| review.has_item(item))
     });
-    let page = page.map_err(|error| store_failed(&error))?;
+    let page = page.await?;
     let rating = |key: Vec<u8>| -> Result<Rating, Problem> {
         let rating = app.views.row::<Ratings>(&key).map_err(|error| store_failed(&error))?;
         Ok(Ratings::shown(&rating.unwrap_or_default()))

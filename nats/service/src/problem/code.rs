@@ -102,6 +102,10 @@ codes! {
     Invalid = "invalid", UNPROCESSABLE_ENTITY;
     /// The moment in `as_of` is too many events away.
     AsOfTooFar = "as_of_too_far", UNPROCESSABLE_ENTITY;
+    /// The body did not come in time; nothing was done.
+    BodyLate = "body_late", REQUEST_TIMEOUT;
+    /// Callers are not asked who they are here, so only names of this machine are answered.
+    HostUnknown = "host_unknown", MISDIRECTED_REQUEST;
     /// This caller calls too often.
     TooManyCalls = "too_many_calls", TOO_MANY_REQUESTS;
     /// This caller has as many calls, waits or streams at a time as one caller may have.
