@@ -21,7 +21,7 @@ pub(crate) struct LocalSettings {
     #[arg(long, env = "TWELVE_DATA", value_name = "DIR", default_value = ".twelve")]
     pub(crate) data: PathBuf,
     /// Use this nats-server (2.15 or newer) instead of a local one
-    #[arg(long, env = "TWELVE_NATS", value_name = "URL")]
+    #[arg(long, env = "TWELVE_NATS", hide_env_values = true, value_name = "URL")]
     pub(crate) nats: Option<String>,
     /// What an acknowledgement of the server at --nats is worth: `fsync` if it runs with `sync_interval: always`
     #[arg(long, env = "TWELVE_DURABILITY", value_enum, default_value_t = Durability::Memory)]

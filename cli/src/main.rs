@@ -15,6 +15,7 @@ mod local;
 mod openapi;
 mod orders;
 mod rest;
+mod setup;
 mod streams;
 mod token;
 mod up;
@@ -59,6 +60,8 @@ enum Command {
     Token(token::Settings),
     /// Make a key for each kind of process, and the permissions that a nats-server gives them
     NatsAccounts(accounts::Settings),
+    /// Make or verify the streams, buckets and work queues on a nats-server
+    Nats(setup::Settings),
     /// Print the log's streams as resources of a Kubernetes cluster (NACK)
     Streams(Box<streams::Settings>),
     /// Print every call as `OpenAPI` 3.1
@@ -89,6 +92,7 @@ async fn run() -> anyhow::Result<()> {
         Command::Ledger(settings) => ledger::run(settings).await,
         Command::Token(settings) => token::run(&settings),
         Command::NatsAccounts(settings) => accounts::run(&settings),
+        Command::Nats(settings) => setup::run(settings).await,
         Command::Streams(settings) => {
             streams::run(&settings);
             Ok(())

@@ -79,7 +79,8 @@ async fn serve(
     let flows = FlowBook::new(log, flows);
     let service = CommandService::new(log.clone(), flows.clone(), settings.commands.clone())?;
     let mut deciding = service.start(stop).await?;
-    let probes = process::probes(readiness(views.clone(), log))?;
+    let (views_are, health) = (readiness(views.clone(), log), service.health().clone());
+    let probes = process::probes(std::sync::Arc::new(move || [views_are(), health.checks()].concat()))?;
     let (settings_of, folder) = (settings.operator.clone(), settings.local.views());
     let (operated, followed, ending) = (views.clone(), log.clone(), stop.clone());
     let door = settings.limits.door(settings.guard.hosts_where_nobody_is_asked());
@@ -151,6 +152,7 @@ async fn finish(mut tasks: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
 
 fn greet(settings: &Settings, address: SocketAddr, url: &str) {
     let data = settings.local.data.display();
+    let url = nats::connection::without_secrets(url);
     let order = r#"{"flow":"marketplace","channel":"phone","customer":{"id":"gentleman","name":"홍길동","phone":"010-0000-0000"},"lines":[{"item_id":"2001","name":"gram","quantity":1,"unit_price":9000000}],"currency":"KRW","address":{"line":"England","region":"london"},"payment":{"method":"card","token":"tok_ok"}}"#;
     // Who is asked for a token needs one: `twelve token` makes such for development.
     let bearer =

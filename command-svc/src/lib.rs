@@ -4,7 +4,7 @@
 //! and [`provider`] (the one context that calls outside), [`admission`] (how many at a time), [`calls`] (commands to
 //! other contexts, behind breakers), [`decide`] (answers to theirs), [`checkout`] (calls that several take part in),
 //! [`runner`] (the saga at work), [`notify`] (customers are told), [`routes`] (the URL table), [`contract`] (the same
-//! as data) and [`body`] (what a body must say).
+//! as data), [`health`] (what probes are told) and [`body`] (what a body must say).
 
 pub mod preset;
 pub mod settings;
@@ -23,6 +23,7 @@ pub mod routes;
 pub mod body;
 pub mod contract;
 pub mod grpc;
+pub mod health;
 pub mod start;
 
 pub use settings::{CommandSettings, Role};

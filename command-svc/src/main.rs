@@ -44,14 +44,15 @@ async fn main() -> anyhow::Result<()> {
         settings.log.open(&settings.server.nats, "twelve-command-svc", settings.server.durability).await?;
     let connection = log.connection().clone();
     let (watched, complete) = (connection.clone(), Check::of_log(log.lost()));
-    let probes = process::probes(Arc::new(move || {
-        let ok = watched.is_connected();
-        let detail = if ok { "connected" } else { "not connected" }.into();
-        vec![complete.clone(), Check { name: "nats", ok, detail }]
-    }))?;
     let flows = nats::FlowBook::new(&log, settings.flows.load()?);
     let roles = settings.commands.roles.clone();
     let service = CommandService::new(log, flows, settings.commands)?;
+    let health = service.health().clone();
+    let probes = process::probes(Arc::new(move || {
+        let ok = watched.is_connected();
+        let nats = Check { name: "nats", ok, detail: if ok { "connected" } else { "not connected" }.into() };
+        [vec![complete.clone(), nats], health.checks()].concat()
+    }))?;
     let listener = process::listen(settings.listen).await?;
     let mut schemas = contract::Schemas::default();
     let operations = command_svc::contract::operations(&roles, &mut schemas);

@@ -44,6 +44,8 @@ const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
 const HOLD_MAX: Duration = Duration::from_millis(300);
 /// Settled orders that are remembered, so that the echo of their own events costs no read.
 const SETTLED_MAX: usize = 50_000;
+/// A deadline that comes due early, by this process's clock, is looked at again so often: a clock may be set right.
+const EARLY_PAUSE_MAX: Duration = Duration::from_secs(30);
 const REJOIN_PAUSE: Duration = Duration::from_millis(200);
 /// Answers "already so" in a row for a step that the story still asks for: then the two disagree for good.
 const ALREADY_MAX: u32 = 3;
@@ -93,6 +95,8 @@ enum Waited {
     Due,
     /// A message will come when it is due.
     Scheduled,
+    /// The message that says so is here already, so long before it is due by our clock: the server's goes before it.
+    Early(Duration),
     NotScheduled,
 }
 
@@ -206,9 +210,10 @@ impl<B: Broker> Runner<B> {
         let positions = works.iter().filter_map(|work| work.position);
         let newest = positions.map(|position| position.sequence).max();
         // A deadline that comes due does not say how far the story went since it was set.
-        let newest = newest.filter(|_| works.iter().all(|work| work.position.is_some()));
+        let is_due = works.iter().any(|work| work.position.is_none());
+        let newest = newest.filter(|_| !is_due);
         let tries = works.iter().map(|work| work.deliveries.saturating_sub(1)).max().unwrap_or_default();
-        let advancing = self.advance(order_id, newest, tries, news);
+        let advancing = self.advance(order_id, (newest, is_due), tries, news);
         tokio::pin!(advancing);
         let advanced = loop {
             tokio::select! {
@@ -238,11 +243,11 @@ impl<B: Broker> Runner<B> {
     }
 
     /// Load, react, send, again, until the order waits for a person or is at its end. The story goes at least up to
-    /// `newest`, or as far as the log says; `tries` were made before.
+    /// `newest`, or as far as the log says; `tries` were made before. `is_due`: a deadline of the order came due.
     async fn advance(
         &self,
         order_id: OrderId,
-        mut newest: Option<u64>,
+        (mut newest, is_due): (Option<u64>, bool),
         mut tries: u32,
         news: &Notify,
     ) -> Advanced {
@@ -254,10 +259,11 @@ impl<B: Broker> Runner<B> {
                     tries = 0;
                     continue;
                 }
-                Taken::NotYet(due, sequence) => match self.wait_until(order_id, due, news).await {
+                Taken::NotYet(due, sequence) => match self.wait_until(order_id, (due, is_due), news).await {
                     Waited::Scheduled => return Advanced::Settled(sequence),
                     Waited::Interrupted => return Advanced::Interrupted,
                     Waited::Due => continue,
+                    Waited::Early(left) => return Advanced::Later(left.min(EARLY_PAUSE_MAX)),
                     Waited::NotScheduled => self.pause(order_id, tries),
                 },
                 Taken::NotNow { step, why } => {
@@ -278,8 +284,9 @@ impl<B: Broker> Runner<B> {
         }
     }
 
-    /// Waits for a deadline: here if it is near, else the server wakes us.
-    async fn wait_until(&self, order_id: OrderId, due: Timestamp, news: &Notify) -> Waited {
+    /// Waits for a deadline: here if it is near, else the server wakes us. It did so already if `is_due`: set again, it
+    /// would come due at once, by the server's clock.
+    async fn wait_until(&self, order_id: OrderId, (due, is_due): (Timestamp, bool), news: &Notify) -> Waited {
         let left = time_left(due, self.executor.log().now()).unwrap_or_default();
         tokio::select! {
             biased;
@@ -288,6 +295,10 @@ impl<B: Broker> Runner<B> {
         }
         if left <= HOLD_MAX {
             return Waited::Due;
+        }
+        if is_due {
+            metrics::counter!("twelve_deadlines_early_total").increment(1);
+            return Waited::Early(left);
         }
         match self.executor.log().set_deadline(order_id, due).await {
             Ok(()) => {

@@ -15,6 +15,7 @@ use crate::{
     decide::Decider,
     execute::{Executor, ORDERS_AT_HAND},
     grpc,
+    health::Health,
     notify::{Notifier, Post},
     payment::Payments,
     provider::{HttpProvider, PaymentProvider, Sandbox},
@@ -29,14 +30,21 @@ pub struct CommandService {
     executor: Executor,
     calls: Calls,
     breakers: Breakers,
+    health: Health,
 }
 
 impl CommandService {
     pub fn new(log: EventLog, flows: FlowBook, settings: CommandSettings) -> anyhow::Result<Self> {
         let breakers = Breakers::default();
         let calls = Calls::new(log.connection(), &settings, &breakers);
+        let health = Health::new(log.clone(), &settings.roles);
         let executor = Executor::new(log, flows, Admission::new(settings.store_goal())?, ORDERS_AT_HAND);
-        Ok(Self { settings, executor, calls, breakers })
+        Ok(Self { settings, executor, calls, breakers, health })
+    }
+
+    /// What its probes are told.
+    pub const fn health(&self) -> &Health {
+        &self.health
     }
 
     /// The REST routes of this process's roles, and the same by gRPC.
@@ -54,9 +62,15 @@ impl CommandService {
     /// returns, commands find their contexts.
     pub async fn start(&self, stop: &CancellationToken) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
         self.executor.flows().keep().await?;
+        self.executor.log().ensure_queues().await?;
         let kept = self.executor.log().keep_queues().await;
         kept.map_err(|error| anyhow::anyhow!("the work queues cannot be kept: {error}"))?;
         let mut tasks = JoinSet::new();
+        let watch = self.health.clone().watch(stop.clone());
+        tasks.spawn(async move {
+            watch.await;
+            Ok(())
+        });
         let provider = provider(&self.settings)?;
         let decider = Decider {
             executor: self.executor.clone(),

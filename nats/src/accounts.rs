@@ -1,17 +1,26 @@
-//! Who may do what on the nats-server: one account, a user with a key of its own for each kind of process, and what
-//! each needs, by the very names that [`crate::subject`] gives. Nobody may delete from the log, and nobody but the
-//! archivist purge it, where its streams allow that.
+//! Who may do what on the nats-server: a user with a key of its own for each kind of process, and what each needs, by
+//! the very names that [`crate::subject`] gives.
+//!
+//! A permission is on a call's subject; it reaches neither the call's body nor the subject that the answer is asked to.
+//! So two things hold besides (ADR 27). Calls whose body can do harm are given to the set-up key alone: those that make
+//! or change a stream, a bucket or a consumer. And all others but `command` are each in an account of its own, into
+//! which the calls that it needs are imported: what the server answers stays in that account, wherever it was asked to,
+//! and reaches neither a stream nor another's inbox.
 
-use crate::{archive, snapshots, subject};
+use std::collections::BTreeMap;
+
+use crate::{archive, objects, snapshots, subject, worklist::List};
 
 /// A kind of process that connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum User {
+    /// `twelve nats setup`: makes and changes streams, buckets and work queues. Kept away from processes.
+    Setup,
     /// `command-svc`: appends events, sets deadlines, answers other contexts.
     Command,
     /// `query-api` and `projector`: read the log, keep snapshots of views, and write no event.
     Views,
-    /// People and tools that make the log and look after it.
+    /// People and tools that look after the log.
     Operator,
     /// `twelve archive`: appends the last event of orders that are over, and moves them out of the log.
     Archivist,
@@ -19,12 +28,27 @@ pub enum User {
     Inspector,
 }
 
+/// The account of the log and of those who write it.
+const ACCOUNT: &str = "TWELVE";
+
+/// What an account of its own is given by the account of the log.
+enum Import {
+    /// A call with one answer.
+    Call(String),
+    /// A call with many.
+    Calls(String),
+    /// What is told on these subjects.
+    Told(String),
+}
+
 impl User {
-    pub const ALL: [Self; 5] = [Self::Command, Self::Views, Self::Operator, Self::Archivist, Self::Inspector];
+    pub const ALL: [Self; 6] =
+        [Self::Setup, Self::Command, Self::Views, Self::Operator, Self::Archivist, Self::Inspector];
 
     /// The user's name in file names.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Setup => "setup",
             Self::Command => "command",
             Self::Views => "views",
             Self::Operator => "operator",
@@ -33,97 +57,130 @@ impl User {
         }
     }
 
-    fn publishes(self, log: &[String]) -> Vec<String> {
-        let api = |calls: &[&str]| calls.iter().map(|call| format!("$JS.API.{call}")).collect::<Vec<_>>();
-        let look =
-            ["INFO", "STREAM.NAMES", "STREAM.LIST", "STREAM.INFO.*", "DIRECT.GET.>", "STREAM.MSG.GET.*"];
-        let make = ["STREAM.CREATE.*", "STREAM.UPDATE.*"];
-        let archived = format!("OBJ_{}", archive::BUCKET);
-        let own: Vec<String> = match self {
+    /// The account of its own, of all but those who make the log and who answer others.
+    const fn account(self) -> Option<&'static str> {
+        match self {
+            Self::Setup | Self::Command => None,
+            Self::Archivist => Some("TWELVE-ARCHIVIST"),
+            Self::Views => Some("TWELVE-VIEWS"),
+            Self::Operator => Some("TWELVE-OPERATOR"),
+            Self::Inspector => Some("TWELVE-INSPECTOR"),
+        }
+    }
+
+    /// The subjects on which this user may publish, of a log of so many partitions.
+    pub fn publishes(self, partitions: u16) -> Vec<String> {
+        let look = [
+            "INFO",
+            "STREAM.NAMES",
+            "STREAM.LIST",
+            "STREAM.INFO.*",
+            "STREAM.MSG.GET.*",
+            "DIRECT.GET.*",
+            "DIRECT.GET.*.>",
+            "CONSUMER.NAMES.*",
+            "CONSUMER.LIST.*",
+            "CONSUMER.INFO.*.*",
+        ];
+        let purge = |stream: &str| format!("$JS.API.STREAM.PURGE.{stream}");
+        let mut own: Vec<String> = match self {
+            Self::Setup => {
+                let make = ["STREAM.CREATE.*", "STREAM.UPDATE.*", "CONSUMER.>"];
+                make.map(|call| format!("$JS.API.{call}")).into_iter().chain(subject::keepers()).collect()
+            }
             Self::Command => {
-                let lists = [subject::DEADLINES_STREAM, subject::NOTICES_STREAM];
-                let work = log.iter().map(String::as_str).chain(lists).flat_map(work);
                 let write = ["orders.*.*", "deadlines.*.*", "notices.*.*", "flows.*.*", "twelve.*.decide"];
-                let fetch = read(&archived).into_iter().chain(["$JS.FC.>".to_owned()]);
-                api(&make).into_iter().chain(work).chain(write.map(str::to_owned)).chain(fetch).collect()
+                (0..partitions).flat_map(work).chain(write.map(str::to_owned)).collect()
             }
             Self::Views => {
-                let stream = format!("OBJ_{}", snapshots::BUCKET);
-                let keep = ["STREAM.CREATE", "STREAM.UPDATE", "STREAM.PURGE"];
-                let keep = keep.map(|call| format!("$JS.API.{call}.{stream}"));
-                let chunks = [format!("$O.{}.>", snapshots::BUCKET), "$JS.FC.>".to_owned()];
-                let read = log.iter().chain([&stream, &archived]).flat_map(|stream| read(stream));
-                read.chain(keep).chain(chunks).collect()
+                vec![purge(&objects::stream(snapshots::BUCKET)), format!("$O.{}.>", snapshots::BUCKET)]
             }
-            Self::Operator => [api(&make), api(&["CONSUMER.>"]), vec!["$SRV.>".into()]].concat(),
+            Self::Operator => vec!["$SRV.>".into()],
             Self::Archivist => {
-                let keep = ["CREATE", "UPDATE"].map(|call| format!("$JS.API.STREAM.{call}.{archived}"));
-                let write = ["orders.*.*".into(), format!("$O.{}.>", archive::BUCKET), "$JS.FC.>".to_owned()];
-                let remove = log.iter().map(|stream| format!("$JS.API.STREAM.PURGE.{stream}"));
-                let read = log.iter().chain([&archived]).flat_map(|stream| read(stream));
-                read.chain(keep).chain(write).chain(remove).collect()
+                let remove = (0..partitions).map(|partition| purge(&subject::stream(partition)));
+                remove.chain(["orders.*.*".into(), format!("$O.{}.>", archive::BUCKET)]).collect()
             }
             Self::Inspector => Vec::new(),
         };
-        [api(&look), own].concat()
+        own.extend(look.map(|call| format!("$JS.API.{call}")));
+        own
     }
 
-    /// What is refused although something above would allow it: a worklist that is deleted, or made anew with other
-    /// settings, has every event handed out again.
-    fn never_publishes(self, log: &[String]) -> Vec<String> {
+    fn subscribes(self, nkey: &str) -> Vec<String> {
+        let mut own = vec![format!("{}.>", inbox(nkey)), "stored.*".to_owned()];
         if self == Self::Command {
-            return Vec::new();
+            own.extend(["twelve.*.decide".to_owned(), "$SRV.>".to_owned()]);
         }
-        let lists = log.iter().map(|stream| format!("{stream}.saga"));
-        let lists =
-            lists.chain([subject::DEADLINES_STREAM, subject::NOTICES_STREAM].map(|list| format!("{list}.*")));
-        let calls = ["CREATE", "DURABLE.CREATE", "DELETE", "MSG.NEXT", "PAUSE", "UNPIN"];
-        let of = |list: String| calls.map(|call| format!("$JS.API.CONSUMER.{call}.{list}"));
-        lists
-            .flat_map(|list| {
-                of(list.clone()).into_iter().chain([format!("$JS.API.CONSUMER.CREATE.{list}.>")])
-            })
-            .collect()
+        own
+    }
+
+    /// What is imported into the account of its own.
+    fn imports(self, partitions: u16) -> Vec<Import> {
+        let mut imports = vec![Import::Told("stored.*".into())];
+        imports.extend(self.publishes(partitions).into_iter().map(|subject| {
+            if subject == "$JS.API.DIRECT.GET.*" || subject == "$SRV.>" {
+                Import::Calls(subject)
+            } else {
+                Import::Call(subject)
+            }
+        }));
+        imports
     }
 
     /// The user as the server's configuration has it.
-    fn entry(self, nkey: &str, log: &[String]) -> String {
+    fn entry(self, nkey: &str, partitions: u16) -> String {
         let list = |subjects: Vec<String>| {
             subjects.iter().map(|subject| format!("\"{subject}\"")).collect::<Vec<_>>().join(", ")
         };
-        let (name, allow, deny) = (self.name(), list(self.publishes(log)), list(self.never_publishes(log)));
+        let (name, allow) = (self.name(), list(self.publishes(partitions)));
         let subscribe = list(self.subscribes(nkey));
         // Who answers requests may publish where it was asked to.
         let answers =
             if self == Self::Command { "\n        allow_responses: { max: 1, expires: \"1m\" }" } else { "" };
         format!(
-            "      # {name}\n      {{ nkey: {nkey}, permissions: {{\n        publish: {{\n          \
-             allow: [{allow}]\n          deny: [{deny}]\n        }}\n        \
+            "      # {name}\n      {{ nkey: {nkey}, permissions: {{\n        \
+             publish: {{ allow: [{allow}] }}\n        \
              subscribe: {{ allow: [{subscribe}] }}{answers}\n      }} }}\n"
         )
     }
+}
 
-    fn subscribes(self, nkey: &str) -> Vec<String> {
-        let own = format!("{}.>", inbox(nkey));
+impl Import {
+    fn subject(&self) -> &str {
         match self {
-            Self::Command => vec![own, "twelve.*.decide".into(), "$SRV.>".into()],
-            Self::Views | Self::Operator | Self::Archivist | Self::Inspector => vec![own],
+            Self::Call(subject) | Self::Calls(subject) | Self::Told(subject) => subject,
         }
+    }
+
+    /// As the account of the log exports it to that account.
+    fn exported(&self, to: &str) -> String {
+        match self {
+            Self::Call(subject) => format!("      {{ service: \"{subject}\", accounts: [{to}] }}\n"),
+            Self::Calls(subject) => {
+                format!("      {{ service: \"{subject}\", response_type: stream, accounts: [{to}] }}\n")
+            }
+            Self::Told(subject) => format!("      {{ stream: \"{subject}\", accounts: [{to}] }}\n"),
+        }
+    }
+
+    /// As that account imports it.
+    fn imported(&self) -> String {
+        let (kind, subject) = match self {
+            Self::Call(_) | Self::Calls(_) => ("service", self.subject()),
+            Self::Told(_) => ("stream", self.subject()),
+        };
+        format!("      {{ {kind}: {{ account: {ACCOUNT}, subject: \"{subject}\" }} }}\n")
     }
 }
 
-/// Reading a stream by a consumer that is forgotten afterwards.
-fn read(stream: &str) -> Vec<String> {
-    ["CREATE.{}", "CREATE.{}.>", "INFO.{}.*", "MSG.NEXT.{}.*", "DELETE.{}.*"]
-        .map(|call| format!("$JS.API.CONSUMER.{}", call.replace("{}", stream)))
-        .to_vec()
-}
-
-/// Working a stream off by a consumer that stays.
-fn work(stream: &str) -> Vec<String> {
-    let stays = ["DURABLE.CREATE.{}.*", "UNPIN.{}.*"];
-    let stays = stays.map(|call| format!("$JS.API.CONSUMER.{}", call.replace("{}", stream)));
-    read(stream).into_iter().chain(stays).chain([format!("$JS.ACK.{stream}.>")]).collect()
+/// Working a partition's lists off, by consumers that the set-up key made.
+fn work(partition: u16) -> Vec<String> {
+    let of = |list: List| {
+        let queue = format!("{}.{}", list.stream(partition), list.consumer(partition));
+        let calls = ["MSG.NEXT", "UNPIN"].map(|call| format!("$JS.API.CONSUMER.{call}.{queue}"));
+        calls.into_iter().chain([format!("$JS.ACK.{queue}.>")])
+    };
+    List::ALL.into_iter().flat_map(of).collect()
 }
 
 /// What the subjects begin with on which this user is answered, so that nobody listens to another's answers.
@@ -134,11 +191,32 @@ pub(crate) fn inbox(nkey: &str) -> String {
 /// The `accounts` part of a nats-server's configuration, for users with these public keys and a log of so many
 /// partitions.
 pub fn configuration(users: &[(User, String)], partitions: u16) -> String {
-    let log: Vec<String> = (0..partitions).map(subject::stream).collect();
-    let users: String = users.iter().map(|(user, nkey)| user.entry(nkey, &log)).collect();
+    let of = |account: Option<&str>| -> String {
+        let here = users.iter().filter(|(user, _)| user.account() == account);
+        here.map(|(user, nkey)| user.entry(nkey, partitions)).collect()
+    };
+    let mut exports: BTreeMap<String, (Import, Vec<&str>)> = BTreeMap::new();
+    let mut others = Vec::new();
+    for (user, _) in users {
+        let Some(account) = user.account() else { continue };
+        let imports = user.imports(partitions);
+        let imported: String = imports.iter().map(Import::imported).collect();
+        others.push(format!(
+            "  {account} {{\n    users: [\n{}    ]\n    imports: [\n{imported}    ]\n  }}\n",
+            of(Some(account))
+        ));
+        for import in imports {
+            let to = exports.entry(import.subject().to_owned()).or_insert_with(|| (import, Vec::new()));
+            to.1.push(account);
+        }
+    }
+    let others = others.concat();
+    let exports: String = exports.values().map(|(export, to)| export.exported(&to.join(", "))).collect();
     format!(
         "# Made by `twelve nats-accounts`; include it in the server's configuration. Only public keys are in here.\n\
-         accounts {{\n  SYS {{}}\n  TWELVE {{\n    jetstream: enabled\n    users: [\n{users}    ]\n  }}\n}}\n\
-         system_account: SYS\n"
+         accounts {{\n  SYS {{}}\n  {ACCOUNT} {{\n    jetstream: enabled\n    users: [\n{}    ]\n    \
+         exports: [\n{exports}    ]\n  }}\n{others}}}\n\
+         system_account: SYS\n",
+        of(None)
     )
 }

@@ -18,13 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::jetstream::{
-    context::{GetStreamErrorKind, ObjectStoreErrorKind},
-    object_store::{Config, ObjectMetadata, ObjectStore},
-};
+use async_nats::jetstream::{context::GetStreamErrorKind, object_store::ObjectMetadata, stream::Config};
 use domain::{Event, OrderId, event::SagaEvent};
-use futures::StreamExt;
-use tokio::{io::AsyncReadExt, time::timeout};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use self::object::{Kept, Opened, mark, pack, stretches, unpack};
@@ -35,6 +31,7 @@ use crate::{
     connection::Connection,
     follow::BATCH_EVENTS_MAX,
     log::{EventLog, LoadError},
+    objects::{self, Bucket},
     subject,
 };
 
@@ -60,6 +57,8 @@ const LIST_MAX: Duration = Duration::from_secs(30);
 pub enum ArchiveError {
     #[error("the archive's object store did not answer")]
     Store(#[source] Failure),
+    #[error("the bucket {BUCKET} is not there; make it: twelve nats setup --old-orders archive")]
+    Missing,
     #[error("object {name} of the archive does not read as it was written")]
     Torn { name: String, source: Failure },
     #[error("object {name} of the archive does not hold what was put into it for order {order_id}")]
@@ -74,6 +73,12 @@ pub enum ArchiveError {
 
 fn failed(error: impl Into<Failure>) -> ArchiveError {
     ArchiveError::Store(error.into())
+}
+
+/// The bucket's stream as declared.
+pub(crate) fn declared(replicas: usize) -> Config {
+    let description = "Twelve: orders that are over; never delete from it";
+    objects::declared(BUCKET, description, Duration::ZERO, replicas)
 }
 
 /// What an object is that does not read.
@@ -93,7 +98,6 @@ struct Known {
 /// The archive of a log.
 pub struct Archive {
     connection: Connection,
-    replicas: usize,
     known: tokio::sync::Mutex<Known>,
     /// Those that were read last, the last one at the end.
     opened: Mutex<Vec<(String, Arc<Opened>)>>,
@@ -107,8 +111,8 @@ pub struct Whole {
 }
 
 impl Archive {
-    pub(crate) fn new(connection: Connection, replicas: usize) -> Self {
-        Self { connection, replicas, known: tokio::sync::Mutex::default(), opened: Mutex::default() }
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self { connection, known: tokio::sync::Mutex::default(), opened: Mutex::default() }
     }
 
     /// Every object there is, with its name, as of at most [`FRESH_FOR`] ago.
@@ -129,7 +133,7 @@ impl Archive {
 
     /// How far the object store's stream goes; 0 if there is none.
     async fn sequence(&self) -> Result<u64, ArchiveError> {
-        match self.connection.shared.jetstream.get_stream(format!("OBJ_{BUCKET}")).await {
+        match self.connection.shared.jetstream.get_stream(objects::stream(BUCKET)).await {
             Ok(stream) => Ok(stream.cached_info().state.last_sequence),
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(answer)
@@ -146,10 +150,8 @@ impl Archive {
     }
 
     async fn list(&self) -> Result<Vec<(String, About)>, ArchiveError> {
-        let mut list = self.store().await?.list().await.map_err(failed)?;
         let mut objects = Vec::new();
-        while let Some(info) = list.next().await {
-            let info = info.map_err(failed)?;
+        for info in self.bucket().await?.list().await.map_err(failed)? {
             let about = info.metadata.get(ABOUT).map(String::as_str).unwrap_or_default();
             let about = serde_json::from_str(about).map_err(torn(&info.name))?;
             objects.push((info.name, about));
@@ -158,20 +160,8 @@ impl Archive {
         Ok(objects)
     }
 
-    async fn store(&self) -> Result<ObjectStore, ArchiveError> {
-        match self.connection.shared.jetstream.get_object_store(BUCKET).await {
-            Ok(store) => Ok(store),
-            Err(error) if error.kind() == ObjectStoreErrorKind::GetStore => {
-                let config = Config {
-                    bucket: BUCKET.into(),
-                    description: Some("Twelve: orders that are over; never delete from it".into()),
-                    num_replicas: self.replicas,
-                    ..Config::default()
-                };
-                self.connection.shared.jetstream.create_object_store(config).await.map_err(failed)
-            }
-            Err(error) => Err(failed(error)),
-        }
+    async fn bucket(&self) -> Result<Bucket, ArchiveError> {
+        Bucket::find(&self.connection, BUCKET).await.map_err(failed)?.ok_or(ArchiveError::Missing)
     }
 
     /// Whether an order is in the archive, as of at most [`FRESH_FOR`] ago.
@@ -226,10 +216,17 @@ impl Archive {
             }
         }
         let fetching = async {
-            let mut object = self.store().await?.get(name).await.map_err(failed)?;
+            let mut object = self.bucket().await?.open(name).await.map_err(failed)?;
             let mut bytes = Vec::new();
-            object.read_to_end(&mut bytes).await.map_err(torn(name))?;
-            Ok(bytes)
+            loop {
+                let pieces = object.next().await.map_err(torn(name))?;
+                if pieces.is_empty() {
+                    return Ok(bytes);
+                }
+                for piece in pieces {
+                    bytes.extend_from_slice(&piece);
+                }
+            }
         };
         let bytes = timeout(TRANSFER_MAX, fetching).await.map_err(failed)??;
         let opened = tokio::task::spawn_blocking(move || unpack(&bytes)).await.map_err(failed)?;
@@ -264,11 +261,9 @@ impl Archive {
         };
         let bytes =
             tokio::task::spawn_blocking(move || pack(&events)).await.map_err(failed)?.map_err(failed)?;
-        let store = self.store().await?;
-        timeout(TRANSFER_MAX, store.put(meta, &mut bytes.as_slice()))
-            .await
-            .map_err(failed)?
-            .map_err(failed)?;
+        let bucket = self.bucket().await?;
+        let mut bytes = bytes.as_slice();
+        timeout(TRANSFER_MAX, bucket.put(meta, &mut bytes)).await.map_err(failed)?.map_err(failed)?;
         Ok(name)
     }
 

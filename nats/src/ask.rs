@@ -34,6 +34,8 @@ use crate::{
 const IN_FLIGHT_MAX: usize = 1_024;
 /// How long requests that are on their way are waited for when a context stops.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
+/// How long commands that were taken may go on after that: their askers have long given up.
+const FINISH_MAX: Duration = Duration::from_secs(5);
 /// Messages that are still taken once the stop came: more than can be on their way.
 const LAST_TAKEN: u64 = 256;
 /// Messages of no meaning that are sent at once, and how often, to get there; replicas share them.
@@ -243,13 +245,22 @@ impl Offer {
             let request = tokio::select! {
                 () = stop.cancelled(), if until.is_none() => {
                     self.asked.close();
-                    self.requests.unsubscribe_after(received + LAST_TAKEN).await?;
                     until = Some(Instant::now() + DRAIN_MAX);
+                    // While the server is away, whatever is sent to it waits, and nothing is handed over.
+                    let limited = self.requests.unsubscribe_after(received + LAST_TAKEN);
+                    match timeout(DRAIN_MAX, limited).await {
+                        Ok(limited) => limited?,
+                        Err(_) => break,
+                    }
                     continue;
                 }
                 _ = filling.tick(), if until.is_some() => {
                     for _ in 0..FILLED_AT_ONCE {
-                        self.client.publish(self.subject.clone(), Bytes::new()).await?;
+                        let filled = self.client.publish(self.subject.clone(), Bytes::new());
+                        match timeout(FILL_EVERY, filled).await {
+                            Ok(filled) => filled?,
+                            Err(_) => break,
+                        }
                     }
                     continue;
                 }
@@ -273,8 +284,15 @@ impl Offer {
         while let Some(asked) = self.asked.recv().await {
             at_hand.spawn(Box::pin(tell(asked, slot(&slots).await?, Arc::clone(&decide))));
         }
-        at_hand.join_all().await;
-        self.service.stop().await
+        let finished = async {
+            while at_hand.join_next().await.is_some() {}
+            self.service.stop().await
+        };
+        let Ok(stopped) = timeout(FINISH_MAX, finished).await else {
+            tracing::warn!(context = self.subject, "commands were under way {FINISH_MAX:?} after the stop");
+            return Ok(());
+        };
+        stopped
     }
 }
 

@@ -47,7 +47,7 @@ struct Raw<'a> {
 impl<'a> Raw<'a> {
     async fn make(log: &'a EventLog) -> Result<Self, Failure> {
         let (connection, streams) = (log.connection(), log.partitions());
-        let (partitions, replicas) = (log.partitions(), log.replicas);
+        let (partitions, replicas) = (log.partitions(), log.topology.replicas);
         let topology = Topology { partitions, replicas, partition_bytes_max: 1 << 30, ..Topology::default() };
         for index in 0..streams {
             let config = stream::Config {

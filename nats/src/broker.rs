@@ -7,36 +7,28 @@ use std::{fmt, future::Future, pin::pin, time::Duration};
 
 use async_nats::{
     HeaderMap, Request,
-    jetstream::{
-        self, AckKind, ErrorCode,
-        consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, pull},
-        context::PublishError,
-        message::PublishMessage,
-    },
+    jetstream::{self, AckKind, ErrorCode, consumer::pull, context::PublishError, message::PublishMessage},
 };
 use bytes::Bytes;
 use domain::Timestamp;
 use futures::{Stream, StreamExt, future::BoxFuture, stream::BoxStream};
 use serde::Deserialize;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{
     ask::{Answer, Ask, AskError},
     connection::{Connection, SERVER_TIMEOUT},
+    direct,
     header::Header,
     log::LoadError,
     subject,
-    worklist::{List, UNFINISHED_MAX, WORK_WAIT},
+    worklist::{GROUP, List},
 };
 
-/// Messages asked for in one read of a subject.
-const READ_BATCH: usize = 1_000;
-/// A worker that has not asked for work for this long loses its place to the next.
-const PIN_TIMEOUT: Duration = Duration::from_secs(3);
 const PULL_EXPIRES: Duration = Duration::from_secs(1);
 const PULL_HEARTBEAT: Duration = Duration::from_millis(500);
 const PULL_MESSAGES_MAX: usize = 500;
-const GROUP: &str = "runner";
 
 static BATCH_ID: Header = Header::new("Nats-Batch-Id");
 static BATCH_SEQUENCE: Header = Header::new("Nats-Batch-Sequence");
@@ -120,6 +112,11 @@ pub trait Broker: Clone + Send + Sync + 'static {
 
     fn is_connected(&self) -> bool;
 
+    /// How often the connection was made.
+    fn connects(&self) -> u64 {
+        0
+    }
+
     /// Stores a message under its guard and answers with its sequence.
     fn publish(&self, message: Message) -> impl Future<Output = Result<u64, Unpublished>> + Send;
 
@@ -165,6 +162,10 @@ impl Broker for Connection {
 
     fn is_connected(&self) -> bool {
         Self::is_connected(self)
+    }
+
+    fn connects(&self) -> u64 {
+        *self.shared.connects.borrow()
     }
 
     async fn publish(&self, message: Message) -> Result<u64, Unpublished> {
@@ -238,21 +239,11 @@ impl Broker for Connection {
     ) -> Result<BoxStream<'static, Result<Handed, Failure>>, Failure> {
         let stream = self.shared.jetstream.get_stream_no_info(list.stream(partition)).await?;
         let name = &list.consumer(partition);
-        let config = pull::Config {
-            durable_name: Some(name.clone()),
-            description: Some("Twelve: work on this partition's orders, for one worker at a time".into()),
-            filter_subject: list.filter(partition),
-            deliver_policy: DeliverPolicy::All,
-            ack_policy: AckPolicy::Explicit,
-            ack_wait: WORK_WAIT,
-            max_ack_pending: UNFINISHED_MAX,
-            headers_only: true,
-            priority_policy: PriorityPolicy::PinnedClient,
-            priority_groups: vec![GROUP.to_owned()],
-            priority_timeout: PIN_TIMEOUT,
-            ..pull::Config::default()
+        let consumer = if self.may_make() {
+            stream.get_or_create_consumer(name, list.declared(partition)).await?
+        } else {
+            stream.get_consumer::<pull::Config>(name).await?
         };
-        let consumer = stream.get_or_create_consumer(name, config).await?;
         if take_over && let Err(error) = stream.unpin_consumer(name, GROUP).await {
             tracing::debug!(partition, %error, "nobody had the place");
         }
@@ -270,39 +261,11 @@ impl Broker for Connection {
 
 /// One batched direct get of the exact subject.
 async fn read(connection: &Connection, partition: u16, subject: &str, from: u64) -> Result<Page, LoadError> {
-    let unavailable = |error: Failure| LoadError::Unavailable(error);
-    let inbox = connection.shared.client.new_inbox();
-    let mut answers = connection
-        .shared
-        .client
-        .subscribe(inbox.clone())
-        .await
-        .map_err(|error| unavailable(Box::new(error)))?;
-    let ask = serde_json::json!({ "seq": from, "batch": READ_BATCH, "next_by_subj": subject }).to_string();
-    let api = format!("$JS.API.DIRECT.GET.{}", subject::stream(partition));
-    let asked = connection.shared.client.publish_with_reply(api, inbox, ask.into()).await;
-    asked.map_err(|error| unavailable(Box::new(error)))?;
-    let mut messages = Vec::new();
-    while let Some(message) = answers.next().await {
-        let headers = message.headers.unwrap_or_default();
-        match message.status.map(|status| status.as_u16()) {
-            None => {
-                let sequence = header_number(&headers, "Nats-Sequence").unwrap_or_default();
-                messages.push(Raw { sequence, headers, body: message.payload });
-            }
-            Some(404) => return Ok(Page { messages, next: None }),
-            Some(204) => {
-                let pending = header_number(&headers, "Nats-Num-Pending").unwrap_or_default();
-                let last = messages.last().map_or(from, |raw| raw.sequence);
-                return Ok(Page { messages, next: (pending > 0).then_some(last + 1) });
-            }
-            Some(status) => {
-                let description = message.description.unwrap_or_default();
-                return Err(unavailable(format!("{status} {description}").into()));
-            }
-        }
-    }
-    Err(LoadError::Refused { status: "nothing: the connection closed".into() })
+    let page = direct::page(connection, &subject::stream(partition), subject, from).await;
+    let page = page.map_err(|error| LoadError::Unavailable(error.into()))?;
+    let next = page.messages.last().map_or(from, |got| got.raw.sequence + 1);
+    let messages = page.messages.into_iter().map(|got| got.raw).collect();
+    Ok(Page { messages, next: (page.pending > 0).then_some(next) })
 }
 
 fn handed(message: jetstream::Message) -> Result<Handed, Failure> {
@@ -322,7 +285,8 @@ impl Receipt for Acknowledger {
             Word::Going => AckKind::Progress,
             Word::Later(pause) => AckKind::Nak(Some(pause)),
         };
-        Box::pin(self.0.ack_with(kind))
+        // While the server is away, what is to be sent waits for it.
+        Box::pin(async move { timeout(SERVER_TIMEOUT, self.0.ack_with(kind)).await? })
     }
 }
 
@@ -338,10 +302,6 @@ impl fmt::Debug for Handed {
 struct Committed {
     seq: Option<u64>,
     count: Option<u64>,
-}
-
-fn header_number(headers: &HeaderMap, name: &str) -> Option<u64> {
-    headers.get(name)?.as_str().parse().ok()
 }
 
 fn unpublished(error: PublishError) -> Unpublished {

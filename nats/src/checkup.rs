@@ -9,7 +9,7 @@ use async_nats::jetstream::{
 use crate::{
     connection::{Connection, SERVER_VERSION_MIN, version},
     follow::PartitionInfo,
-    subject,
+    setup, subject,
     topology::{self, OldOrders, Topology, TopologyError, UNCOMPRESS},
     worklist::List,
 };
@@ -58,11 +58,13 @@ pub async fn look(connection: &Connection, declared: &Topology) -> Vec<Finding> 
     for partition in 0..declared.partitions {
         findings.extend(partition_of(connection, declared, partition).await);
     }
-    let others = [subject::DEADLINES_STREAM, subject::NOTICES_STREAM, subject::FLOWS_STREAM];
-    for name in others {
-        let what = format!("stream {name}");
-        findings.push(match info(connection, name).await {
-            Ok(info) => Finding::good(what, format!("{} messages", info.state.messages)),
+    for wanted in declared.streams().into_iter().skip(usize::from(declared.partitions)) {
+        let what = format!("stream {}", wanted.name);
+        findings.push(match info(connection, &wanted.name).await {
+            Ok(info) => match setup::check_any(&wanted, &info.config) {
+                Ok(()) => Finding::good(what, format!("{} messages", info.state.messages)),
+                Err(error) => broken(what, &error),
+            },
             Err(why) => absent(what, &why),
         });
     }
@@ -87,7 +89,7 @@ async fn info(connection: &Connection, name: &str) -> Result<Info, GetStreamErro
 
 fn absent(what: String, why: &GetStreamError) -> Finding {
     let advice = if topology::is_absent(why.kind()) {
-        "start a command service once with the operator's or its own key: it makes what is missing"
+        "run: twelve nats setup, with the set-up key where there are keys"
     } else {
         "if its servers are there, it has no leader: docs/runbooks.md says what to do"
     };
@@ -117,16 +119,7 @@ fn settings(declared: &Topology, partition: u16, info: &Info) -> Finding {
     let what = format!("stream {}", info.config.name);
     match declared.check(&declared.partition(partition), &info.config) {
         Ok(()) => Finding::good(what, "as declared"),
-        Err(error @ TopologyError::Partitions { .. }) => {
-            Finding::good(what, error.to_string()).but(Verdict::Bad, "give --partitions as the log has them")
-        }
-        Err(
-            error @ (TopologyError::Unsafe { .. } | TopologyError::Server { .. } | TopologyError::Missing(_)),
-        ) => {
-            let advice =
-                "somebody made or changed it by hand; correct it, or restore the log into a new server";
-            Finding::good(what, error.to_string()).but(Verdict::Bad, advice)
-        }
+        Err(error) => broken(what, &error),
     }
 }
 
@@ -147,6 +140,20 @@ fn history(declared: &Topology, partition: u16, info: &Info) -> Finding {
         }
         None => Finding::good(what, format!("{} events, none is missing", found.events)),
     }
+}
+
+fn broken(what: String, error: &TopologyError) -> Finding {
+    let advice = match error {
+        TopologyError::Partitions { .. } => "give --partitions as the log has them",
+        TopologyError::Keeps => "give --old-orders keep",
+        TopologyError::Silent(_) | TopologyError::Missing(_) | TopologyError::NoQueues(_) => {
+            "run: twelve nats setup"
+        }
+        TopologyError::Unsafe { .. } | TopologyError::Server { .. } => {
+            "it was made or changed by hand; correct it, or restore the log into a new server"
+        }
+    };
+    Finding::good(what, error.to_string()).but(Verdict::Bad, advice)
 }
 
 fn room(name: &str, info: &Info) -> Finding {

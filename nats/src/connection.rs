@@ -17,6 +17,8 @@ pub const SERVER_TIMEOUT: Duration = Duration::from_secs(3);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an answer is waited for once the connection that it was asked on is gone, and there is another.
 const ANSWER_AFTER_ALL: Duration = Duration::from_millis(100);
+/// How long a connection may take to send what is buffered before it is closed.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// A server that hangs is left after three of these.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// The longest pause between two tries to connect again: so soon after a server is back, it is used.
@@ -106,10 +108,10 @@ impl Connection {
         let servers: Vec<&str> = url.split(',').map(str::trim).collect();
         let connecting = identity.apply(options)?.connect(servers).await;
         let client =
-            connecting.map_err(|source| ConnectError::Unreachable { url: url.to_owned(), source })?;
+            connecting.map_err(|source| ConnectError::Unreachable { url: without_secrets(url), source })?;
         let found = client.server_info().version.clone();
         if version(&found).is_none_or(|version| version < SERVER_VERSION_MIN) {
-            return Err(ConnectError::TooOld { url: url.to_owned(), found });
+            return Err(ConnectError::TooOld { url: without_secrets(url), found });
         }
         let jetstream = jetstream::context::ContextBuilder::new()
             .timeout(SERVER_TIMEOUT)
@@ -132,6 +134,11 @@ impl Connection {
     /// Another connection to the same server, for work that is to have its own.
     pub async fn another(&self, name: &str) -> Result<Self, ConnectError> {
         Self::open_as(&self.shared.url, name, &self.shared.identity).await
+    }
+
+    /// Whether this process may make what it finds missing. Where processes have keys, the set-up key makes it.
+    pub(crate) fn may_make(&self) -> bool {
+        self.shared.identity.nats_nkey.is_none()
     }
 
     /// Whether the server is reachable at this moment.
@@ -158,10 +165,23 @@ impl Connection {
 
     /// Sends what is buffered and closes; whoever waits for an answer should have it by now.
     pub async fn close(&self) {
-        if let Err(error) = self.shared.client.drain().await {
-            tracing::debug!(%error, "the connection was closed already");
+        // While the server is away, what is to be sent waits for it.
+        match timeout(CLOSE_MAX, self.shared.client.drain()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the connection was closed already"),
+            Err(_) => tracing::warn!("the connection is not closed after {CLOSE_MAX:?}: nats-server is away"),
         }
     }
+}
+
+/// The servers' addresses, to be printed: without users, passwords and tokens.
+pub fn without_secrets(urls: &str) -> String {
+    let plain = |url: &str| {
+        let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+        let scheme = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
+        rest.rsplit_once('@').map_or_else(|| url.to_owned(), |(_, host)| format!("{scheme}***@{host}"))
+    };
+    urls.split(',').map(plain).collect::<Vec<_>>().join(",")
 }
 
 fn note(event: &Event, connects: &watch::Sender<u64>) {
@@ -201,6 +221,13 @@ mod tests {
     fn a_server_that_is_away_is_tried_at_once_then_after_pauses_that_grow_up_to_a_quarter_of_a_second() {
         let pauses = [0, 1, 2, 3, 8, 9, 1_000_000].map(|number| reconnect_pause(number).as_millis());
         assert_eq!(pauses, [0, 0, 2, 4, 128, 250, 250]);
+    }
+
+    #[test]
+    fn an_address_is_printed_without_its_password() {
+        let urls = "nats://user:p@ss@one:4222,tls://token@two:4222,three:4222,nats://four";
+        let plain = "nats://***@one:4222,tls://***@two:4222,three:4222,nats://four";
+        assert_eq!(without_secrets(urls), plain);
     }
 
     #[test]

@@ -1,39 +1,38 @@
 //! Reads a partition of the log as it grows, from a checkpoint on, through reconnects, without gaps or repeats.
 //!
-//! The consumer is disposable: it acknowledges nothing, and a new one starts after the last event that was handed
-//! over. It is made anew at every reconnect, because one that lived in a restarted server is silently gone.
+//! Events are read by direct gets, a page at a time. Between two pages the follower waits until the stream tells that
+//! it stored something (it republishes the headers of each message), and looks every now and then all the same: such a
+//! signal may be lost, on a connection that is made again, for one.
 
 use std::time::Duration;
 
-use async_nats::jetstream::{
+use async_nats::{
     Message,
-    consumer::{
-        AckPolicy, DeliverPolicy,
-        pull::{self, MessagesError},
-    },
-    stream::{self, RawMessageErrorKind},
+    jetstream::stream::{self, RawMessageErrorKind},
 };
 use domain::{Position, Timestamp};
-use futures::StreamExt;
-use tokio::sync::mpsc;
+use futures::{FutureExt, StreamExt};
+use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     broker::Failure,
     codec::{self, Stored, Undecodable},
+    direct::{self, Got},
     log::EventLog,
     subject,
     topology::TopologyError,
 };
 
 /// Events handed over together at most.
-pub const BATCH_EVENTS_MAX: usize = 1_000;
-const PULL_EXPIRES: Duration = Duration::from_secs(5);
-const PULL_HEARTBEAT: Duration = Duration::from_secs(1);
+pub const BATCH_EVENTS_MAX: usize = direct::PAGE_MESSAGES_MAX;
+/// How often the log is looked at although it tells of nothing.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The first pause before a replica is asked again that has not stored yet what the leader told of; each next one is
+/// twice as long.
+const BEHIND_PAUSE: Duration = Duration::from_millis(1);
 /// How long after the last event it is looked whether the partition ends there.
 const END_LOOK_PAUSE: Duration = Duration::from_millis(500);
-/// After this long without its follower, the server forgets a consumer.
-const CONSUMER_IDLE_MAX: Duration = Duration::from_secs(30);
 const RESTART_PAUSE: Duration = Duration::from_millis(50);
 
 /// Some events of one partition, in order.
@@ -162,7 +161,7 @@ impl EventLog {
                     Err(error) => tracing::debug!(partition, after, %error, "following starts anew"),
                 }
             }
-            tokio::time::sleep(RESTART_PAUSE).await;
+            sleep(RESTART_PAUSE).await;
         }
     }
 
@@ -172,99 +171,79 @@ impl EventLog {
         after: &mut u64,
         sink: &mpsc::Sender<Batch>,
     ) -> Result<(), Failure> {
-        let mut connects = self.broker.shared.connects.clone();
-        connects.borrow_and_update();
-        let stream = self.broker.shared.jetstream.get_stream_no_info(subject::stream(partition)).await?;
-        let consumer = stream
-            .create_consumer(pull::Config {
-                description: Some("Twelve: a view follows".into()),
-                deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: *after + 1 },
-                ack_policy: AckPolicy::None,
-                memory_storage: true,
-                num_replicas: 1,
-                inactive_threshold: CONSUMER_IDLE_MAX,
-                ..pull::Config::default()
-            })
-            .await?;
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(BATCH_EVENTS_MAX)
-            .expires(PULL_EXPIRES)
-            .heartbeat(PULL_HEARTBEAT)
-            .messages()
-            .await?;
-        let mut chunks = messages.ready_chunks(BATCH_EVENTS_MAX);
+        let (shared, name) = (&self.broker.shared, subject::stream(partition));
+        let mut connects = shared.connects.clone();
+        let stream = shared.jetstream.get_stream_no_info(&name).await?;
+        let mut signals = shared.client.subscribe(subject::stored(partition)).await?;
+        // The newest event that the stream told of, and the pause if that is not to be had yet.
+        let (mut told, mut behind_pause) = (0, BEHIND_PAUSE);
         // What left the log after its newest event that is left is announced by no event.
-        let (mut is_at_end, mut pause) = (false, Duration::ZERO);
+        let (mut is_at_end, mut end_pause) = (false, Duration::ZERO);
         loop {
-            let chunk = tokio::select! {
-                _ = connects.changed() => return Err("the connection was made anew".into()),
-                chunk = chunks.next() => chunk.ok_or("the consumer ended")?,
-                () = tokio::time::sleep(pause), if !is_at_end => {
+            connects.borrow_and_update();
+            let asked = direct::page(&self.broker, &name, direct::ALL, *after + 1);
+            let Some(page) = self.broker.answered(asked).await else { continue };
+            let page = page?;
+            let is_last = page.pending == 0;
+            if !page.messages.is_empty() {
+                (is_at_end, end_pause, behind_pause) = (false, END_LOOK_PAUSE, BEHIND_PAUSE);
+                if !self.hand_over(partition, page, after, sink).await? {
+                    return Ok(());
+                }
+            }
+            while let Some(signal) = signals.next().now_or_never() {
+                note(signal, &mut told)?;
+            }
+            if !is_last {
+                continue;
+            }
+            let patience = if told > *after { behind_pause } else { LOOK_EVERY };
+            behind_pause = (behind_pause * 2).min(LOOK_EVERY);
+            tokio::select! {
+                () = sink.closed() => return Ok(()),
+                () = sleep(patience) => {}
+                _ = connects.changed() => {}
+                signal = signals.next() => note(signal, &mut told)?,
+                () = sleep(end_pause), if !is_at_end && end_pause < patience => {
                     match self.fill_to_end(&stream, partition, after, sink).await? {
                         End::Here => is_at_end = true,
-                        End::Further => pause = END_LOOK_PAUSE,
+                        End::Further => end_pause = END_LOOK_PAUSE,
                         End::Unheard => return Ok(()),
                     }
-                    continue;
                 }
-            };
-            (is_at_end, pause) = (false, END_LOOK_PAUSE);
-            if !self.hand_over(partition, chunk, after, sink).await? {
-                return Ok(());
             }
         }
     }
 
-    /// Hands over what the server sent together; `false` if nobody listens any more.
+    /// Hands over a page; `false` if nobody listens any more.
     async fn hand_over(
         &self,
         partition: u16,
-        chunk: Vec<Result<Message, MessagesError>>,
+        page: direct::Page,
         after: &mut u64,
         sink: &mpsc::Sender<Batch>,
     ) -> Result<bool, Failure> {
-        let empty = |room| Batch { partition, events: Vec::with_capacity(room), pending: 0, upto: 0 };
-        let mut batch = empty(chunk.len());
-        let mut failed: Option<Failure> = None;
-        for message in chunk {
-            let described = message.map_err(Failure::from).and_then(|message| {
-                let (next, pending) = message.info().map(|info| (info.stream_sequence, info.pending))?;
-                Ok((message, next, pending))
-            });
-            let (message, next, pending) = match described {
-                Ok(described) => described,
-                Err(error) => {
-                    failed = Some(error);
-                    break;
-                }
-            };
-            if next > *after + 1 {
-                let before = std::mem::replace(&mut batch, empty(0));
+        let count = page.messages.len();
+        let empty = || Batch { partition, events: Vec::with_capacity(count), pending: 0, upto: 0 };
+        let (mut batch, mut pending) = (empty(), page.pending + count as u64);
+        for Got { subject, raw } in page.messages {
+            pending -= 1;
+            if raw.sequence > *after + 1 {
+                let before = std::mem::replace(&mut batch, empty());
                 if !before.events.is_empty() && sink.send(before).await.is_err()
-                    || !self.fill(partition, (after, next), sink).await?
+                    || !self.fill(partition, (after, raw.sequence), sink).await?
                 {
                     return Ok(false);
                 }
             }
-            if next > *after {
-                let position = Position { partition, sequence: next };
-                let message = message.message;
-                let headers = message.headers.unwrap_or_default();
-                batch.events.push(codec::decode_in(
-                    self.partitions(),
-                    &message.subject,
-                    position,
-                    &headers,
-                    message.payload,
-                ));
-                (batch.pending, batch.upto, *after) = (pending, next, next);
+            if raw.sequence > *after {
+                let position = Position { partition, sequence: raw.sequence };
+                let partitions = self.partitions();
+                batch.events.push(codec::decode_in(partitions, &subject, position, &raw.headers, raw.body));
+                (batch.pending, batch.upto, *after) = (pending, raw.sequence, raw.sequence);
             }
         }
-        if !batch.events.is_empty() && sink.send(batch).await.is_err() {
-            return Ok(false);
-        }
-        failed.map_or(Ok(true), Err)
+        Ok(batch.events.is_empty() || sink.send(batch).await.is_ok())
     }
 
     /// Where no event comes any more, hands over what lies between `after` and the partition's end and left the log.
@@ -326,4 +305,11 @@ enum End {
     Further,
     /// Nobody listens any more.
     Unheard,
+}
+
+/// Notes which message the stream told of.
+fn note(signal: Option<Message>, told: &mut u64) -> Result<(), Failure> {
+    let signal = signal.ok_or("the connection closed")?;
+    *told = direct::sequence(signal.headers.as_ref()).max(*told);
+    Ok(())
 }

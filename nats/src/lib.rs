@@ -1,8 +1,9 @@
 //! The log on NATS JetStream: the only crate that names a subject, a stream or a header.
 //!
 //! [`server`] finds, installs and runs a local nats-server; [`connection`] connects to it; [`topology`] declares the
-//! streams; [`broker`] is what the commands' side asks of a server; [`log`] loads and appends an order's events, in
-//! groups where each append waits for the disk; [`follow`] reads a partition as it grows; [`worklist`] hands a
+//! streams and [`setup`] makes them; [`broker`] is what the commands' side asks of a server; [`log`] loads and appends
+//! an order's events ([`health`]: whether it can), in groups where each append waits for the disk; [`follow`]
+//! reads a partition as it grows; [`worklist`] hands a
 //! partition's events to exactly one worker, and with it [`deadline`] what comes due and [`notice`] who is to be
 //! told; [`flows`] keeps every flow that an order follows, [`snapshots`] what views were, [`archive`] orders that are
 //! over; [`ask`] carries commands to the context that decides about them; [`contract`] tells others how to read it all.
@@ -15,9 +16,13 @@ pub mod contract;
 pub mod server;
 pub mod connection;
 pub mod topology;
+pub mod setup;
 pub mod nack;
 pub mod broker;
 pub mod log;
+pub mod health;
+mod direct;
+mod objects;
 mod group;
 pub mod follow;
 pub mod worklist;

@@ -15,6 +15,7 @@ use crate::{
     connection::{ConnectError, Connection, SERVER_TIMEOUT},
     follow::Loss,
     group::Groups,
+    health::Appends,
     subject,
     topology::{Durability, MissingEvents, OldOrders, Topology, TopologyError},
     trace,
@@ -89,13 +90,14 @@ impl Appended {
 #[derive(Clone)]
 pub struct EventLog<B = Connection> {
     pub(crate) broker: B,
-    partitions: u16,
-    pub(crate) replicas: usize,
+    pub(crate) topology: Topology,
     durability: Durability,
     /// Where orders are that are over, if this log's are archived.
     pub(crate) archive: Option<Arc<Archive>>,
     /// What it had lost when it was opened, unless that is accepted.
     lost: Arc<[Loss]>,
+    /// What became of the latest of them.
+    pub(crate) appends: Arc<Appends>,
     /// Where each append waits for the disk.
     groups: Option<Arc<Groups>>,
 }
@@ -109,7 +111,7 @@ impl EventLog {
     ) -> Result<Self, TopologyError> {
         topology.ensure(&connection).await?;
         let archives = topology.old_orders == OldOrders::Archive;
-        let archive = archives.then(|| Archive::new(connection.clone(), topology.replicas).into());
+        let archive = archives.then(|| Archive::new(connection.clone()).into());
         let mut log = Self { archive, ..Self::look(connection, topology, durability) };
         let losses = log.losses().await?;
         let is_accepted = topology.missing_events == MissingEvents::Accept;
@@ -128,7 +130,7 @@ impl EventLog {
     /// The same log over a connection of its own.
     pub async fn another(&self, name: &str) -> Result<Self, ConnectError> {
         let broker = self.broker.another(name).await?;
-        let groups = self.groups.is_some().then(|| Groups::start(&broker, self.partitions).into());
+        let groups = self.groups.is_some().then(|| Groups::start(&broker, self.topology.partitions).into());
         Ok(Self { broker, groups, ..self.clone() })
     }
 
@@ -142,6 +144,11 @@ impl EventLog {
         &self.lost
     }
 
+    /// Makes the work queues that are missing, or says which are.
+    pub async fn ensure_queues(&self) -> Result<(), TopologyError> {
+        self.topology.ensure_queues(&self.broker).await
+    }
+
     pub const fn connection(&self) -> &Connection {
         &self.broker
     }
@@ -151,9 +158,10 @@ impl<B: Broker> EventLog<B> {
     /// The log as it is said to be, to look at; nothing is made or checked.
     pub fn look(broker: B, topology: Topology, durability: Durability) -> Self {
         let durability = if topology.replicas > 1 { Durability::Replicated } else { durability };
-        let (partitions, replicas) = (topology.partitions, topology.replicas);
+        let partitions = topology.partitions;
         let groups = (durability == Durability::Fsync).then(|| Groups::start(&broker, partitions).into());
-        Self { broker, partitions, replicas, durability, archive: None, lost: Arc::default(), groups }
+        let (lost, appends) = (Arc::default(), Arc::default());
+        Self { broker, topology, durability, archive: None, lost, appends, groups }
     }
 
     /// The server that keeps the log.
@@ -167,7 +175,7 @@ impl<B: Broker> EventLog<B> {
     }
 
     pub const fn partitions(&self) -> u16 {
-        self.partitions
+        self.topology.partitions
     }
 
     /// What an acknowledgement of this log is worth.
@@ -180,7 +188,7 @@ impl<B: Broker> EventLog<B> {
     /// With replicas, [`Self::load`] may be answered by one that is behind. Before something is denied on the ground
     /// of a story, the leader is asked whether that was all of it.
     pub async fn last_sequence(&self, order_id: OrderId) -> Result<u64, LoadError> {
-        let partition = order_id.partition(self.partitions);
+        let partition = order_id.partition(self.topology.partitions);
         let last = self.broker.last(subject::stream(partition), subject::order(partition, order_id)).await;
         match (last.map_err(LoadError::Unavailable)?, &self.archive) {
             (Some(newest), _) => Ok(newest.sequence),
@@ -199,7 +207,7 @@ impl<B: Broker> EventLog<B> {
 
     /// An order's story up to at least `at_least` (0: whatever the log has), oldest event first.
     pub async fn load(&self, order_id: OrderId, at_least: u64) -> Result<Vec<Stored>, LoadError> {
-        let partition = order_id.partition(self.partitions);
+        let partition = order_id.partition(self.topology.partitions);
         let story = self.load_raw(order_id, at_least, self.archive.as_deref()).await?;
         let subject = subject::order(partition, order_id);
         let decode = |raw: Raw| {
@@ -221,7 +229,7 @@ impl<B: Broker> EventLog<B> {
             if story.is_empty()
                 && let Some(archive) = archive
             {
-                let partition = order_id.partition(self.partitions);
+                let partition = order_id.partition(self.topology.partitions);
                 story = Box::pin(archive.story(partition, order_id)).await.map_err(LoadError::Archive)?;
             }
             if story.last().map_or(0, |newest| newest.sequence) >= at_least {
@@ -265,7 +273,7 @@ impl<B: Broker> EventLog<B> {
 
     /// Some of the story; answers where to go on if it is longer.
     async fn read_batch(&self, order_id: OrderId, from: u64) -> Result<(Vec<Raw>, Option<u64>), LoadError> {
-        let partition = order_id.partition(self.partitions);
+        let partition = order_id.partition(self.topology.partitions);
         let Page { messages, next } =
             self.broker.read(partition, subject::order(partition, order_id), from).await?;
         Ok((messages, next))
@@ -282,7 +290,7 @@ impl<B: Broker> EventLog<B> {
         new: &NewEvent,
     ) -> Result<Appended, AppendError> {
         let event_id = new.event_id();
-        let partition = order_id.partition(self.partitions);
+        let partition = order_id.partition(self.topology.partitions);
         if expected == 0
             && let Some(archive) = &self.archive
             && Box::pin(archive.holds(partition, order_id))
@@ -340,6 +348,9 @@ impl<B: Broker> EventLog<B> {
             }
         };
         let written = writing.instrument(span).await;
+        if self.broker.is_connected() {
+            self.appends.note(partition, self.broker.connects(), &written);
+        }
         metrics::histogram!("twelve_append_seconds").record(started.elapsed().as_secs_f64());
         written
     }

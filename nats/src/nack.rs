@@ -10,9 +10,7 @@ const KIND: (&str, &str) = ("jetstream.nats.io/v1beta2", "Stream");
 
 /// Each stream of the log as a resource.
 pub fn streams(topology: &Topology) -> Vec<Value> {
-    let partitions = (0..topology.partitions).map(|partition| topology.partition(partition));
-    let others = [topology.deadlines(), topology.notices(), topology.flows()];
-    partitions.chain(others).map(|stream| resource(&stream)).collect()
+    topology.streams().iter().map(resource).collect()
 }
 
 fn resource(stream: &Config) -> Value {
@@ -54,8 +52,15 @@ fn resource(stream: &Config) -> Value {
     if stream.max_messages_per_subject > 0 {
         say("maxMsgsPerSubject", json!(stream.max_messages_per_subject));
     }
+    if !stream.max_age.is_zero() {
+        say("maxAge", json!(format!("{}s", stream.max_age.as_secs())));
+    }
     if stream.compression.is_some() {
         say("compression", json!("s2"));
+    }
+    if let Some(republish) = &stream.republish {
+        // The resource knows no signal without the body; one with it means the same.
+        say("republish", json!({ "source": republish.source, "destination": republish.destination }));
     }
     for (name, is_on) in [
         ("denyDelete", stream.deny_delete),
@@ -64,6 +69,7 @@ fn resource(stream: &Config) -> Value {
         ("allowAtomicPublish", stream.allow_atomic_publish),
         ("allowMsgSchedules", stream.allow_message_schedules),
         ("allowMsgTtl", stream.allow_message_ttl),
+        ("allowRollup", stream.allow_rollup),
     ] {
         if is_on {
             say(name, json!(true));
@@ -75,7 +81,7 @@ fn resource(stream: &Config) -> Value {
     // Whoever deletes the resource does not mean the orders.
     say("preventDelete", json!(true));
     let (version, kind) = KIND;
-    let name = stream.name.to_lowercase();
+    let name = stream.name.to_lowercase().replace('_', "-");
     json!({ "apiVersion": version, "kind": kind, "metadata": { "name": name }, "spec": spec })
 }
 

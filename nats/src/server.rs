@@ -1,5 +1,7 @@
 //! A local nats-server: found or installed, started on the data directory, kept running, stopped again.
 
+mod watch;
+
 use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -12,7 +14,7 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::TcpStream,
     process::{Child, Command},
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 
 use crate::connection::{SERVER_VERSION_MIN, version};
@@ -70,6 +72,8 @@ pub struct LocalServer {
     directory: PathBuf,
     pid: u32,
     url: String,
+    /// Where it tells of its health.
+    monitor: Option<String>,
     ports_file: PathBuf,
     /// `None` if it was found running, left over by a process that could not stop it.
     child: Option<Child>,
@@ -78,6 +82,16 @@ pub struct LocalServer {
 #[derive(Deserialize)]
 struct Ports {
     nats: Vec<String>,
+    #[serde(default)]
+    monitoring: Vec<String>,
+}
+
+/// What a server announced of itself.
+struct Announced {
+    pid: u32,
+    url: String,
+    monitor: Option<String>,
+    ports_file: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -100,30 +114,8 @@ impl LocalServer {
         let log = log_of(&directory);
         std::fs::write(&log, "").map_err(|source| ServerError::Write { path: log, source })?;
         let mut child = launch(&binary, &directory, &free(options.listen))?;
-        let (pid, ports_file, url) = ready(&mut child, &directory).await?;
-        Ok(Self { binary, directory, pid, url, ports_file, child: Some(child) })
-    }
-
-    /// Starts it again at its address whenever it ends by itself; ends only if that cannot be done. One that was found
-    /// running is somebody else's to keep.
-    pub async fn keep(&mut self) -> ServerError {
-        let mut soon = 0;
-        loop {
-            let began = Instant::now();
-            let Some(child) = &mut self.child else { return std::future::pending().await };
-            let ended =
-                child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
-            let log = log_of(&self.directory);
-            soon = if began.elapsed() < SOON { soon + 1 } else { 0 };
-            if soon >= SOON_MAX {
-                return ServerError::KeepsEnding { log };
-            }
-            tracing::error!(ended, log = %log.display(), "nats-server ended by itself; it is started again");
-            sleep(RESTART_PAUSE * u32::saturating_sub(soon, 1)).await;
-            if let Err(error) = self.restart().await {
-                return error;
-            }
-        }
+        let Announced { pid, url, monitor, ports_file } = ready(&mut child, &directory).await?;
+        Ok(Self { binary, directory, pid, url, monitor, ports_file, child: Some(child) })
     }
 
     async fn restart(&mut self) -> Result<(), ServerError> {
@@ -134,7 +126,8 @@ impl LocalServer {
         // Kept at once: whoever stops us meanwhile stops it, too.
         let child = self.child.insert(launch(&self.binary, &self.directory, &listen)?);
         self.pid = child.id().unwrap_or(self.pid);
-        (_, self.ports_file, self.url) = ready(child, &self.directory).await?;
+        let ready = ready(child, &self.directory).await?;
+        (self.ports_file, self.url, self.monitor) = (ready.ports_file, ready.url, ready.monitor);
         Ok(())
     }
 
@@ -150,7 +143,12 @@ impl LocalServer {
 
     /// Asks the server to stop, and waits until it has.
     pub async fn stop(mut self) -> Result<(), ServerError> {
-        let failed = |source| ServerError::Stop { pid: self.pid, source };
+        self.quit().await
+    }
+
+    async fn quit(&mut self) -> Result<(), ServerError> {
+        let pid = self.pid;
+        let failed = |source| ServerError::Stop { pid, source };
         let signal = format!("quit={}", self.pid);
         Command::new(&self.binary)
             .args(["--signal", &signal])
@@ -188,11 +186,11 @@ impl LocalServer {
     async fn adopt(binary: &Path, directory: &Path, name: &str) -> Option<Self> {
         for entry in std::fs::read_dir(directory.join("ports")).ok()?.flatten() {
             let ports_file = entry.path();
-            if let Some((pid, url)) = announced(&ports_file)
+            if let Some(Announced { pid, url, monitor, ports_file }) = announced(&ports_file)
                 && said_name(&url).await.as_deref() == Some(name)
             {
                 let (binary, directory) = (binary.to_owned(), directory.to_owned());
-                return Some(Self { binary, directory, pid, url, ports_file, child: None });
+                return Some(Self { binary, directory, pid, url, monitor, ports_file, child: None });
             }
             if let Err(error) = std::fs::remove_file(&ports_file) {
                 tracing::debug!(%error, file = %ports_file.display(), "a stale ports file stays");
@@ -232,17 +230,17 @@ fn launch(binary: &Path, directory: &Path, listen: &str) -> Result<Child, Server
         .map_err(failed)
 }
 
-/// Waits until a server listens; answers with its process id, its ports file and its URL.
-async fn ready(child: &mut Child, directory: &Path) -> Result<(u32, PathBuf, String), ServerError> {
+/// Waits until a server listens.
+async fn ready(child: &mut Child, directory: &Path) -> Result<Announced, ServerError> {
     let failed = |reason: String| ServerError::NotReady { reason, log: log_of(directory) };
     let pid = child.id().ok_or_else(|| failed("it ended at once".into()))?;
     let ports_file = directory.join("ports").join(format!("nats-server_{pid}.ports"));
     let listening = async {
         loop {
-            if let Some((_, url)) = announced(&ports_file)
-                && said_name(&url).await.is_some()
+            if let Some(announced) = announced(&ports_file)
+                && said_name(&announced.url).await.is_some()
             {
-                return Ok(url);
+                return Ok(announced);
             }
             if let Ok(Some(status)) = child.try_wait() {
                 return Err(format!("it ended with {status}"));
@@ -252,8 +250,7 @@ async fn ready(child: &mut Child, directory: &Path) -> Result<(u32, PathBuf, Str
     };
     let listening =
         timeout(START_TIMEOUT, listening).await.unwrap_or_else(|_| Err("it does not listen".into()));
-    let url = listening.map_err(failed)?;
-    Ok((pid, ports_file, url))
+    listening.map_err(failed)
 }
 
 /// The address, with any free port instead of one that is taken.
@@ -303,11 +300,12 @@ fn create(path: &Path) -> Result<(), ServerError> {
     std::fs::create_dir_all(path).map_err(|source| ServerError::Write { path: path.to_owned(), source })
 }
 
-/// Process id and URL from a server's ports file, once it is written.
-fn announced(ports_file: &Path) -> Option<(u32, String)> {
+/// What a server's ports file says, once it is written.
+fn announced(ports_file: &Path) -> Option<Announced> {
     let pid = ports_file.file_stem()?.to_str()?.strip_prefix("nats-server_")?.parse().ok()?;
     let ports: Ports = serde_json::from_str(&std::fs::read_to_string(ports_file).ok()?).ok()?;
-    Some((pid, ports.nats.first()?.clone()))
+    let (url, monitor) = (ports.nats.first()?.clone(), ports.monitoring.first().cloned());
+    Some(Announced { pid, url, monitor, ports_file: ports_file.to_owned() })
 }
 
 /// The name by which the server at `url` greets.

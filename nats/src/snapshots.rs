@@ -1,17 +1,17 @@
 //! Snapshots of views, in JetStream's object store beside the log: a way to start a view node without the whole log.
 //!
-//! The object store keeps a SHA-256 digest of every object and checks it when one is read.
+//! The object store keeps a SHA-256 digest of every object; it is checked when one is read.
 
 use std::{collections::HashMap, path::Path, time::Duration};
 
-use async_nats::jetstream::{
-    context::ObjectStoreErrorKind,
-    object_store::{Config, ObjectMetadata, ObjectStore},
-};
-use futures::StreamExt;
-use tokio::{fs::File, io, time::timeout};
+use async_nats::jetstream::{object_store::ObjectMetadata, stream::Config};
+use tokio::{fs::File, io::AsyncWriteExt, time::timeout};
 
-use crate::log::EventLog;
+use crate::{
+    broker::Failure,
+    log::EventLog,
+    objects::{self, Bucket},
+};
 
 pub(crate) const BUCKET: &str = "TWELVE-VIEWS";
 /// The description of an object, as JSON, under this name.
@@ -27,11 +27,13 @@ const TRANSFER_MAX: Duration = Duration::from_mins(30);
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     #[error("the object store did not answer")]
-    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Store(#[source] Failure),
+    #[error("the bucket {BUCKET} is not there; make it: twelve nats setup")]
+    Missing,
     #[error("snapshot {name} does not read as it was written")]
-    Torn { name: String, source: io::Error },
+    Torn { name: String, source: Failure },
     #[error("a snapshot's file cannot be used")]
-    File(#[source] io::Error),
+    File(#[source] std::io::Error),
     #[error("snapshot {0} took too long")]
     Slow(String),
 }
@@ -46,49 +48,36 @@ pub struct Kept {
 }
 
 /// The snapshots beside a log.
-pub struct Snapshots(ObjectStore);
+pub struct Snapshots(Bucket);
 
-fn failed<E: std::error::Error + Send + Sync + 'static>(error: E) -> SnapshotError {
-    SnapshotError::Store(Box::new(error))
+/// The bucket's stream as declared.
+pub(crate) fn declared(replicas: usize) -> Config {
+    let description = "Twelve: snapshots of views; each can be made again from the log";
+    objects::declared(BUCKET, description, KEPT_FOR, replicas)
 }
 
 impl EventLog {
-    /// The snapshots beside this log; `None` if there never were any.
+    /// The snapshots beside this log; `None` if there is no bucket for them.
     pub async fn find_snapshots(&self) -> Result<Option<Snapshots>, SnapshotError> {
-        match self.connection().shared.jetstream.get_object_store(BUCKET).await {
-            Ok(store) => Ok(Some(Snapshots(store))),
-            Err(error) if error.kind() == ObjectStoreErrorKind::GetStore => Ok(None),
-            Err(error) => Err(failed(error)),
-        }
+        let found = Bucket::find(self.connection(), BUCKET).await.map_err(SnapshotError::Store)?;
+        Ok(found.map(Snapshots))
     }
 
     /// The snapshots beside this log, and a place for new ones.
     pub async fn snapshots(&self) -> Result<Snapshots, SnapshotError> {
-        if let Some(found) = self.find_snapshots().await? {
-            return Ok(found);
-        }
-        let config = Config {
-            bucket: BUCKET.into(),
-            description: Some("Twelve: snapshots of views; each can be made again from the log".into()),
-            max_age: KEPT_FOR,
-            num_replicas: self.replicas,
-            ..Config::default()
-        };
-        self.connection().shared.jetstream.create_object_store(config).await.map(Snapshots).map_err(failed)
+        self.find_snapshots().await?.ok_or(SnapshotError::Missing)
     }
 }
 
 impl Snapshots {
     /// All snapshots, in no order.
     pub async fn list(&self) -> Result<Vec<Kept>, SnapshotError> {
-        let mut list = self.0.list().await.map_err(failed)?;
-        let mut kept = Vec::new();
-        while let Some(info) = list.next().await {
-            let info = info.map_err(failed)?;
+        let all = self.0.list().await.map_err(SnapshotError::Store)?;
+        let kept = all.into_iter().map(|info| {
             let about = info.metadata.get(ABOUT).cloned().unwrap_or_default();
-            kept.push(Kept { name: info.name, about, bytes: info.size as u64 });
-        }
-        Ok(kept)
+            Kept { name: info.name, about, bytes: info.size as u64 }
+        });
+        Ok(kept.collect())
     }
 
     /// Keeps the file under `name`.
@@ -101,20 +90,31 @@ impl Snapshots {
             ..ObjectMetadata::default()
         };
         let put = timeout(TRANSFER_MAX, self.0.put(meta, &mut file)).await;
-        put.map_err(|_| SnapshotError::Slow(name.to_owned()))?.map(drop).map_err(failed)
+        put.map_err(|_| SnapshotError::Slow(name.to_owned()))?.map_err(SnapshotError::Store)
     }
 
     /// Fetches a snapshot into a file. What does not match its digest is an error.
     pub async fn fetch(&self, name: &str, into: &Path) -> Result<(), SnapshotError> {
-        let mut object = self.0.get(name).await.map_err(failed)?;
         let mut file = File::create(into).await.map_err(SnapshotError::File)?;
-        let copied = timeout(TRANSFER_MAX, io::copy(&mut object, &mut file)).await;
-        let copied = copied.map_err(|_| SnapshotError::Slow(name.to_owned()))?;
-        copied.map_err(|source| SnapshotError::Torn { name: name.to_owned(), source })?;
+        let reading = async {
+            let mut object = self.0.open(name).await?;
+            loop {
+                let pieces = object.next().await?;
+                if pieces.is_empty() {
+                    return Ok(());
+                }
+                for piece in pieces {
+                    file.write_all(&piece).await?;
+                }
+            }
+        };
+        let read = timeout(TRANSFER_MAX, reading).await;
+        let read = read.map_err(|_| SnapshotError::Slow(name.to_owned()))?;
+        read.map_err(|source: Failure| SnapshotError::Torn { name: name.to_owned(), source })?;
         file.sync_all().await.map_err(SnapshotError::File)
     }
 
     pub async fn remove(&self, name: &str) -> Result<(), SnapshotError> {
-        self.0.delete(name).await.map_err(failed)
+        self.0.remove(name).await.map_err(SnapshotError::Store)
     }
 }

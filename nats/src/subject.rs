@@ -42,6 +42,11 @@ pub fn stream(partition: u16) -> String {
     format!("ORDERS-{partition}")
 }
 
+/// Where a partition's stream tells of each message once it is stored: `stored.<partition>`.
+pub(crate) fn stored(partition: u16) -> String {
+    format!("stored.{partition}")
+}
+
 /// The stream of the deadlines that are set, and of those that came due.
 pub(crate) const DEADLINES_STREAM: &str = "DEADLINES";
 
@@ -75,6 +80,10 @@ pub fn notice_filter(partition: u16) -> String {
 
 /// What lies in the work queues for good: in no partition, so that no worker is handed it.
 pub(crate) const KEEPERS: [&str; 2] = ["deadlines.keep.keep", "notices.keep.keep"];
+
+pub(crate) fn keepers() -> [String; 2] {
+    KEEPERS.map(str::to_owned)
+}
 
 /// The stream of the flows' texts.
 pub(crate) const FLOWS_STREAM: &str = "FLOWS";

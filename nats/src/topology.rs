@@ -1,4 +1,4 @@
-//! The streams of the log, as declared; made when absent, compared when present, never loosened.
+//! The streams of the log, as declared. [`crate::setup`] makes or verifies them.
 //!
 //! No stream mirrors them: a mirror of a stream that allows direct gets answers those gets too, from what it has so
 //! far, and an order's story would lack its newest events.
@@ -8,10 +8,10 @@ use std::{collections::HashMap, time::Duration};
 use async_nats::jetstream::{
     self,
     context::GetStreamErrorKind,
-    stream::{Compression, Config, DiscardPolicy, RetentionPolicy, StorageType},
+    stream::{Compression, Config, DiscardPolicy, Republish, RetentionPolicy, StorageType},
 };
 
-use crate::{connection::Connection, subject};
+use crate::{archive, snapshots, subject};
 
 /// How many partitions a new log gets, so that partitions are exercised from the first day.
 pub const PARTITIONS_DEFAULT: u16 = 4;
@@ -26,7 +26,7 @@ const MESSAGE_BYTES_MAX: i32 = 128 * 1024;
 const FLOWS_BYTES_MAX: i64 = 64 * 1024 * 1024;
 /// What to do about a stream that is compressed.
 pub(crate) const UNCOMPRESS: &str = "let it be so no more: nats stream edit NAME --compression none";
-const PARTITIONS_KEY: &str = "twelve-partitions";
+pub(crate) const PARTITIONS_KEY: &str = "twelve-partitions";
 
 /// What an acknowledgement of the log is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -49,13 +49,13 @@ impl Durability {
     }
 }
 
-/// Who makes the streams.
+/// Who makes the streams, the buckets and the work queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Streams {
-    /// Whichever service finds them missing; and it enlarges what is too small
+    /// The process that finds them missing; it enlarges what is too small, too
     #[default]
     Make,
-    /// Somebody else: what is missing or otherwise is an error
+    /// `twelve nats setup`, or a controller: what is missing or different is an error
     Verify,
 }
 
@@ -111,53 +111,35 @@ pub enum TopologyError {
     )]
     Partitions { found: String, wanted: u16 },
     #[error(
-        "stream {stream} does not keep history safe: {rule}; it was made by other hands, please use another server or correct it"
+        "the log was made to keep all orders for ever, which cannot be undone; start with --old-orders keep, or use another server"
+    )]
+    Keeps,
+    #[error(
+        "stream {stream} does not keep history safe: {rule}; it was made or changed by hand: correct it, or use another server"
     )]
     Unsafe { stream: String, rule: &'static str },
     #[error(
-        "stream {0} is not there, and is somebody else's to make: `twelve streams` declares it; or start with --streams make"
+        "stream {0} was made by an older version and does not tell of what it stores; run: twelve nats setup"
     )]
+    Silent(String),
+    #[error("stream {0} is missing; run: twelve nats setup")]
     Missing(String),
+    #[error("the work queues {} are missing; run: twelve nats setup", .0.join(", "))]
+    NoQueues(Vec<String>),
     #[error("stream {stream} cannot be made, read or enlarged")]
     Server { stream: String, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
 impl Topology {
-    /// Makes what is missing and checks what is there.
-    pub async fn ensure(&self, connection: &Connection) -> Result<(), TopologyError> {
-        for partition in 0..self.partitions {
-            let wanted = self.partition(partition);
-            let found = self.ensure_stream(&connection.shared.jetstream, &wanted).await?;
-            if Self::is_compressed(&found) {
-                let stream = &found.name;
-                tracing::warn!(
-                    stream,
-                    "is compressed, and may not be read again after a crash; {UNCOMPRESS}"
-                );
-            }
-            self.check(&wanted, &found)?;
-            if self.streams == Streams::Make {
-                enlarge(&connection.shared.jetstream, &wanted, found).await?;
-            }
-        }
-        for wanted in [self.deadlines(), self.notices(), self.flows()] {
-            let found = self.ensure_stream(&connection.shared.jetstream, &wanted).await?;
-            if found.subjects != wanted.subjects
-                || found.allow_message_schedules != wanted.allow_message_schedules
-            {
-                let rule = "its subjects are others, or it schedules no messages";
-                return Err(TopologyError::Unsafe { stream: wanted.name, rule });
-            }
-        }
-        let beyond = subject::stream(self.partitions);
-        match connection.shared.jetstream.get_stream(&beyond).await {
-            Ok(_) => {
-                let found = format!("more than {}", self.partitions);
-                Err(TopologyError::Partitions { found, wanted: self.partitions })
-            }
-            Err(error) if is_absent(error.kind()) => Ok(()),
-            Err(source) => Err(TopologyError::Server { stream: beyond, source: Box::new(source) }),
-        }
+    /// Every stream of the log, those of its buckets included; of the partitions first.
+    pub fn streams(&self) -> Vec<Config> {
+        let partitions = (0..self.partitions).map(|partition| self.partition(partition));
+        let others = [self.deadlines(), self.notices(), self.flows(), snapshots::declared(self.replicas)];
+        let archive = match self.old_orders {
+            OldOrders::Keep => None,
+            OldOrders::Archive => Some(archive::declared(self.replicas)),
+        };
+        partitions.chain(others).chain(archive).collect()
     }
 
     /// The declaration of one partition's stream.
@@ -177,6 +159,12 @@ impl Topology {
             deny_purge: self.old_orders == OldOrders::Keep,
             allow_direct: true,
             allow_atomic_publish: true,
+            // By this, who follows the log knows that there is something new.
+            republish: Some(Republish {
+                source: subject::partition_filter(partition),
+                destination: subject::stored(partition),
+                headers_only: true,
+            }),
             metadata: HashMap::from([(PARTITIONS_KEY.to_owned(), self.partitions.to_string())]),
             ..Config::default()
         }
@@ -237,74 +225,6 @@ impl Topology {
     /// Whether a stream is one that nats-server 2.15.1 does not always read again once it was killed (ADR 22).
     pub(crate) fn is_compressed(found: &Config) -> bool {
         found.compression.as_ref().is_some_and(|compression| *compression != Compression::None)
-    }
-
-    async fn ensure_stream(
-        &self,
-        jetstream: &jetstream::Context,
-        wanted: &Config,
-    ) -> Result<Config, TopologyError> {
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| TopologyError::Server {
-            stream: wanted.name.clone(),
-            source,
-        };
-        let mut stream = match jetstream.get_stream(&wanted.name).await {
-            Ok(stream) => stream,
-            Err(error) if is_absent(error.kind()) && self.streams == Streams::Verify => {
-                return Err(TopologyError::Missing(wanted.name.clone()));
-            }
-            Err(error) if is_absent(error.kind()) => {
-                // Two services may start at once: whoever is second finds the other's stream.
-                jetstream
-                    .get_or_create_stream(wanted.clone())
-                    .await
-                    .map_err(|error| failed(Box::new(error)))?
-            }
-            Err(error) => return Err(failed(Box::new(error))),
-        };
-        let info = stream.info().await.map_err(|error| failed(Box::new(error)))?;
-        Ok(info.config.clone())
-    }
-
-    pub(crate) fn check(&self, wanted: &Config, found: &Config) -> Result<(), TopologyError> {
-        let partitions = found.metadata.get(PARTITIONS_KEY).cloned().unwrap_or_else(|| "unknown".into());
-        if partitions != self.partitions.to_string() {
-            return Err(TopologyError::Partitions { found: partitions, wanted: self.partitions });
-        }
-        let rules = [
-            (found.deny_delete, "deny_delete is off"),
-            (
-                found.deny_purge || self.old_orders == OldOrders::Archive,
-                "deny_purge is off; if its old orders are archived, say so: --old-orders archive",
-            ),
-            (found.discard == DiscardPolicy::New, "discard is old: a full stream would forget"),
-            (found.storage == StorageType::File, "storage is memory"),
-            (found.max_age.is_zero(), "max_age is set: events would expire"),
-            (found.max_messages_per_subject <= 0, "max_msgs_per_subject is set: events would vanish"),
-            (found.allow_direct, "allow_direct is off: an order could not be loaded"),
-            (found.subjects == wanted.subjects, "its subjects are others"),
-        ];
-        match rules.iter().find(|(holds, _)| !holds) {
-            Some((_, rule)) => Err(TopologyError::Unsafe { stream: found.name.clone(), rule }),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Gives a stream the room that is asked for now, if that is more than it has. Nothing else of it changes.
-async fn enlarge(
-    jetstream: &jetstream::Context,
-    wanted: &Config,
-    found: Config,
-) -> Result<(), TopologyError> {
-    if found.max_bytes < 0 || found.max_bytes >= wanted.max_bytes {
-        return Ok(());
-    }
-    let stream = found.name.clone();
-    let larger = Config { max_bytes: wanted.max_bytes, ..found };
-    match jetstream.update_stream(larger).await {
-        Ok(_) => Ok(()),
-        Err(source) => Err(TopologyError::Server { stream, source: Box::new(source) }),
     }
 }
 

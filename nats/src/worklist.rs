@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, pull};
 use domain::{OrderId, Position};
 use futures::{
     StreamExt,
@@ -24,6 +25,9 @@ pub const WORK_WAIT: Duration = Duration::from_secs(1);
 pub const PROLONG_EVERY: Duration = Duration::from_millis(400);
 /// Events of one partition that may be handed out and unfinished at a time; beyond it, new events wait.
 pub const UNFINISHED_MAX: i64 = 20_000;
+/// A worker that has not asked for work for this long loses its place to the next.
+const PIN_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const GROUP: &str = "runner";
 const REJOIN_PAUSE: Duration = Duration::from_millis(200);
 
 type Messages = BoxStream<'static, Result<Handed, Failure>>;
@@ -40,7 +44,10 @@ pub enum List {
 }
 
 impl List {
-    const fn name(self) -> &'static str {
+    pub const ALL: [Self; 3] = [Self::Saga, Self::Due, Self::Notices];
+
+    /// As metrics name it.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Saga => "saga",
             Self::Due => "due",
@@ -62,6 +69,24 @@ impl List {
             Self::Saga => "saga".to_owned(),
             Self::Due => format!("due-{partition}"),
             Self::Notices => format!("notices-{partition}"),
+        }
+    }
+
+    /// The durable consumer, whose pinned group leaves one client active.
+    pub(crate) fn declared(self, partition: u16) -> pull::Config {
+        pull::Config {
+            durable_name: Some(self.consumer(partition)),
+            description: Some("Twelve: work on this partition's orders, for one worker at a time".into()),
+            filter_subject: self.filter(partition),
+            deliver_policy: DeliverPolicy::All,
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: WORK_WAIT,
+            max_ack_pending: UNFINISHED_MAX,
+            headers_only: true,
+            priority_policy: PriorityPolicy::PinnedClient,
+            priority_groups: vec![GROUP.to_owned()],
+            priority_timeout: PIN_TIMEOUT,
+            ..pull::Config::default()
         }
     }
 

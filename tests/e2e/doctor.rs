@@ -33,7 +33,7 @@ async fn what_breaks_a_promise_is_found_and_what_to_do_is_said() {
     let server = Server::start().await;
     let (fine, said) = doctor(&["--nats", server.url()]);
     assert!(
-        !fine && said.contains("BAD   stream ORDERS-0") && said.contains("it makes what is missing"),
+        !fine && said.contains("BAD   stream ORDERS-0") && said.contains("run: twelve nats setup"),
         "{said}"
     );
 

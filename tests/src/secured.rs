@@ -1,6 +1,10 @@
 //! A nats-server as it is to be run: TLS, and for each kind of process a key of its own.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+};
 
 use nats::{Connection, Identity, accounts::User, server};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -15,7 +19,28 @@ pub struct Secured {
 }
 
 impl Secured {
+    /// With a log.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With a log that was set up with these settings besides.
+    pub async fn start_with(settings: &[&str]) -> Self {
+        let secured = Self::start_bare().await;
+        let set_up = secured.set_up(settings);
+        assert!(set_up.status.success(), "{set_up:?} {}", secured.said());
+        secured
+    }
+
+    /// Makes or verifies the log with the set-up key.
+    pub fn set_up(&self, settings: &[&str]) -> Output {
+        let mut command = Command::new(binary("twelve"));
+        command.args(["nats", "setup"]).args(self.arguments(User::Setup)).args(settings);
+        command.output().expect("it runs")
+    }
+
+    /// Without a log.
+    pub async fn start_bare() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let made =
             Command::new(binary("twelve")).args(["nats-accounts", "--out"]).arg(folder.path()).output();

@@ -38,9 +38,9 @@ pub struct LogSettings {
     #[arg(long, env = "TWELVE_PARTITION_BYTES_MAX", value_name = "BYTES", default_value_t = PARTITION_BYTES_DEFAULT,
           value_parser = clap::value_parser!(i64).range(1_048_576..))]
     pub partition_bytes_max: i64,
-    /// Who makes the log's streams
-    #[arg(long, env = "TWELVE_STREAMS", value_enum, value_name = "WHO", default_value_t = Streams::Make)]
-    pub streams: Streams,
+    /// Who makes the log's streams, buckets and work queues [default: make; with --nats-nkey: verify]
+    #[arg(long, env = "TWELVE_STREAMS", value_enum, value_name = "WHO")]
+    pub streams: Option<Streams>,
     /// What becomes of orders that are over; a log that was made to keep them cannot be made to archive them later
     #[arg(long, env = "TWELVE_OLD_ORDERS", value_enum, value_name = "WHAT", default_value_t = OldOrders::Keep)]
     pub old_orders: OldOrders,
@@ -56,7 +56,13 @@ pub struct LogSettings {
 #[derive(Args, Clone, Debug)]
 pub struct ServerSettings {
     /// The nats-server to use (2.15 or newer); of a cluster, several, separated by commas
-    #[arg(long, env = "TWELVE_NATS", value_name = "URL,…", default_value = "nats://127.0.0.1:4222")]
+    #[arg(
+        long,
+        env = "TWELVE_NATS",
+        hide_env_values = true,
+        value_name = "URL,…",
+        default_value = "nats://127.0.0.1:4222"
+    )]
     pub nats: String,
     /// What an acknowledgement of that server is worth: `fsync` if it runs with `sync_interval: always`
     #[arg(long, env = "TWELVE_DURABILITY", value_enum, default_value_t = Durability::Memory)]
@@ -70,7 +76,11 @@ impl LogSettings {
             partitions: self.partitions,
             replicas: usize::from(self.replicas),
             partition_bytes_max: self.partition_bytes_max,
-            streams: self.streams,
+            streams: self.streams.unwrap_or(if self.identity.nats_nkey.is_some() {
+                Streams::Verify
+            } else {
+                Streams::Make
+            }),
             old_orders: self.old_orders,
             missing_events: self.missing_events,
         }

@@ -3,21 +3,20 @@
 //! A partition is read in its order, twice: which event is each order's newest, and then the events, an order's until
 //! that one. Order by order would be dearer by far: the server looks at everything between two events of one.
 
-use std::{collections::HashMap, time::Duration};
-
-use async_nats::jetstream::{
-    consumer::{AckPolicy, pull},
-    stream,
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
 };
+
 use domain::{OrderId, Timestamp};
-use futures::StreamExt;
 use tokio::{sync::mpsc, time::timeout};
 
 use super::Whole;
 use crate::{
     broker::{Broker, Failure, Raw},
     codec,
-    follow::BATCH_EVENTS_MAX,
+    connection::Connection,
+    direct::{self, Got},
     log::{EventLog, LoadError},
     subject,
     topology::TopologyError,
@@ -28,9 +27,6 @@ use crate::{
 const KEPT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long the next event may take to come.
 const NEXT_WITHIN: Duration = Duration::from_secs(10);
-/// After this long without its reader, the server forgets a consumer: whoever takes the orders may take their time.
-const IDLE_MAX: Duration = Duration::from_mins(5);
-
 /// An order that may be over, and its story as it was met.
 pub struct Found {
     pub order_id: OrderId,
@@ -49,9 +45,12 @@ struct Met {
 
 /// A partition's messages from the first on.
 struct Reading {
-    stream: stream::Stream,
-    consumer: String,
-    messages: pull::Stream,
+    connection: Connection,
+    stream: String,
+    messages: VecDeque<Got>,
+    /// The sequence of the last one that was met, and how many there are behind the page.
+    after: u64,
+    pending: u64,
     /// How many there are.
     count: u64,
     /// Which partition it is, of how many.
@@ -59,40 +58,27 @@ struct Reading {
 }
 
 impl Reading {
-    async fn begin(log: &EventLog, partition: u16, headers_only: bool) -> Result<Self, Failure> {
-        let stream = log.broker.shared.jetstream.get_stream(subject::stream(partition)).await?;
-        let consumer = pull::Config {
-            description: Some("Twelve: orders that may be over".into()),
-            ack_policy: AckPolicy::None,
-            memory_storage: true,
-            num_replicas: 1,
-            headers_only,
-            inactive_threshold: IDLE_MAX,
-            ..pull::Config::default()
-        };
-        let consumer = stream.create_consumer(consumer).await?;
-        // Heartbeats are missed while whoever takes the orders takes their time.
-        let messages = consumer.stream().heartbeat(Duration::ZERO).max_messages_per_batch(BATCH_EVENTS_MAX);
-        let messages = messages.messages().await?;
-        let (consumer, count) = (consumer.cached_info().name.clone(), stream.cached_info().state.messages);
-        Ok(Self { stream, consumer, messages, count, partition: (partition, log.partitions()) })
+    async fn begin(log: &EventLog, partition: u16) -> Result<Self, Failure> {
+        let name = subject::stream(partition);
+        let stream = log.broker.shared.jetstream.get_stream(&name).await?;
+        let count = stream.cached_info().state.messages;
+        let connection = log.broker.clone();
+        let partition = (partition, log.partitions());
+        let messages = VecDeque::new();
+        Ok(Self { connection, stream: name, messages, after: 0, pending: count, count, partition })
     }
 
     async fn next(&mut self) -> Result<Met, Failure> {
-        let message = timeout(NEXT_WITHIN, self.messages.next()).await?.ok_or("the log ended too soon")??;
-        let (sequence, pending) = message.info().map(|info| (info.stream_sequence, info.pending))?;
-        let message = message.message;
-        let order_id = subject::order_in(&message.subject, self.partition.0, self.partition.1);
-        let headers = message.headers.unwrap_or_default();
-        let time = headers.get(codec::TIME.name()).and_then(|time| time.as_str().parse().ok());
-        Ok(Met { order_id, time, raw: Raw { sequence, headers, body: message.payload }, pending })
-    }
-
-    /// Whatever leaves the stream, the server counts anew what each of its consumers has before it.
-    async fn end(self) -> Result<(), Failure> {
-        drop(self.messages);
-        self.stream.delete_consumer(&self.consumer).await?;
-        Ok(())
+        if self.messages.is_empty() {
+            let page = direct::page(&self.connection, &self.stream, direct::ALL, self.after + 1);
+            let page = timeout(NEXT_WITHIN, page).await??;
+            (self.messages, self.pending) = (page.messages.into(), page.pending);
+        }
+        let Got { subject, raw } = self.messages.pop_front().ok_or("the log ended too soon")?;
+        self.after = raw.sequence;
+        let order_id = subject::order_in(&subject, self.partition.0, self.partition.1);
+        let time = raw.headers.get(codec::TIME.name()).and_then(|time| time.as_str().parse().ok());
+        Ok(Met { order_id, time, raw, pending: self.messages.len() as u64 + self.pending })
     }
 }
 
@@ -106,12 +92,10 @@ impl EventLog {
         sink: mpsc::Sender<Found>,
     ) -> Result<(), TopologyError> {
         let finding = async {
-            let mut reading = Reading::begin(self, partition, true).await?;
+            let mut reading = Reading::begin(self, partition).await?;
             let newest = newest_before(&mut reading, before).await?;
-            reading.end().await?;
-            let mut reading = Reading::begin(self, partition, false).await?;
-            find(&mut reading, &newest, sink).await?;
-            reading.end().await
+            let mut reading = Reading::begin(self, partition).await?;
+            find(&mut reading, &newest, sink).await
         };
         let failed = |source: Failure| TopologyError::Server { stream: subject::stream(partition), source };
         finding.await.map_err(failed)
