@@ -256,15 +256,23 @@ impl Walk<'_> {
     }
 
     fn finish(self) -> Exploration {
-        let endless =
-            || self.stories.endless().map(|story| (self.first(story), "every order can come to its end"));
-        let broken = self.broken.or_else(endless);
+        let endless = || self.stories.endless().map(|story| self.endless(story));
+        let broken = self.broken.map(|(at, rule)| self.violation(at, rule));
+        let violation = broken.or_else(endless);
         Exploration {
             stories: self.stories.len(),
             moments: self.moments.len(),
-            violation: broken.map(|(at, rule)| self.violation(at, rule)),
+            violation,
             transitions: self.stories.transitions,
         }
+    }
+
+    /// The story goes as far as it can, and ends with why it can go no further.
+    fn endless(&self, story: StoryId) -> Violation {
+        let furthest = self.stories.furthest(story);
+        let mut violation = self.violation(self.first(furthest), "every order can come to its end");
+        violation.moves.extend(self.stories.refusals(furthest));
+        violation
     }
 
     fn first(&self, story: StoryId) -> usize {

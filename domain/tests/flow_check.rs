@@ -121,6 +121,21 @@ fn a_saga_that_never_settles_a_payment_without_an_answer_is_caught() {
 }
 
 #[test]
+fn a_story_without_an_end_goes_as_far_as_it_can_and_says_why_it_goes_no_further() {
+    let lazy = |flow: &Flow, state: &OrderState| {
+        let step = saga::react(flow, state);
+        step.filter(|step| state.order != Order::Placed || step.command.context() != Context::Delivery)
+    };
+    let violation = caught("kitchen", lazy, true);
+    assert_eq!(violation.rule, "every order can come to its end");
+    assert!(violation.story.contains(&"PreparationFinished"), "as far as it goes: {violation:#?}");
+    let last = violation.moves.last().unwrap();
+    assert!(last.contains("and no further") && last.contains("is refused"), "{violation:#?}");
+    let confirms = violation.moves.iter().find(|made| made.contains("complete_order")).unwrap();
+    assert!(confirms.contains("the customer") && confirms.contains("has not reached"), "{violation:#?}");
+}
+
+#[test]
 fn a_runner_whose_commands_hold_for_any_story_is_caught() {
     let violation = caught("marketplace", saga::react, false);
     assert!(violation.moves.iter().any(|made| made.contains("late")), "{violation:#?}");

@@ -103,3 +103,27 @@ async fn a_flow_that_breaks_a_rule_starts_nothing_without_an_explicit_flag() {
         "{said}"
     );
 }
+
+#[test]
+fn two_files_of_one_name_start_nothing_and_both_are_named() {
+    let twins = folder(&[("first", mine_of("kitchen")), ("second", mine_of("food"))]);
+    let path = twins.path().display().to_string();
+    for arguments in [&["up", "--flows", &path][..], &["flow", "list", "--flows", &path]] {
+        let output = std::process::Command::new(binary("twelve")).args(arguments).output();
+        let output = output.expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let names = ["first.toml", "second.toml", "\"mine\""];
+        assert!(!output.status.success() && names.iter().all(|name| said.contains(name)), "{said}");
+    }
+    let output = std::process::Command::new(binary("twelve"))
+        .args(["flow", "list", "--flows"])
+        .arg(folder(&[("kitchen", twelve_tests::flows::shipped("kitchen"))]).path())
+        .output()
+        .expect("it runs");
+    assert!(output.status.success(), "one may take the place of a shipped one");
+}
+
+/// A shipped flow under the name `mine`.
+fn mine_of(shipped: &str) -> String {
+    changed(shipped, &[(&format!("name = \"{shipped}\""), "name = \"mine\"")])
+}

@@ -7,15 +7,15 @@ use std::{
 
 use uuid::Uuid;
 
-use super::rules;
+use super::{people, rules};
 use crate::{
     Timestamp,
     command::Command,
-    delivery::Delivery,
+    delivery::{Delivery, DeliveryCommand},
     event::{Event, Recorded},
     flow::{Ends, Flow, FlowRef},
     id::{CommandId, EventId, OrderId, Position},
-    order::Order,
+    order::{Order, OrderCommand},
     payment::Payment,
     saga::Step,
     state::OrderState,
@@ -118,6 +118,40 @@ impl<'a> Stories<'a> {
         let endless = ends.iter().enumerate().filter(|(_, ends)| !**ends).map(|(number, _)| number);
         let shortest = endless.min_by_key(|number| self.all[*number].names.len())?;
         u32::try_from(shortest).ok().map(StoryId)
+    }
+
+    /// The longest story that goes on from this one; a shortest way there says most of why it goes no further.
+    pub(super) fn furthest(&self, from: StoryId) -> StoryId {
+        let (mut furthest, mut continues) = (from, BTreeSet::from([from]));
+        // A story is numbered after the one it continues.
+        for (number, story) in (0_u32..).zip(&self.all) {
+            if story.before.is_some_and(|before| continues.contains(&before)) {
+                continues.insert(StoryId(number));
+                if story.names.len() > self[furthest].names.len() {
+                    furthest = StoryId(number);
+                }
+            }
+        }
+        furthest
+    }
+
+    /// Why nobody can bring a story to its end: each way to it, and the answer that it gets.
+    pub(super) fn refusals(&self, at: StoryId) -> Vec<String> {
+        let state = &self[at].state;
+        let ends = |command: &Command| {
+            matches!(
+                command,
+                Command::Ordering(OrderCommand::Complete | OrderCommand::RequestCancel { .. })
+                    | Command::Delivery(DeliveryCommand::Complete)
+            )
+        };
+        let ways = people::commands(self.flow, self.reference, state).into_iter();
+        ways.filter(|(_, command)| ends(command))
+            .filter_map(|(who, command)| {
+                let refused = state.decide(self.flow, &command).err()?;
+                Some(format!("and no further: {who}: {} is refused: {refused}", command.name()))
+            })
+            .collect()
     }
 
     fn is_end(&self, story: &Story) -> bool {

@@ -6,7 +6,7 @@ use crate::Status;
 /// A contradiction: whether a flow has it, the key of the file where it is seen, and what is wrong.
 type Contradiction = (fn(&Flow) -> bool, &'static str, &'static str);
 
-const ALL: [Contradiction; 22] = [
+const ALL: [Contradiction; 23] = [
     (|flow| !is_name(&flow.name), "name", "a flow's name has 1 to 40 small letters, digits, - or _"),
     (|flow| flow.channels.is_empty(), "channels", "there is no channel: nobody could order"),
     (|flow| repeats(&flow.cancel.undo), "cancel.undo", "one thing is undone twice"),
@@ -116,6 +116,12 @@ const ALL: [Contradiction; 22] = [
         "notify.on",
         "no order of this flow is ever completed: it ends delivered",
     ),
+    // After what is said of the riders' own keys, which is nearer to the cause.
+    (
+        |flow| flow.ends == Ends::Confirmed && flow.delivery.start != DeliveryStart::Rider,
+        "ends",
+        "the customer confirms what a rider picked up, and there is no rider: take [delivery] start = \"rider\"",
+    ),
 ];
 
 /// The first contradiction of a flow: the key where it is seen, and what is wrong.
@@ -159,6 +165,7 @@ mod tests {
             (marketplace, r#"["coupon", "delivery", "payment"]"#, r#"["coupon", "coupon"]"#, 19, "twice"),
             (marketplace, r#"until = "delivered""#, r#"until = "picked_up""#, 18, "there is no rider"),
             (marketplace, "[delivery]", "[delivery]\ntypes = ['walk']", 15, "there is no rider"),
+            (marketplace, "[payment]", "ends = \"confirmed\"\n[payment]", 6, "there is no rider"),
             (rental, r#"["delivery"]"#, r#"["delivery", "payment"]"#, 16, "nobody pays"),
             (
                 rental,

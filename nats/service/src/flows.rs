@@ -1,7 +1,10 @@
 //! The flows of a process: those that come with the program, and those of a folder of the user's own, which are checked
 //! before they run.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -17,6 +20,7 @@ const FILES_MAX: usize = 1_000;
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Flows")]
 pub struct FlowSettings {
     /// A folder of flows of your own (*.toml, see domain/FLOWS.md); by its name one may take the place of a shipped one
     #[arg(long, env = "TWELVE_FLOWS", value_name = "DIR")]
@@ -31,11 +35,17 @@ impl FlowSettings {
     pub fn load(&self) -> anyhow::Result<Flows> {
         let mut flows = Flows::shipped()?;
         let Some(folder) = &self.flows else { return Ok(flows) };
-        let mut refused = Vec::new();
+        let (mut refused, mut loaded) = (Vec::new(), BTreeMap::<String, PathBuf>::new());
         for path in files(folder)? {
             let shown = path.display();
             match read(&path, &mut flows) {
                 Ok(declared) => {
+                    if let Some(first) = loaded.insert(declared.reference.name.clone(), path.clone()) {
+                        let (name, first) = (&declared.reference.name, first.display());
+                        anyhow::bail!(
+                            "{first} and {shown} are both called {name:?}; give one of them another name"
+                        );
+                    }
                     let found = explore(&declared.flow, &declared.reference);
                     tracing::info!(
                         flow = declared.reference.name,
