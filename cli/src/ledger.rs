@@ -1,19 +1,17 @@
 //! `twelve ledger`: the payments of the log, booked twice in SQL; kept up, summed, and proven against the log.
 
-use std::time::Duration;
+mod keeper;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use ledger::{Ledger, LedgerError, follow, reconcile};
+use ledger::{Ledger, follow, reconcile, shown};
 use nats::EventLog;
 use service::process;
-use tokio_util::sync::CancellationToken;
 
 use crate::local::LocalSettings;
 
-/// Before a database that is away is tried again.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) use keeper::Keeper;
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "For example:\n  \
@@ -48,41 +46,17 @@ struct Place {
 }
 
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "The ledger")]
 struct LedgerSettings {
     /// The ledger's database: `sqlite:FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`
     #[arg(long, env = "TWELVE_LEDGER", value_name = "URL", hide_env_values = true)]
     ledger: String,
 }
 
-/// Opens the ledger at this URL.
-async fn open(url: &str) -> anyhow::Result<Ledger> {
+/// Opens the ledger at this URL to read it.
+async fn read(url: &str) -> anyhow::Result<Ledger> {
     // The URL may hold a password.
-    let kind = url.split(':').next().unwrap_or_default();
-    Ledger::open(url).await.with_context(|| format!("the ledger ({kind}) cannot be opened"))
-}
-
-/// Keeps the ledger at this URL up with the log, until `stop`; a database that is away is tried again and again.
-pub(crate) async fn keep(url: String, log: EventLog, stop: CancellationToken) -> anyhow::Result<()> {
-    while !stop.is_cancelled() {
-        let kept = match Ledger::open(&url).await {
-            Ok(ledger) => {
-                let kept = follow::follow(&log, &ledger, &stop).await;
-                ledger.close().await;
-                kept
-            }
-            Err(error) => Err(error),
-        };
-        match kept {
-            Ok(()) => return Ok(()),
-            // Two that keep one ledger may each have been first in another partition: neither gives up.
-            Err(error @ (LedgerError::Sql(_) | LedgerError::Overtaken { .. })) => {
-                tracing::warn!(error = %nats::causes(&error), "the ledger waits a moment and goes on from where it is");
-                tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(RETRY_PAUSE) => {} }
-            }
-            Err(error) => return Err(error).context("the ledger stands still"),
-        }
-    }
-    Ok(())
+    Ledger::read(url).await.with_context(|| format!("the ledger at {} cannot be read", shown(url)))
 }
 
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
@@ -90,20 +64,26 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         Work::Follow(place) => {
             let stop = process::stop_on_signal()?;
             let url = place.ledger.ledger.clone();
-            place.local.on_log("twelve-ledger", async |log| keep(url, log, stop).await).await
+            place
+                .local
+                .on_log("twelve-ledger", async |log| {
+                    let keeper = Keeper::open(url, log).await?;
+                    keeper.run(stop).await.context("the ledger does not follow the log any more")
+                })
+                .await
         }
         Work::Verify(place) => {
             let url = place.ledger.ledger.clone();
-            place.local.on_log("twelve-ledger", async |log| verify(&url, &log).await).await
+            place.local.on_existing_log("twelve-ledger", async |log| verify(&url, &log).await).await
         }
-        Work::Balances { ledger } => balances(&open(&ledger.ledger).await?).await,
+        Work::Balances { ledger } => balances(&read(&ledger.ledger).await?).await,
     }
 }
 
 async fn verify(url: &str, log: &EventLog) -> anyhow::Result<()> {
-    let ledger = open(url).await?;
+    let ledger = read(url).await?;
     let infos = follow::partitions(log).await?;
-    let events: u64 = ledger.checkpoints(&infos).await?.iter().sum();
+    let events: u64 = ledger.reached(&infos).await?.iter().sum();
     let bar = ProgressBar::new(events);
     bar.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} events, {per_sec}, {eta} left")?);
     let report = reconcile::reconcile(log, &ledger, |seen| bar.set_position(seen)).await;

@@ -6,6 +6,7 @@ use clap::Args;
 use nats::{
     Durability, EventLog,
     server::{LocalOptions, LocalServer},
+    topology::Streams,
 };
 use service::{
     process,
@@ -16,6 +17,7 @@ use service::{
 const END_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Data and nats-server")]
 pub(crate) struct LocalSettings {
     /// Where all data is kept
     #[arg(long, env = "TWELVE_DATA", value_name = "DIR", default_value = ".twelve")]
@@ -69,6 +71,23 @@ impl LocalSettings {
             server.leave_as_found().await;
         }
         worked
+    }
+
+    /// As [`Self::on_log`], for what only reads: a log that is not there is an error, and none is made.
+    pub(crate) async fn on_existing_log<T>(
+        &self,
+        name: &str,
+        work: impl AsyncFnOnce(EventLog) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let streams = self.data.join("nats").join("jetstream");
+        anyhow::ensure!(
+            self.nats.is_some() || streams.is_dir(),
+            "there is no log in {}; is --data the folder that `twelve up` was given?",
+            self.data.display()
+        );
+        let mut existing = self.clone();
+        existing.log.streams = Streams::Verify;
+        existing.on_log(name, work).await
     }
 
     pub(crate) fn views(&self) -> PathBuf {

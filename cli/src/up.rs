@@ -25,15 +25,15 @@ pub(crate) struct Settings {
     #[arg(long, env = "TWELVE_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8080",
           value_parser = settings::address)]
     listen: SocketAddr,
+    /// Keep the payments in SQL, too: `sqlite:FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`
+    #[arg(long, env = "TWELVE_LEDGER", value_name = "URL", hide_env_values = true)]
+    ledger: Option<String>,
     #[command(flatten)]
     local: LocalSettings,
     #[command(flatten)]
     flows: FlowSettings,
     #[command(flatten)]
     operator: OperatorSettings,
-    /// Keep the payments in SQL, too: `sqlite:FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`
-    #[arg(long, env = "TWELVE_LEDGER", value_name = "URL", hide_env_values = true)]
-    ledger: Option<String>,
     #[command(flatten)]
     commands: CommandSettings,
     #[command(flatten)]
@@ -52,8 +52,10 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         opened = settings.local.open("twelve-up") => opened?,
         () = stop.cancelled() => anyhow::bail!("interrupted before the log was open"),
     };
+    let monitor = server.as_ref().and_then(LocalServer::monitor);
     let lost = kept(server.as_mut());
-    let started = serve(&settings, flows, (listener, guard), (&log, &url), lost, &stop).await;
+    let started =
+        serve(&settings, flows, (listener, guard), (&log, &url, monitor.as_deref()), lost, &stop).await;
     log.connection().close().await;
     match (started, server) {
         (Ok(()), Some(server)) => server.stop().await?,
@@ -70,28 +72,34 @@ async fn serve(
     settings: &Settings,
     flows: domain::Flows,
     (listener, guard): (tokio::net::TcpListener, Option<Guard>),
-    (log, url): (&nats::EventLog, &str),
+    (log, url, monitor): (&nats::EventLog, &str, Option<&str>),
     lost: impl Future<Output = anyhow::Error>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
+    let keeper = match settings.ledger.clone() {
+        Some(url) => Some(ledger::Keeper::open(url, log.clone()).await?),
+        None => None,
+    };
     let (views, mut following) =
         Views::start(log, &settings.local.views(), settings.operator.node(), stop).await?;
     let flows = FlowBook::new(log, flows);
     let service = CommandService::new(log.clone(), flows.clone(), settings.commands.clone())?;
     let mut deciding = service.start(stop).await?;
     let (views_are, health) = (readiness(views.clone(), log), service.health().clone());
-    let probes = process::probes(std::sync::Arc::new(move || [views_are(), health.checks()].concat()))?;
+    let mut probes =
+        process::probes(std::sync::Arc::new(move || [views_are(), health.checks()].concat()))?;
     let (settings_of, folder) = (settings.operator.clone(), settings.local.views());
     let (operated, followed, ending) = (views.clone(), log.clone(), stop.clone());
     let door = settings.limits.door(settings.guard.hosts_where_nobody_is_asked());
     following
         .spawn(async move { operator::serve(&settings_of, operated, followed, &folder, door, ending).await });
-    if let Some(url) = settings.ledger.clone() {
-        let kept = ledger::keep(url, log.clone(), stop.clone());
+    if let Some(keeper) = keeper {
+        let (ending, probe) = (stop.clone(), keeper.probe());
+        probes = probes.merge(probe);
         // What it is about goes on without it.
         following.spawn(async move {
-            if let Err(error) = kept.await {
-                tracing::error!(error = %format!("{error:#}"), "the ledger stands still; everything else goes on");
+            if let Err(error) = keeper.run(ending).await {
+                tracing::error!(error = %nats::causes(&error), "the ledger does not follow the log any more");
             }
             Ok(())
         });
@@ -109,7 +117,7 @@ async fn serve(
     let contract = contract::router(openapi::document(&settings.commands.roles));
     let whole =
         guarded(routes, &settings.guard, guard)?.merge(probes).merge(contract).merge(console::router());
-    greet(settings, listener.local_addr()?, url);
+    greet(settings, listener.local_addr()?, url, monitor);
     let serving = process::serve(listener, whole, settings.limits.door(settings.guard.hosts()), stop.clone());
     tokio::pin!(serving);
     let result = tokio::select! {
@@ -150,23 +158,29 @@ async fn finish(mut tasks: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn greet(settings: &Settings, address: SocketAddr, url: &str) {
+fn greet(settings: &Settings, address: SocketAddr, url: &str, monitor: Option<&str>) {
     let data = settings.local.data.display();
     let url = nats::connection::without_secrets(url);
     let order = r#"{"flow":"marketplace","channel":"phone","customer":{"id":"gentleman","name":"홍길동","phone":"010-0000-0000"},"lines":[{"item_id":"2001","name":"gram","quantity":1,"unit_price":9000000}],"currency":"KRW","address":{"line":"England","region":"london"},"payment":{"method":"card","token":"tok_ok"}}"#;
     // Who is asked for a token needs one: `twelve token` makes such for development.
     let bearer =
         if settings.guard.auth_jwks.is_some() { " -H \"Authorization: Bearer $(cat token)\"" } else { "" };
+    let monitor = monitor.map_or(String::new(), |monitor| {
+        format!("monitor   {monitor}        (of nats-server; twelve doctor --data {data})\n  ")
+    });
     println!(
         "\nTwelve is up.\n\n  \
          REST      http://{address}        (all calls: /docs; also /readyz, /metrics, /views, /flows)\n  \
          console   http://{address}/console\n  \
          log       {url}        (nats stream ls --server {url})\n  \
+         {monitor}\
          data      {data}\n\n\
          Place an order:\n\n  \
          curl -i http://{address}/orders{bearer} -H 'Content-Type: application/json' -d '{order}'\n\n\
          See it:\n\n  \
          curl{bearer} http://{address}/customers/gentleman/orders\n\n\
+         A day of orders, for every page and query to show something:\n\n  \
+         twelve demo --url http://{address}\n\n\
          Ctrl-C stops; the data stays.\n"
     );
 }

@@ -108,7 +108,7 @@ async fn x_15_what_alerts_go_by_is_measured_and_an_open_breaker_and_a_stopped_vi
     let there = words(metrics.body.as_str().expect("a text"), "twelve_");
     // Some are counted only once they happen; then they are in the sources.
     let is_in_sources = |name: &str| {
-        let folders = ["command-svc", "nats", "projector", "query-api"];
+        let folders = ["cli", "command-svc", "nats", "projector", "query-api"];
         let arguments = ["grep", "--quiet", "--fixed-strings", &format!("\"{name}\"")].map(ToOwned::to_owned);
         let mut git = Command::new("git");
         git.args(arguments).arg("--").args(folders).current_dir(workspace());

@@ -25,6 +25,7 @@ mod hostile;
 mod image;
 mod keys;
 mod ledger;
+mod ledger_place;
 mod live;
 mod log;
 mod log_contract;

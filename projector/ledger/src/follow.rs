@@ -1,18 +1,22 @@
 //! Keeps the ledger up with the log.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use nats::{
     EventLog,
     follow::{Batch, PartitionInfo},
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Booking, Ledger, LedgerError, store::Step};
 
 /// Batches that are read ahead.
 const BATCHES_WAITING_MAX: usize = 16;
+/// How long the database may take for what is booked together.
+const COMMIT_MAX: Duration = Duration::from_secs(30);
+/// How often the database is asked whether it is there, when there is nothing to book.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Events that are booked together.
 const EVENTS_MAX: usize = 5_000;
 
@@ -49,7 +53,16 @@ async fn book_all(
     batches: &mut mpsc::Receiver<Batch>,
     reached: &mut [u64],
 ) -> Result<(), LedgerError> {
-    while let Some(batch) = batches.recv().await {
+    loop {
+        let batch = match timeout(LOOK_EVERY, batches.recv()).await {
+            Ok(Some(batch)) => batch,
+            Ok(None) => return Ok(()),
+            // A database that is gone is noticed on a quiet log, too.
+            Err(_) => {
+                timeout(COMMIT_MAX, ledger.look()).await.map_err(|_| LedgerError::Late)??;
+                continue;
+            }
+        };
         let mut steps = BTreeMap::new();
         let mut events = batch.events.len();
         let mut stopped = note(batch, reached, &mut steps);
@@ -61,7 +74,7 @@ async fn book_all(
             stopped = note(batch, reached, &mut steps);
         }
         let steps: Vec<Step> = steps.into_values().collect();
-        ledger.commit(&steps).await?;
+        timeout(COMMIT_MAX, ledger.commit(&steps)).await.map_err(|_| LedgerError::Late)??;
         for step in &steps {
             reached[usize::from(step.partition)] = step.to;
             tell(step);
@@ -69,7 +82,6 @@ async fn book_all(
         // What reads is booked before what does not stops it.
         stopped?;
     }
-    Ok(())
 }
 
 /// Adds a batch to what its partition is booked on to.

@@ -44,7 +44,7 @@ pub async fn reconcile(
     mut seen: impl FnMut(u64),
 ) -> Result<Report, LedgerError> {
     let infos = partitions(log).await?;
-    let reached = ledger.checkpoints(&infos).await?;
+    let reached = ledger.reached(&infos).await?;
     let mut report = Report::default();
     let mut sums: BTreeMap<(String, String), i64> = BTreeMap::new();
     let mut sides = 0;

@@ -10,7 +10,10 @@ use sqlx::{
     any::{AnyPoolOptions, AnyRow},
 };
 
-use crate::{Booking, Entry, LedgerError};
+use crate::{
+    Booking, Entry, LedgerError,
+    place::{Place, shown},
+};
 
 /// How long a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -75,14 +78,10 @@ fn unsigned(sequence: i64) -> u64 {
 impl Ledger {
     /// Opens the ledger at `sqlite:<file>` or `postgres://…`, and makes its tables if there are none.
     pub async fn open(url: &str) -> Result<Self, LedgerError> {
-        sqlx::any::install_default_drivers();
-        let is_file = url.starts_with("sqlite:");
-        let url = if is_file && !url.contains('?') { format!("{url}?mode=rwc") } else { url.to_owned() };
-        // A file has one writer; and what is set for a connection holds for it.
-        let connections = if is_file { 1 } else { CONNECTIONS_MAX };
-        let options = AnyPoolOptions::new().max_connections(connections).acquire_timeout(CONNECT_MAX);
-        let pool = options.connect(&url).await?;
-        if is_file {
+        let place = Place::of(url)?;
+        place.check(url)?;
+        let pool = connect(url, &place, "rwc").await?;
+        if let Place::File(_) = place {
             for pragma in
                 ["journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 5000"]
             {
@@ -95,9 +94,29 @@ impl Ledger {
         Ok(Self { pool })
     }
 
+    /// Opens a ledger that is there, to read it; makes and changes nothing, and needs no right to.
+    pub async fn read(url: &str) -> Result<Self, LedgerError> {
+        let place = Place::of(url)?;
+        let missing = || LedgerError::Missing { place: shown(url) };
+        if let Place::File(file) = &place
+            && !file.exists()
+        {
+            return Err(missing());
+        }
+        let pool = connect(url, &place, "ro").await?;
+        let tables = match place {
+            Place::File(_) => "SELECT COUNT(*) FROM sqlite_master WHERE name = 'ledger_checkpoints'",
+            Place::Server => "SELECT COUNT(to_regclass('ledger_checkpoints'))",
+        };
+        let found: i64 = sqlx::query(tables).fetch_one(&pool).await?.try_get(0)?;
+        if found == 0 {
+            return Err(missing());
+        }
+        Ok(Self { pool })
+    }
+
     /// How far each of these partitions is booked, 0 for one that is new; refuses another log.
     pub async fn checkpoints(&self, log: &[PartitionInfo]) -> Result<Vec<u64>, LedgerError> {
-        let mut sequences = Vec::new();
         for (partition, info) in (0_u16..).zip(log) {
             sqlx::query(
                 "INSERT INTO ledger_checkpoints (part, log, sequence) VALUES ($1, $2, 0) ON CONFLICT (part) DO NOTHING",
@@ -106,10 +125,22 @@ impl Ledger {
             .bind(&info.created)
             .execute(&self.pool)
             .await?;
+        }
+        self.reached(log).await
+    }
+
+    /// As [`Self::checkpoints`], but notes nothing.
+    pub async fn reached(&self, log: &[PartitionInfo]) -> Result<Vec<u64>, LedgerError> {
+        let mut sequences = Vec::new();
+        for (partition, info) in (0_u16..).zip(log) {
             let row = sqlx::query("SELECT log, sequence FROM ledger_checkpoints WHERE part = $1")
                 .bind(i32::from(partition))
-                .fetch_one(&self.pool)
+                .fetch_optional(&self.pool)
                 .await?;
+            let Some(row) = row else {
+                sequences.push(0);
+                continue;
+            };
             let (made, sequence): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
             if made != info.created || unsigned(sequence) > info.last_sequence {
                 return Err(LedgerError::OtherLog { partition });
@@ -186,6 +217,12 @@ impl Ledger {
         Ok(rows.iter().map(balance).collect::<Result<_, _>>()?)
     }
 
+    /// Whether the database answers, and has the tables.
+    pub async fn look(&self) -> Result<(), LedgerError> {
+        sqlx::query("SELECT COUNT(*) FROM ledger_checkpoints").fetch_one(&self.pool).await?;
+        Ok(())
+    }
+
     /// How many sides are booked in all.
     pub async fn entries(&self) -> Result<u64, LedgerError> {
         let row = sqlx::query("SELECT COUNT(*) FROM ledger_entries").fetch_one(&self.pool).await?;
@@ -196,6 +233,19 @@ impl Ledger {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Connects; a file is opened in this mode of `SQLite`, unless its URL says another.
+async fn connect(url: &str, place: &Place, mode: &str) -> Result<AnyPool, LedgerError> {
+    sqlx::any::install_default_drivers();
+    // A file has one writer; and what is set for a connection holds for it.
+    let (connections, url) = match place {
+        Place::File(_) if url.contains('?') => (1, url.to_owned()),
+        Place::File(_) => (1, format!("{url}?mode={mode}")),
+        Place::Server => (CONNECTIONS_MAX, url.to_owned()),
+    };
+    let options = AnyPoolOptions::new().max_connections(connections).acquire_timeout(CONNECT_MAX);
+    Ok(options.connect(&url).await?)
 }
 
 async fn insert(transaction: &mut Transaction<'_, Any>, booking: &Booking) -> Result<(), sqlx::Error> {
