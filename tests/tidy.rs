@@ -175,3 +175,19 @@ fn every_decision_record_says_its_status() {
     }
     assert!(count > 0);
 }
+
+#[test]
+fn every_metric_has_a_help_text() {
+    let catalog = std::fs::read_to_string(workspace().join("nats/service/src/catalog.rs")).expect("it");
+    let is_ours = |path: &Path| !path.starts_with(workspace().join("tests"));
+    for (path, text) in rust_files().into_iter().filter(|(path, _)| is_ours(path)) {
+        for macro_name in ["counter!(", "gauge!(", "histogram!("] {
+            for part in text.split(macro_name).skip(1) {
+                let Some(name) = part.trim_start().strip_prefix('"') else { continue };
+                let name = name.split('"').next().unwrap_or_default();
+                let shown = path.display();
+                assert!(catalog.contains(&format!("\"{name}\",")), "{shown}: {name} is not in the catalog");
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Write,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -44,6 +44,9 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     let path = folder.join(CONFIGURATION);
     fs::write(&path, accounts::configuration(&users, settings.partitions))
         .with_context(|| format!("cannot write {}", path.display()))?;
+    // The server may run as another user; the keys stay private.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
     println!("server     include {}", path.display());
     Ok(())
 }

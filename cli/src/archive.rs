@@ -44,8 +44,6 @@ const WHO: &str = "archive";
     The log must have been made for it: --old-orders archive, at its first start and at every process."
 )]
 pub(crate) struct Settings {
-    #[command(flatten)]
-    local: LocalSettings,
     /// Days since an order's last event
     #[arg(long, value_name = "DAYS", default_value_t = 90)]
     older_than: u32,
@@ -55,6 +53,8 @@ pub(crate) struct Settings {
     /// Read the whole archive, and the log, and say whether anything is missing
     #[arg(long)]
     verify: bool,
+    #[command(flatten)]
+    local: LocalSettings,
 }
 
 /// What was found, in orders.

@@ -26,12 +26,12 @@ const ORDERS_MAX: u64 = 1_000;
     It places orders of all five flows as any caller would, with the sandbox's payment tokens: keep it from a\n\
     platform that serves customers, or takes money. Each run adds new orders.")]
 pub(crate) struct Settings {
-    #[command(flatten)]
-    rest: RestSettings,
     /// Orders to place; 30 are one of each kind
     #[arg(long, value_name = "N", default_value_t = ORDERS_DEFAULT,
           value_parser = clap::value_parser!(u64).range(1..=ORDERS_MAX))]
     orders: u64,
+    #[command(flatten)]
+    rest: RestSettings,
 }
 
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {

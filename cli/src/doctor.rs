@@ -1,6 +1,6 @@
 //! `twelve doctor`: whether a deployment keeps what it promises, and what to do where it does not.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -8,6 +8,7 @@ use domain::{Position, Timestamp};
 use nats::{
     Connection, Durability, EventLog,
     checkup::{self, Finding, Verdict},
+    server,
 };
 use serde_json::{Value, json};
 use service::settings::{LogSettings, ServerSettings};
@@ -22,13 +23,13 @@ const BEHIND_MAX: u64 = 1_000;
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "For example:\n  \
+    twelve doctor --data .twelve --url http://127.0.0.1:8080\n  \
     twelve doctor --nats nats://HOST:4222 --durability fsync --nats-monitor http://HOST:8222 --url http://HOST:8082\n\
     It changes nothing, and ends with 1 if something is wrong.")]
 pub(crate) struct Settings {
-    #[command(flatten)]
-    server: ServerSettings,
-    #[command(flatten)]
-    log: LogSettings,
+    /// Look at what `twelve up` runs on this folder; its nats-server and its monitoring endpoint are found there
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["nats", "nats_monitor"])]
+    data: Option<PathBuf>,
     /// The server's monitoring endpoint: whether it really syncs, its clock, and its disk
     #[arg(long, env = "TWELVE_NATS_MONITOR", value_name = "URL")]
     nats_monitor: Option<String>,
@@ -41,9 +42,22 @@ pub(crate) struct Settings {
     /// As JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    server: ServerSettings,
+    #[command(flatten)]
+    log: LogSettings,
 }
 
-pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
+    if let Some(data) = settings.data.take() {
+        let found = server::running(&data.join("nats")).await.with_context(|| {
+            format!("no nats-server runs on {}; start one: twelve up --data {0}", data.display())
+        })?;
+        settings.server.nats = found.url;
+        // A local server syncs before it acknowledges; it is looked whether it does.
+        settings.server.durability = Durability::Fsync;
+        settings.nats_monitor = found.monitor;
+    }
     let connection =
         Connection::open_as(&settings.server.nats, "twelve-doctor", &settings.log.identity).await?;
     let mut findings = checkup::look(&connection, &settings.log.topology()).await;

@@ -86,7 +86,7 @@ impl LocalSettings {
             self.data.display()
         );
         let mut existing = self.clone();
-        existing.log.streams = Streams::Verify;
+        existing.log.streams = Some(Streams::Verify);
         existing.on_log(name, work).await
     }
 

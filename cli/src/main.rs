@@ -7,6 +7,7 @@ mod terminal;
 mod accounts;
 mod archive;
 mod bench;
+mod completions;
 mod demo;
 mod doctor;
 mod flow;
@@ -23,7 +24,7 @@ mod views;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use service::{process::ProcessSettings, settings};
 
 /// An order platform on NATS JetStream: event-sourced, and each order's way is a declared flow.
@@ -70,6 +71,8 @@ enum Command {
     Asyncapi,
     /// Look at a deployment, and say what is wrong with it and what to do
     Doctor(doctor::Settings),
+    /// Print what a shell completes after `twelve`
+    Completions(completions::Settings),
     /// Measure: orders, whole lives, reads, races and cancels at a steady rate, next to raw JetStream
     Bench(bench::Settings),
 }
@@ -103,6 +106,10 @@ async fn run() -> anyhow::Result<()> {
         }
         Command::Asyncapi => {
             println!("{:#}", nats::contract::document());
+            Ok(())
+        }
+        Command::Completions(settings) => {
+            completions::run(settings, Twelve::command());
             Ok(())
         }
         Command::Doctor(settings) => doctor::run(settings).await,

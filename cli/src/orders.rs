@@ -28,8 +28,6 @@ pub(crate) struct Settings {
 enum Work {
     /// List orders, newest first
     List {
-        #[command(flatten)]
-        rest: RestSettings,
         /// Of this customer alone
         #[arg(long, value_name = "ID", conflicts_with_all = ["store", "status", "flow"])]
         customer: Option<String>,
@@ -49,23 +47,23 @@ enum Work {
         /// As JSON, one order a line
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        rest: RestSettings,
     },
     /// Show one order with its timeline
     Show {
-        #[command(flatten)]
-        rest: RestSettings,
         /// The order's id
         order: String,
         /// As JSON
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        rest: RestSettings,
     },
     /// Show what happens to an order, or to all of a customer or a store, as it happens; Ctrl-C ends it
     Follow(follow::Settings),
     /// Ask for an order to be canceled, and say how far that is
     Cancel {
-        #[command(flatten)]
-        rest: RestSettings,
         /// The order's id
         order: String,
         /// Why, for those who look at it later
@@ -74,6 +72,8 @@ enum Work {
         /// As JSON
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        rest: RestSettings,
     },
 }
 

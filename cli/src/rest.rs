@@ -16,6 +16,7 @@ const RETRY_AFTER_S_MAX: u64 = 60;
 const TOKEN_BYTES_MAX: u64 = 16 * 1024;
 
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "The platform that is called")]
 pub(crate) struct RestSettings {
     /// The platform, or the front door before it
     #[arg(long, env = "TWELVE_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]

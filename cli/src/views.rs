@@ -34,8 +34,6 @@ enum Work {
     /// In a running node, beside the generation that serves: then compare the two, row by row, at the same position.
     /// Without one, offline, and make it current.
     Rebuild {
-        #[command(flatten)]
-        local: Box<LocalSettings>,
         /// Take it into service by itself if it agrees with the serving one
         #[arg(long)]
         swap: bool,
@@ -48,6 +46,8 @@ enum Work {
         /// Up to this moment only, positions (0:17,2:1842) or a time, into a store that nobody serves
         #[arg(long, value_name = "MOMENT", conflicts_with = "swap")]
         until: Option<String>,
+        #[command(flatten)]
+        local: Box<LocalSettings>,
     },
     /// Prove that what a running node serves is the fold of its log
     Verify(Node),

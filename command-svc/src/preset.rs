@@ -60,6 +60,7 @@ impl Preset {
 
 /// Calls to other contexts and their breakers, as set.
 #[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Circuit breakers")]
 pub struct BreakerSettings {
     /// Time limit and breakers by name; each may be set by itself as well
     #[arg(long, env = "TWELVE_BREAKERS", value_enum, value_name = "PRESET", default_value = "standard")]

@@ -69,6 +69,7 @@ impl FromStr for AnswerDelay {
 }
 
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Commands and payment")]
 pub struct CommandSettings {
     /// The contexts that this process serves
     #[arg(
@@ -80,8 +81,6 @@ pub struct CommandSettings {
         default_value = "ordering,payment,store,marketing,delivery,review,notification,saga"
     )]
     pub roles: Vec<Role>,
-    #[command(flatten)]
-    pub breaker: BreakerSettings,
     /// Milliseconds within which commands are to be decided and stored; where they are not, fewer are admitted at a
     /// time, and more are refused with 503
     #[arg(long, env = "TWELVE_STORE_GOAL_MS", value_name = "MS", default_value_t = 25,
@@ -101,16 +100,19 @@ pub struct CommandSettings {
     /// What the payment provider knows us by, sent as a bearer token
     #[arg(long, env = "TWELVE_PAYMENT_SECRET", value_name = "SECRET", hide_env_values = true)]
     pub payment_secret: Option<String>,
-    #[command(flatten)]
-    pub notify: NotifySettings,
     /// Milliseconds, or a range of them (500-720), that this process's contexts wait before each answer: a rehearsal of
     /// slowness
     #[arg(long, env = "TWELVE_ANSWER_DELAY_MS", value_name = "MS", default_value = "0")]
     pub answer_delay_ms: AnswerDelay,
+    #[command(flatten)]
+    pub breaker: BreakerSettings,
+    #[command(flatten)]
+    pub notify: NotifySettings,
 }
 
 /// How customers are told.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Messages to customers")]
 pub struct NotifySettings {
     /// The mail server: smtp://HOST:PORT, or smtps://USER:PASSWORD@HOST:PORT; without one, mails are recorded, not sent
     #[arg(long, env = "TWELVE_MAIL_SERVER", value_name = "URL", hide_env_values = true)]

@@ -86,6 +86,27 @@ struct Ports {
     monitoring: Vec<String>,
 }
 
+/// A local server that runs, as it announced itself.
+#[derive(Clone, Debug)]
+pub struct Running {
+    pub url: String,
+    /// Its monitoring endpoint, where it has one.
+    pub monitor: Option<String>,
+}
+
+/// The server that runs on this directory ([`LocalOptions::directory`]); `None` if none answers.
+pub async fn running(directory: &Path) -> Option<Running> {
+    let directory = std::path::absolute(directory).ok()?;
+    let name = server_name(&directory);
+    for entry in std::fs::read_dir(directory.join("ports")).ok()?.flatten() {
+        let Some(Announced { url, monitor, .. }) = announced(&entry.path()) else { continue };
+        if said_name(&url).await.as_deref() == Some(&*name) {
+            return Some(Running { url, monitor });
+        }
+    }
+    None
+}
+
 /// What a server announced of itself.
 struct Announced {
     pid: u32,
@@ -134,6 +155,11 @@ impl LocalServer {
     /// The address to connect to.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Its monitoring endpoint: `/jsz`, `/varz`, `/healthz` and others.
+    pub fn monitor(&self) -> Option<String> {
+        self.monitor.clone()
     }
 
     /// The server's process id.

@@ -39,6 +39,7 @@ const BEGIN_MAX: Duration = Duration::from_secs(10);
 const RETRY_AFTER_S: u64 = 1;
 
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Views and operators")]
 pub struct OperatorSettings {
     /// Events that a query with `as_of` may fold at most
     #[arg(long, env = "TWELVE_AS_OF_EVENTS_MAX", value_name = "N", default_value_t = 500_000)]

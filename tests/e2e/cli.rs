@@ -106,7 +106,7 @@ async fn a_tool_that_is_interrupted_stops_the_server_that_it_brought() {
         until("its server listens", || is_listening(&nats)).await;
         signal(name, process.id());
         process.wait();
-        assert!(!is_listening(&nats), "{name} leaves the server running");
+        until("its server is gone", || !is_listening(&nats)).await;
     }
 }
 
@@ -130,4 +130,125 @@ fn the_first_build_shows_how_far_it_is() {
     let aliases = std::fs::read_to_string(workspace().join(".cargo/config.toml")).expect("the aliases");
     let alias = aliases.lines().find(|line| line.starts_with("twelve = ")).expect("cargo twelve");
     assert!(alias.contains("run") && !alias.contains("quiet") && !alias.contains("-q"), "{alias}");
+}
+
+#[test]
+fn help_shows_settings_under_headings_and_none_of_them_is_lost() {
+    let help = |arguments: &[&str]| said(&twelve().args(arguments).arg("--help").output().expect("it runs"));
+    let text = help(&["up"]);
+    let begins = |line: &&str| line.trim_start().starts_with("--") || line.trim_start().starts_with("-h");
+    let mut longest = 0;
+    for part in text.split("\n\n").collect::<Vec<_>>().join("\n").split(":\n").skip(2) {
+        longest = longest.max(part.lines().filter(begins).count());
+    }
+    assert!(longest <= 16, "a heading has {longest} settings:\n{text}");
+    for heading in [
+        "Data and nats-server:",
+        "The log:",
+        "Flows:",
+        "Who may call:",
+        "Limits of callers:",
+        "Messages to customers:",
+    ] {
+        assert!(text.contains(&format!("\n{heading}\n")), "{heading}\n{text}");
+    }
+    // What follows a group of settings does not fall under its heading.
+    for (heading, setting) in [
+        ("Options:", "--ledger"),
+        ("Who may call:", "--auth-jwks"),
+        ("Commands and payment:", "--answer-delay-ms"),
+        ("Commands and payment:", "--payment-url"),
+    ] {
+        let under = text.split(&format!("\n{heading}\n")).nth(1).expect(heading);
+        let next = under.find("\n\n\n").unwrap_or(under.len());
+        let end = under[..next].lines().position(|line| line.ends_with(':') && !line.starts_with(' '));
+        let own: Vec<&str> = under.lines().take(end.unwrap_or(usize::MAX)).collect();
+        assert!(own.join("\n").contains(setting), "{setting} is not under {heading}");
+    }
+}
+
+#[test]
+fn a_shell_completes_commands_and_settings() {
+    let script = |shell: &str| {
+        let output = twelve().args(["completions", shell]).output().expect("it runs");
+        assert!(output.status.success(), "{shell}: {}", said(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for shell in ["zsh", "fish"] {
+        let text = script(shell);
+        assert!(text.contains("orders") && text.contains("durability"), "{shell}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("twelve");
+    std::fs::write(&file, script("bash")).expect("written");
+    let complete = |words: &[&str]| {
+        let last = words.len() - 1;
+        let line = format!(
+            "source {}; COMP_WORDS=({}); COMP_CWORD={last}; _twelve twelve '{}' '{}'; echo \"${{COMPREPLY[@]}}\"",
+            file.display(),
+            words.join(" "),
+            words[last],
+            words[last - 1],
+        );
+        said(&Command::new("bash").args(["-c", &line]).output().expect("bash runs"))
+    };
+    assert_eq!(complete(&["twelve", "dem"]).trim(), "demo");
+    assert_eq!(complete(&["twelve", "orders", "fo"]).trim(), "follow");
+    assert!(complete(&["twelve", "up", "--led"]).contains("--ledger"));
+    assert!(complete(&["twelve", "up", "--durability", "f"]).contains("fsync"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_platform_makes_is_for_its_own_user_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let (arguments, client, _) = own(&data.display().to_string());
+    let ledger = format!("sqlite:{}", data.join("ledger.db").display());
+    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    arguments.extend(["--ledger", &ledger]);
+    std::fs::create_dir(&data).expect("a folder that all may read");
+    let process = Process::start("twelve", &arguments);
+    client.until_ready().await;
+    let id = client.place(&twelve_tests::client::order("gentleman")).await;
+    client.until_status(&id, "out_for_delivery").await;
+    until("the ledger is there", || data.join("ledger.db").exists()).await;
+    process.interrupt().await;
+    let files = twelve_tests::node::files(&data);
+    for part in ["ledger.db", "nats-server.log", "views", "jetstream"] {
+        assert!(files.iter().any(|file| file.display().to_string().contains(part)), "{part}: {files:?}");
+    }
+    for file in files {
+        let mode = std::fs::metadata(&file).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} has {mode:o}", file.display());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_looks_at_what_runs_on_a_folder_and_the_greeting_names_its_monitor() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data").display().to_string();
+    let doctor = |data: &str| twelve().args(["doctor", "--data", data]).output().expect("it runs");
+    let absent = doctor(&data);
+    assert!(!absent.status.success() && said(&absent).contains("twelve up --data"), "{}", said(&absent));
+    assert!(!folder.path().join("data").exists(), "looking makes nothing");
+    let (arguments, client, _) = own(&data);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let _process = Process::start_into("twelve", &arguments, folder.path());
+    client.until_ready().await;
+    let found = doctor(&data);
+    let text = said(&found);
+    assert!(found.status.success(), "{text}");
+    assert!(text.contains("the server syncs before it acknowledges"), "{text}");
+    let greeting = std::fs::read_to_string(folder.path().join("stdout")).expect("a greeting");
+    let monitor =
+        greeting.lines().find_map(|line| line.trim().strip_prefix("monitor ")).expect("its monitor");
+    let url = monitor.split_whitespace().next().expect("a URL");
+    let seen = Client::new(url).get("/varz").await;
+    assert!(seen.status == 200 && seen.body["jetstream"].is_object(), "{url}: {seen:?}");
+    let metrics = client.get("/metrics").await.body.as_str().unwrap_or_default().to_owned();
+    let measured = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE twelve_"));
+    for name in measured.filter_map(|line| line.split_whitespace().next()) {
+        assert!(metrics.contains(&format!("# HELP twelve_{name} ")), "twelve_{name} has no help text");
+    }
 }

@@ -19,8 +19,6 @@ const BYTES: usize = 400;
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct Settings {
-    #[command(flatten)]
-    local: LocalSettings,
     /// Appends under way at a time, one measurement each
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 32, 256])]
     clients: Vec<usize>,
@@ -33,6 +31,8 @@ pub(super) struct Settings {
     /// Write the figures to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    local: LocalSettings,
 }
 
 /// Measures, on orders that nobody has.

@@ -30,8 +30,6 @@ const BEGAN_S: i64 = 1_767_225_600;
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct Settings {
-    #[command(flatten)]
-    local: LocalSettings,
     /// Orders to write, of all shipped flows in turn
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     orders: u64,
@@ -41,21 +39,21 @@ pub(super) struct Settings {
     /// Events of each order at most: 1 makes a log of many orders that are just begun
     #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
     events_each: usize,
+    #[command(flatten)]
+    local: LocalSettings,
 }
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct RebuildSettings {
-    #[command(flatten)]
-    local: LocalSettings,
     /// Times to do both
     #[arg(long, value_name = "N", default_value_t = 1)]
     times: u32,
+    #[command(flatten)]
+    local: LocalSettings,
 }
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct LagSettings {
-    #[command(flatten)]
-    local: LocalSettings,
     /// Orders whose whole lives are appended
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     orders: u32,
@@ -65,6 +63,8 @@ pub(super) struct LagSettings {
     /// Megabytes of memory in which the views' store keeps pages
     #[arg(long, value_name = "MB", default_value_t = CACHE_MB)]
     view_cache_mb: u32,
+    #[command(flatten)]
+    local: LocalSettings,
 }
 
 pub(super) async fn load(settings: Settings) -> anyhow::Result<()> {

@@ -28,8 +28,6 @@ const EVENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct Settings {
-    #[command(flatten)]
-    rest: RestSettings,
     /// The order's id
     #[arg(required_unless_present_any = ["customer", "store"])]
     order: Option<String>,
@@ -45,6 +43,8 @@ pub(super) struct Settings {
     /// As JSON, one event a line
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    rest: RestSettings,
 }
 
 pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {

@@ -36,6 +36,7 @@ const LEEWAY_S: u64 = 5;
 
 /// Who may call.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Who may call")]
 pub struct GuardSettings {
     /// The key set (JWKS) of those who issue callers' tokens: an URL or a file. Without it anybody may do anything,
     /// which is only allowed where nobody else can call: on a loopback address

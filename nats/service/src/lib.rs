@@ -11,6 +11,7 @@ pub mod settings;
 pub mod flows;
 pub mod telemetry;
 pub mod process;
+mod catalog;
 pub mod request;
 pub mod fields;
 pub mod hosts;

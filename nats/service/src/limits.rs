@@ -42,6 +42,7 @@ const FORGET_EVERY: u64 = 10_000;
 
 /// How much callers may ask for.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits of callers")]
 pub struct LimitSettings {
     /// Calls a second that one caller may make on average, by token, or by address where nobody is asked for one; 0:
     /// any number

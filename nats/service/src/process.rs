@@ -17,6 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    catalog,
     edge::{self, Door},
     hosts::Rule,
     request,
@@ -29,6 +30,7 @@ const SECONDS: [f64; 15] =
 
 /// What a process says about itself.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Configuration and telemetry")]
 pub struct ProcessSettings {
     /// A TOML file of settings, named like the flags: `listen = "0.0.0.0:8080"`
     #[arg(long, env = "TWELVE_CONFIG", value_name = "FILE", global = true)]
@@ -46,6 +48,7 @@ pub fn metrics_handle() -> anyhow::Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
         .install_recorder()?;
+    catalog::describe();
     Ok(HANDLE.get_or_init(|| handle).clone())
 }
 

@@ -18,12 +18,14 @@ use nats::{
         Topology,
     },
 };
+use rustix::{fs::Mode, process::umask};
 
 const CONFIG_FLAG: &str = "--config";
 const CONFIG_VARIABLE: &str = "TWELVE_CONFIG";
 
 /// Which log a service works on.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "The log")]
 pub struct LogSettings {
     /// Partitions of the log; fixed when the log is made. On two cores, one takes the most orders
     #[arg(long, env = "TWELVE_PARTITIONS", value_name = "N", default_value_t = PARTITIONS_DEFAULT,
@@ -54,6 +56,7 @@ pub struct LogSettings {
 
 /// Where the log is, for a service that does not bring its own server.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "The nats-server")]
 pub struct ServerSettings {
     /// The nats-server to use (2.15 or newer); of a cluster, several, separated by commas
     #[arg(
@@ -104,7 +107,10 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Reads the settings of this process; prints help or the fault and ends the process where clap would.
+///
+/// From then on the files that it makes, and those of a server that it starts, are for its own user alone.
 pub fn parse<T: Parser>() -> anyhow::Result<T> {
+    umask(Mode::RWXG | Mode::RWXO);
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let mut command = T::command();
     if let Some(path) = config_path(&arguments) {

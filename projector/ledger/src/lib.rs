@@ -1,7 +1,7 @@
 //! The payments of the log, booked twice, in a SQL database: a view like any other, for those who want SQL.
 //!
-//! [`book`] says what an event books; [`place`] says where the ledger is; [`store`] keeps it, rows and checkpoint in one transaction; [`follow`] keeps it
-//! up with the log; [`reconcile`] proves it against the log.
+//! [`book`] says what an event books; [`place`] says where the ledger is; [`store`] keeps it, rows and checkpoint in
+//! one transaction; [`follow`] keeps it up with the log; [`reconcile`] proves it against the log.
 
 pub mod book;
 pub mod place;

@@ -6,8 +6,8 @@ use crate::LedgerError;
 
 /// Primary result codes of `SQLite` that may pass: busy, locked, an error of the disk, a full disk.
 const SQLITE_PASSING: [u32; 4] = [5, 6, 10, 13];
-/// Classes of SQLSTATE that may pass: the connection, a read-only stand-by, a conflict, resources, a lock, an operator's
-/// intervention, the system.
+/// Classes of `SQLSTATE` that may pass: the connection, a read-only stand-by, a conflict, resources, a lock, an
+/// operator's intervention, the system.
 const POSTGRES_PASSING: [&str; 7] = ["08", "25", "40", "53", "55", "57", "58"];
 
 /// Where a ledger is.
