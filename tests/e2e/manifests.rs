@@ -76,6 +76,8 @@ fn as_the_controller_makes_it(resource: &Value) -> Value {
         ("allowAtomicPublish", "allow_atomic"),
         ("allowMsgSchedules", "allow_msg_schedules"),
         ("allowMsgTtl", "allow_msg_ttl"),
+        ("allowRollup", "allow_rollup_hdrs"),
+        ("maxAge", "max_age"),
     ];
     let mut stream = serde_json::Map::new();
     for (name, value) in resource["spec"].as_object().expect("a spec") {
@@ -83,6 +85,10 @@ fn as_the_controller_makes_it(resource: &Value) -> Value {
             names.iter().find(|(theirs, _)| theirs == name).map_or(name.as_str(), |(_, server)| server);
         let value = match name.as_str() {
             "duplicateWindow" => serde_json::json!(1_000_000_000),
+            "maxAge" => {
+                let seconds = value.as_str().and_then(|age| age.strip_suffix('s')?.parse::<u64>().ok());
+                serde_json::json!(seconds.expect("seconds") * 1_000_000_000)
+            }
             "republish" => serde_json::json!({ "src": value["source"], "dest": value["destination"] }),
             // Here is one server only.
             "replicas" => serde_json::json!(1),
