@@ -6,14 +6,14 @@ use domain::{
     Command, CommandId, Event, Money, OrderState, Refusal,
     event::{PaymentEvent, PaymentRequested},
     order::Order,
-    payment::{self, Payment, PaymentCommand, provider_key},
+    payment::{self, Charge, Payment, PaymentCommand, provider_key},
 };
 use nats::{Broker, Connection, Stored};
 use tokio::time::timeout;
 
 use crate::{
     execute::{ExecuteError, Executed, Executor, Intent},
-    provider::{PaymentProvider, ProviderDown},
+    provider::{PaymentProvider, ProviderError},
 };
 
 /// Why a payment command led to nothing.
@@ -22,7 +22,7 @@ pub enum PaymentError {
     #[error(transparent)]
     Execute(#[from] ExecuteError),
     #[error(transparent)]
-    Provider(#[from] ProviderDown),
+    Provider(#[from] ProviderError),
     #[error("the payment provider did not answer within {0:?}")]
     ProviderLate(Duration),
 }
@@ -53,7 +53,12 @@ impl<B: Broker> Payments<B> {
         }
         let attempt = requested.state.payment.attempt();
         let key = provider_key(intent.order_id, attempt);
-        let charge = self.in_time(self.provider.charge(&key, amount, &method, token)).await?;
+        let charge = match self.in_time(self.provider.charge(&key, amount, &method, token)).await {
+            Err(PaymentError::Provider(ProviderError::Refused(why))) => {
+                self.refused(&key, amount, why).await?
+            }
+            charge => charge?,
+        };
         let is_owed_when_refused = charge.is_owed_when_refused();
         let command = Command::Payment(charge.outcome_of(attempt));
         let cause = requested.event.as_ref().map(|stored| stored.recorded.event_id);
@@ -68,7 +73,10 @@ impl<B: Broker> Payments<B> {
             Err(ExecuteError::Refused(refusal)) => {
                 // The order was given up while the provider was asked: what it took goes straight back.
                 if is_owed_when_refused {
-                    self.in_time(self.provider.close(&key, amount)).await?;
+                    let returned = self.in_time(self.provider.close(&key, amount)).await?;
+                    if let Err(error) = whole(amount, true, returned) {
+                        tracing::error!(order_id = %intent.order_id, %error, "not all is back of a charge that came too late");
+                    }
                 }
                 return Err(ExecuteError::Refused(refusal).into());
             }
@@ -81,6 +89,15 @@ impl<B: Broker> Payments<B> {
                 .await?
                 .ok_or(ExecuteError::Refused(Refusal::PaymentCanceled).into()),
         }
+    }
+
+    /// The provider refused the call to charge, for a reason that lies in it: a decline, once its key is closed, so that
+    /// no repeat of it takes anything.
+    async fn refused(&self, key: &str, amount: Money, why: String) -> Result<Charge, PaymentError> {
+        let nothing = Money { amount: 0, ..amount };
+        let returned = self.in_time(self.provider.close(key, nothing)).await?;
+        whole(amount, false, returned)?;
+        Ok(Charge::Declined { reason: format!("the payment provider refused the payment: {why}") })
     }
 
     /// The recorded outcome of a charge that was asked for before.
@@ -138,7 +155,8 @@ impl<B: Broker> Payments<B> {
             return Ok(Executed { event: None, replayed: false, state });
         };
         let key = provider_key(intent.order_id, attempt);
-        let command = match self.in_time(self.provider.look_up(&key)).await? {
+        let found = self.in_time(self.provider.look_up(&key)).await;
+        let command = match found.map_err(for_good)? {
             Some(charge) => charge.outcome_of(attempt),
             None => PaymentCommand::Defer { attempt },
         };
@@ -148,17 +166,19 @@ impl<B: Broker> Payments<B> {
     /// Has the provider close the newest attempt and give back what it took, then records that.
     pub async fn give_back(&self, intent: Intent) -> Result<Executed, PaymentError> {
         let state = self.state(&intent).await?;
-        let (attempt, taken) = match state.payment {
-            Payment::Approved { amount, attempt } => (attempt, amount),
+        let (attempt, asked, is_taken) = match state.payment {
+            Payment::Approved { amount, attempt } => (attempt, amount, true),
             Payment::Requested { amount, attempt } | Payment::Deferred { amount, attempt } => {
-                (attempt, Money { amount: 0, currency: amount.currency })
+                (attempt, amount, false)
             }
             Payment::None | Payment::Declined { .. } | Payment::Canceled => {
                 return Ok(Executed { event: None, replayed: false, state });
             }
         };
         let key = provider_key(intent.order_id, attempt);
-        let returned = self.in_time(self.provider.close(&key, taken)).await?;
+        let taken = if is_taken { asked } else { Money { amount: 0, ..asked } };
+        let closed = self.in_time(self.provider.close(&key, taken)).await;
+        let returned = whole(asked, is_taken, closed.map_err(for_good)?)?;
         let command = Command::Payment(payment::closed(state.payment, state.order, returned));
         Ok(self.executor.execute(Intent { command, ..intent }).await?)
     }
@@ -175,9 +195,72 @@ impl<B: Broker> Payments<B> {
 
     async fn in_time<T>(
         &self,
-        call: impl Future<Output = Result<T, ProviderDown>>,
+        call: impl Future<Output = Result<T, ProviderError>>,
     ) -> Result<T, PaymentError> {
         let answered = timeout(self.provider_timeout, call).await;
         Ok(answered.map_err(|_| PaymentError::ProviderLate(self.provider_timeout))??)
+    }
+}
+
+/// What came back, held against what was asked for: all of it, or nothing where it is not known that any was taken.
+///
+/// Less is for an operator to see to. More, or less than nothing, cannot be; the provider is asked again.
+fn whole(asked: Money, is_taken: bool, returned: Money) -> Result<Money, PaymentError> {
+    if returned == asked || (returned.amount == 0 && !is_taken) {
+        return Ok(returned);
+    }
+    if returned.currency == asked.currency && (0..asked.amount).contains(&returned.amount) {
+        tracing::error!(%asked, %returned, "the payment provider gave back less than it took");
+        return Err(ExecuteError::Refused(Refusal::RefundIncomplete).into());
+    }
+    let told = format!("it says that {returned} went back of {asked}");
+    Err(ProviderError::Down(told).into())
+}
+
+/// A call about a payment that is refused would be again: the order waits for an operator.
+fn for_good(error: PaymentError) -> PaymentError {
+    match error {
+        PaymentError::Provider(ProviderError::Refused(why)) => {
+            tracing::error!(why, "the payment provider refuses to say what became of a payment");
+            ExecuteError::Refused(Refusal::ProviderRefused).into()
+        }
+        error @ (PaymentError::Execute(_) | PaymentError::Provider(_) | PaymentError::ProviderLate(_)) => {
+            error
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::Currency;
+
+    use super::*;
+
+    fn outcome(is_taken: bool, returned: i64) -> &'static str {
+        let won = |amount| Money { amount, currency: Currency::WON };
+        match whole(won(9_000_000), is_taken, won(returned)) {
+            Ok(_) => "booked",
+            Err(PaymentError::Execute(ExecuteError::Refused(Refusal::RefundIncomplete))) => "parked",
+            Err(PaymentError::Provider(ProviderError::Down(_))) => "asked again",
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn what_comes_back_is_what_was_taken_or_nothing_is_booked() {
+        for (returned, when_taken, when_unknown) in [
+            (9_000_000, "booked", "booked"),
+            (0, "parked", "booked"),
+            (5, "parked", "parked"),
+            (-5, "asked again", "asked again"),
+            (9_000_001, "asked again", "asked again"),
+            (1_000_000_000_000_000, "asked again", "asked again"),
+        ] {
+            assert_eq!(
+                (outcome(true, returned), outcome(false, returned)),
+                (when_taken, when_unknown),
+                "{returned}"
+            );
+        }
     }
 }

@@ -3,22 +3,26 @@
 //! A charge under a key that was charged before answers as before. Closing a key gives back what was taken under it,
 //! and what arrives under it later takes nothing. Everything else rests on these two: see `docs/payment-provider.md`.
 
+pub mod books;
 mod http;
-
-use std::{future::ready, time::Duration};
+mod sandbox;
 
 use domain::{Money, payment::Charge};
 use futures::future::BoxFuture;
 
-pub use http::HttpProvider;
+pub use http::{Holding, HttpProvider};
+pub use sandbox::Sandbox;
 
-/// The longest a sandbox token may ask the sandbox to wait.
-const SANDBOX_SLOW_MS_MAX: u64 = 60_000;
-
-/// The provider gave no usable answer; whether it acted is unknown.
+/// The provider gave no answer that says what became of the money.
 #[derive(Debug, thiserror::Error)]
-#[error("the payment provider is down: {0}")]
-pub struct ProviderDown(pub String);
+pub enum ProviderError {
+    /// It is away, or answers what cannot be used; whether it acted is unknown. The same call may go better later.
+    #[error("the payment provider is down: {0}")]
+    Down(String),
+    /// It refuses this very call, and would again; of others this says nothing.
+    #[error("the payment provider refuses the call: {0}")]
+    Refused(String),
+}
 
 /// A payment provider.
 pub trait PaymentProvider: Send + Sync {
@@ -29,37 +33,13 @@ pub trait PaymentProvider: Send + Sync {
         amount: Money,
         method: &'a str,
         token: &'a str,
-    ) -> BoxFuture<'a, Result<Charge, ProviderDown>>;
+    ) -> BoxFuture<'a, Result<Charge, ProviderError>>;
 
     /// What became of a key; `None`: nothing was ever charged or declined under it.
-    fn look_up<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Charge>, ProviderDown>>;
+    fn look_up<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Charge>, ProviderError>>;
 
     /// Closes a key, and says what was given back; `taken` is what our own log knows of.
-    fn close<'a>(&'a self, key: &'a str, taken: Money) -> BoxFuture<'a, Result<Money, ProviderDown>>;
-}
-
-/// The built-in one, which answers by token and remembers nothing: the same call has the same answer.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Sandbox;
-
-impl PaymentProvider for Sandbox {
-    fn charge<'a>(
-        &'a self,
-        key: &'a str,
-        _: Money,
-        _: &'a str,
-        token: &'a str,
-    ) -> BoxFuture<'a, Result<Charge, ProviderDown>> {
-        Box::pin(sandbox_charge(key, token))
-    }
-
-    fn look_up<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Charge>, ProviderDown>> {
-        Box::pin(ready(Ok(None)))
-    }
-
-    fn close<'a>(&'a self, _: &'a str, taken: Money) -> BoxFuture<'a, Result<Money, ProviderDown>> {
-        Box::pin(ready(Ok(taken)))
-    }
+    fn close<'a>(&'a self, key: &'a str, taken: Money) -> BoxFuture<'a, Result<Money, ProviderError>>;
 }
 
 impl PaymentProvider for HttpProvider {
@@ -69,30 +49,15 @@ impl PaymentProvider for HttpProvider {
         amount: Money,
         method: &'a str,
         token: &'a str,
-    ) -> BoxFuture<'a, Result<Charge, ProviderDown>> {
+    ) -> BoxFuture<'a, Result<Charge, ProviderError>> {
         Box::pin(self.charge(key, amount, method, token))
     }
 
-    fn look_up<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Charge>, ProviderDown>> {
+    fn look_up<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Charge>, ProviderError>> {
         Box::pin(self.look_up(key))
     }
 
-    fn close<'a>(&'a self, key: &'a str, taken: Money) -> BoxFuture<'a, Result<Money, ProviderDown>> {
+    fn close<'a>(&'a self, key: &'a str, taken: Money) -> BoxFuture<'a, Result<Money, ProviderError>> {
         Box::pin(self.close(key, taken.currency))
-    }
-}
-
-/// `tok_ok` approves, `tok_declined` declines, `tok_slow:<ms>` approves late, `tok_down` fails.
-async fn sandbox_charge(key: &str, token: &str) -> Result<Charge, ProviderDown> {
-    let approved = || Charge::Approved { reference: format!("sandbox-{key}") };
-    if let Some(ms) = token.strip_prefix("tok_slow:").and_then(|ms| ms.parse::<u64>().ok()) {
-        tokio::time::sleep(Duration::from_millis(ms.min(SANDBOX_SLOW_MS_MAX))).await;
-        return Ok(approved());
-    }
-    match token {
-        "tok_ok" => Ok(approved()),
-        "tok_down" => Err(ProviderDown("the token asks for it".into())),
-        "tok_declined" => Ok(Charge::Declined { reason: "the card was declined".into() }),
-        _ => Ok(Charge::Declined { reason: "the token is not known".into() }),
     }
 }

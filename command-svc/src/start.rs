@@ -121,7 +121,7 @@ impl CommandService {
 }
 
 fn provider(settings: &CommandSettings) -> anyhow::Result<Arc<dyn PaymentProvider>> {
-    let Some(url) = &settings.payment_url else { return Ok(Arc::new(Sandbox)) };
+    let Some(url) = &settings.payment_url else { return Ok(Arc::new(Sandbox::default())) };
     let provider = HttpProvider::new(url, settings.payment_secret.clone(), settings.provider_timeout())?;
     Ok(Arc::new(provider))
 }

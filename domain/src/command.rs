@@ -185,6 +185,12 @@ pub enum Refusal {
     PaymentApproved,
     #[error("the payment was canceled")]
     PaymentCanceled,
+    #[error("the attempts to pay this order are used up")]
+    PaymentAttemptsExhausted,
+    #[error("the payment provider gave back less than it took; ask it to give back the rest, then resume")]
+    RefundIncomplete,
+    #[error("the payment provider refuses to say what became of the payment, or to close it")]
+    ProviderRefused,
     #[error("the order's flow wants a coupon before its delivery starts, and none is issued yet")]
     CouponRequired,
     #[error("the coupon was canceled")]
@@ -203,6 +209,8 @@ pub enum Refusal {
     NotAtItsEnd,
     #[error("the order is archived: it can be read, and nothing about it changes any more")]
     OrderArchived,
+    #[error("the order has as many events as an order may have; it can be canceled, and nothing else")]
+    OrderTooLong,
     #[error("the idempotency key was used before with another body; a new intent needs a new key")]
     IdempotencyKeyReused,
 }
@@ -239,6 +247,9 @@ impl Refusal {
             Self::PaymentDeferred => "payment_deferred",
             Self::PaymentApproved => "payment_approved",
             Self::PaymentCanceled => "payment_canceled",
+            Self::PaymentAttemptsExhausted => "payment_attempts_exhausted",
+            Self::RefundIncomplete => "refund_incomplete",
+            Self::ProviderRefused => "provider_refused",
             Self::CouponRequired => "coupon_required",
             Self::CouponCanceled => "coupon_canceled",
             Self::CouponStillValid => "coupon_still_valid",
@@ -248,6 +259,7 @@ impl Refusal {
             Self::NotParked => "not_parked",
             Self::NotAtItsEnd => "not_at_its_end",
             Self::OrderArchived => "order_archived",
+            Self::OrderTooLong => "order_too_long",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
         }
     }

@@ -160,7 +160,7 @@ async fn two_that_keep_one_ledger_book_nothing_twice_and_one_is_told() {
     let late = Step { partition: 0, from: 0, to: 1, bookings: Vec::new() };
     let refused = ledger.commit(&[late]).await.expect_err("it comes second").to_string();
     assert!(refused.contains("another process keeps this ledger"), "{refused}");
-    let report = ledger::reconcile::reconcile(&node.log, &ledger, |_| {}).await.expect("proven");
+    let report = ledger::reconcile::reconcile(&node.log, &ledger, |_| {}, |_, _| {}).await.expect("proven");
     assert_eq!((report.differences, report.first), (0, Vec::<String>::new()));
     assert!(report.bookings > 100, "{} bookings", report.bookings);
 }

@@ -6,6 +6,7 @@ mod answers;
 mod as_of;
 mod backup;
 mod bad_input;
+mod books;
 mod cancel;
 mod cli;
 mod clients;

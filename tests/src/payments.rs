@@ -13,12 +13,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use command_svc::provider::books::{self, Books};
+use domain::{Currency, Money};
 use serde_json::{Value, json};
 
 /// How long an answer that is to be lost is held back: longer than any caller waits.
 const LOST: Duration = Duration::from_mins(1);
 
-/// What the provider knows of a key.
+/// What the provider knows of a key, in minor units.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     Charged(i64),
@@ -27,27 +29,49 @@ pub enum Entry {
     Closed(i64),
 }
 
+impl From<&books::Entry> for Entry {
+    fn from(entry: &books::Entry) -> Self {
+        match entry {
+            books::Entry::Charged(money) => Self::Charged(money.amount),
+            books::Entry::Declined => Self::Declined,
+            books::Entry::Closed(money) => Self::Closed(money.amount),
+        }
+    }
+}
+
+/// What every call is answered with, whatever the books say.
+#[derive(Clone, Debug, Default)]
+pub struct Fault {
+    pub status: u16,
+    /// Seconds, or nothing.
+    pub retry_after: Option<u32>,
+}
+
 #[derive(Default)]
-struct Books {
-    entries: BTreeMap<String, Entry>,
+struct Shelf {
+    books: Books,
     /// How often money was taken under a key.
     charges: BTreeMap<String, u32>,
     calls: u32,
     /// Charges that arrived, however late.
     arrived: u32,
-    is_down: bool,
+    fault: Option<Fault>,
+    /// What a close says went back, whatever did.
+    says_returned: Option<i64>,
+    /// How the provider calls a charge.
+    reference: Option<String>,
 }
 
 /// A provider that runs until the test ends.
 #[derive(Clone)]
 pub struct PaymentProvider {
     url: String,
-    books: Arc<Mutex<Books>>,
+    books: Arc<Mutex<Shelf>>,
 }
 
 impl PaymentProvider {
     pub async fn start() -> Self {
-        let books = Arc::new(Mutex::new(Books::default()));
+        let books = Arc::new(Mutex::new(Shelf::default()));
         let router = Router::new()
             .route("/charges", post(charge))
             .route("/charges/{key}", get(look_up))
@@ -63,18 +87,33 @@ impl PaymentProvider {
         &self.url
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
+    fn books(&self) -> MutexGuard<'_, Shelf> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Answers every call with 500, or no more.
     pub fn set_down(&self, is_down: bool) {
-        self.books().is_down = is_down;
+        self.set_fault(is_down.then(|| Fault { status: 500, retry_after: None }));
+    }
+
+    /// Answers every call so, or by its books again.
+    pub fn set_fault(&self, fault: Option<Fault>) {
+        self.books().fault = fault;
+    }
+
+    /// Says of every close that so much went back, or the truth again.
+    pub fn say_returned(&self, returned: Option<i64>) {
+        self.books().says_returned = returned;
+    }
+
+    /// Calls charges so from now on.
+    pub fn call_charges(&self, reference: &str) {
+        self.books().reference = Some(reference.to_owned());
     }
 
     /// What is written about an attempt to pay an order.
     pub fn entry(&self, order_id: &str, attempt: u32) -> Option<Entry> {
-        self.books().entries.get(&format!("{order_id}.{attempt}")).cloned()
+        self.books().books.entry(&format!("{order_id}.{attempt}")).map(Entry::from)
     }
 
     /// The keys under which money is held now.
@@ -85,9 +124,18 @@ impl PaymentProvider {
     /// Those of one order.
     pub fn held_of(&self, order_id: &str) -> Vec<String> {
         let books = self.books();
-        let of = books.entries.range(order_id.to_owned()..).take_while(|(key, _)| key.starts_with(order_id));
-        let held = of.filter(|(_, entry)| matches!(entry, Entry::Charged(_)));
-        held.map(|(key, _)| key.clone()).collect()
+        let held = books.books.held().filter(|(key, _)| key.starts_with(order_id));
+        held.map(|(key, _)| key.to_owned()).collect()
+    }
+
+    /// Gives back what is held under a key, without being asked.
+    pub fn close_behind_our_back(&self, key: &str) {
+        self.books().books.close(key, Money { amount: 0, currency: Currency::WON });
+    }
+
+    /// All that is held, in minor units.
+    pub fn balance(&self) -> i64 {
+        self.books().books.held().map(|(_, held)| held).sum()
     }
 
     /// The most often that money was taken under one key.
@@ -105,61 +153,78 @@ impl PaymentProvider {
     }
 }
 
-type Shared = State<Arc<Mutex<Books>>>;
+type Shared = State<Arc<Mutex<Shelf>>>;
 
-fn open(books: &Mutex<Books>) -> Result<MutexGuard<'_, Books>, Box<Response>> {
+fn open(books: &Mutex<Shelf>) -> Result<MutexGuard<'_, Shelf>, Box<Response>> {
     let mut books = books.lock().unwrap_or_else(PoisonError::into_inner);
     books.calls += 1;
-    if books.is_down { Err(Box::new(StatusCode::INTERNAL_SERVER_ERROR.into_response())) } else { Ok(books) }
+    let Some(fault) = &books.fault else { return Ok(books) };
+    let status = StatusCode::from_u16(fault.status).expect("a status");
+    let mut answer = status.into_response();
+    if let Some(seconds) = fault.retry_after {
+        answer.headers_mut().insert("retry-after", seconds.into());
+    }
+    Err(Box::new(answer))
 }
 
-/// `tok_ok` charges, `tok_lost` charges and never answers, `tok_late:<ms>` charges after that long, all others decline.
+/// `tok_ok` charges, `tok_lost` charges and never answers, `tok_late:<ms>` charges after that long, `tok_error` charges
+/// and answers 500, `tok_garbage` charges and answers nonsense, `tok_status:<code>` answers so and takes nothing, all
+/// others decline.
 async fn charge(State(books): Shared, headers: HeaderMap, Json(body): Json<Value>) -> Response {
     if let Err(down) = open(&books) {
         return *down;
     }
     let key = headers["idempotency-key"].to_str().expect("a key").to_owned();
     let token = body["token"].as_str().unwrap_or_default().to_owned();
+    let amount: Money =
+        serde_json::from_value(json!({ "amount": body["amount"], "currency": body["currency"] }))
+            .expect("money");
+    if let Some(status) = token.strip_prefix("tok_status:").and_then(|code| code.parse().ok()) {
+        return StatusCode::from_u16(status).expect("a status").into_response();
+    }
     let late = token.strip_prefix("tok_late:").and_then(|ms| ms.parse().ok());
     if let Some(ms) = late {
         // The call goes on although its caller has left.
         let (sleep, books) = (tokio::time::sleep(Duration::from_millis(ms)), Arc::clone(&books));
         let book = tokio::spawn(async move {
             sleep.await;
-            write(&books, &key, true, body["amount"].as_i64().unwrap_or_default())
+            write(&books, &key, true, amount)
         });
         return book.await.expect("an answer");
     }
-    let pays = ["tok_ok", "tok_lost"].contains(&token.as_str());
-    let is_new = !books.lock().unwrap_or_else(PoisonError::into_inner).entries.contains_key(&key);
-    let answer = write(&books, &key, pays, body["amount"].as_i64().unwrap_or_default());
-    if token == "tok_lost" && is_new {
-        tokio::time::sleep(LOST).await;
+    let pays = ["tok_ok", "tok_lost", "tok_error", "tok_garbage"].contains(&token.as_str());
+    let is_new = books.lock().unwrap_or_else(PoisonError::into_inner).books.entry(&key).is_none();
+    let answer = write(&books, &key, pays, amount);
+    match token.as_str() {
+        "tok_lost" if is_new => tokio::time::sleep(LOST).await,
+        "tok_error" if is_new => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        "tok_garbage" if is_new => return (StatusCode::OK, "<html>thank you</html>").into_response(),
+        _ => {}
     }
     answer
 }
 
-fn write(books: &Mutex<Books>, key: &str, pays: bool, amount: i64) -> Response {
-    let mut books = books.lock().unwrap_or_else(PoisonError::into_inner);
-    books.arrived += 1;
-    if !books.entries.contains_key(key) {
-        if pays {
-            *books.charges.entry(key.to_owned()).or_default() += 1;
-        }
-        books.entries.insert(key.to_owned(), if pays { Entry::Charged(amount) } else { Entry::Declined });
+fn write(books: &Mutex<Shelf>, key: &str, pays: bool, amount: Money) -> Response {
+    let mut shelf = books.lock().unwrap_or_else(PoisonError::into_inner);
+    shelf.arrived += 1;
+    if pays && shelf.books.entry(key).is_none() {
+        *shelf.charges.entry(key.to_owned()).or_default() += 1;
     }
-    answer(key, books.entries.get(key))
+    shelf.books.charge(key, amount, pays);
+    answer(key, &shelf)
 }
 
-fn answer(key: &str, entry: Option<&Entry>) -> Response {
-    let (status, body) = match entry {
-        Some(Entry::Charged(_)) => {
-            (StatusCode::OK, json!({ "status": "approved", "reference": format!("pay-{key}") }))
+fn answer(key: &str, shelf: &Shelf) -> Response {
+    let (status, body) = match shelf.books.entry(key) {
+        Some(books::Entry::Charged(money)) => {
+            let reference = shelf.reference.clone().unwrap_or_else(|| format!("pay-{key}"));
+            let body = json!({ "status": "approved", "reference": reference, "amount": money.amount });
+            (StatusCode::OK, body)
         }
-        Some(Entry::Declined) => {
+        Some(books::Entry::Declined) => {
             (StatusCode::PAYMENT_REQUIRED, json!({ "status": "declined", "reason": "no cover" }))
         }
-        Some(Entry::Closed(_)) => (StatusCode::CONFLICT, json!({ "status": "closed" })),
+        Some(books::Entry::Closed(_)) => (StatusCode::CONFLICT, json!({ "status": "closed" })),
         None => (StatusCode::NOT_FOUND, json!({})),
     };
     (status, Json(body)).into_response()
@@ -168,7 +233,7 @@ fn answer(key: &str, entry: Option<&Entry>) -> Response {
 async fn look_up(State(books): Shared, Path(key): Path<String>) -> Response {
     match open(&books) {
         Ok(books) => {
-            let mut found = answer(&key, books.entries.get(&key));
+            let mut found = answer(&key, &books);
             if found.status() != StatusCode::NOT_FOUND {
                 *found.status_mut() = StatusCode::OK;
             }
@@ -181,11 +246,9 @@ async fn look_up(State(books): Shared, Path(key): Path<String>) -> Response {
 async fn close(State(books): Shared, Path(key): Path<String>) -> Response {
     match open(&books) {
         Ok(mut books) => {
-            let returned = match books.entries.get(&key) {
-                Some(Entry::Charged(amount) | Entry::Closed(amount)) => *amount,
-                Some(Entry::Declined) | None => 0,
-            };
-            books.entries.insert(key, Entry::Closed(returned));
+            let nothing = Money { amount: 0, currency: Currency::WON };
+            let returned = books.books.close(&key, nothing).amount;
+            let returned = books.says_returned.unwrap_or(returned);
             Json(json!({ "returned": returned })).into_response()
         }
         Err(down) => *down,

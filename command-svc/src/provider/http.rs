@@ -2,30 +2,40 @@
 
 use std::time::Duration;
 
-use domain::{Currency, Money, payment::Charge};
+use domain::{Currency, Money, order::TEXT_CHARS_MAX, payment::Charge};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 use tracing::Instrument;
 
-use super::ProviderDown;
+use super::ProviderError;
+use crate::retry_after::RetryAfter;
 
 /// The largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// A provider behind HTTP; clones share what it asked for.
 #[derive(Clone, Debug)]
 pub struct HttpProvider {
     client: reqwest::Client,
     url: String,
     secret: Option<String>,
+    retry_after: RetryAfter,
 }
 
 /// What the provider answers about a key.
 #[derive(Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 enum Entry {
-    Approved { reference: String },
-    Declined { reason: String },
+    Approved {
+        reference: String,
+        /// Minor units taken, if the provider says so.
+        #[serde(default)]
+        amount: Option<i64>,
+    },
+    Declined {
+        reason: String,
+    },
     Closed,
 }
 
@@ -35,11 +45,20 @@ struct Closed {
     returned: i64,
 }
 
+/// What a provider says of a key that was asked for again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// The money is with the provider; how much, in minor units, if it says so.
+    Held(Option<i64>),
+    /// It is not: declined, closed, or never charged.
+    NotHeld,
+}
+
 impl From<Entry> for Charge {
     fn from(entry: Entry) -> Self {
         match entry {
-            Entry::Approved { reference } => Self::Approved { reference },
-            Entry::Declined { reason } => Self::Declined { reason },
+            Entry::Approved { reference, .. } => Self::Approved { reference: clean(&reference) },
+            Entry::Declined { reason } => Self::Declined { reason: clean(&reason) },
             Entry::Closed => Self::Declined { reason: "the attempt to pay was closed".into() },
         }
     }
@@ -53,7 +72,8 @@ impl HttpProvider {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("twelve/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { client, url: url.trim_end_matches('/').to_owned(), secret })
+        let url = url.trim_end_matches('/').to_owned();
+        Ok(Self { client, url, secret, retry_after: RetryAfter::default() })
     }
 
     /// `POST /charges`, under the key.
@@ -63,35 +83,61 @@ impl HttpProvider {
         amount: Money,
         method: &str,
         token: &str,
-    ) -> Result<Charge, ProviderDown> {
+    ) -> Result<Charge, ProviderError> {
         let body =
             json!({ "amount": amount.amount, "currency": amount.currency, "method": method, "token": token });
         let request = self.request(Method::POST, "/charges").header("Idempotency-Key", key).json(&body);
-        let answer = send(request).await?;
+        let answer = self.send(request).await?;
         match answer.status() {
-            StatusCode::OK | StatusCode::CREATED | StatusCode::PAYMENT_REQUIRED | StatusCode::CONFLICT => {
-                Ok(read::<Entry>(answer).await?.into())
+            StatusCode::OK | StatusCode::CREATED | StatusCode::CONFLICT => {
+                let entry = read::<Entry>(answer).await?;
+                if let Entry::Approved { amount: Some(taken), .. } = &entry
+                    && *taken != amount.amount
+                {
+                    let told = format!("it took {taken}, and was asked for {}", amount.amount);
+                    return Err(ProviderError::Refused(told));
+                }
+                Ok(entry.into())
             }
+            StatusCode::PAYMENT_REQUIRED => match read::<Entry>(answer).await {
+                Ok(entry @ (Entry::Declined { .. } | Entry::Closed)) => Ok(entry.into()),
+                // The status says no, whatever the body says.
+                Ok(Entry::Approved { .. }) | Err(_) => {
+                    Err(ProviderError::Refused("it answered 402 Payment Required".into()))
+                }
+            },
             status => Err(unusable(status)),
         }
     }
 
     /// `GET /charges/{key}`.
-    pub async fn look_up(&self, key: &str) -> Result<Option<Charge>, ProviderDown> {
-        let answer = send(self.request(Method::GET, &format!("/charges/{key}"))).await?;
+    pub async fn look_up(&self, key: &str) -> Result<Option<Charge>, ProviderError> {
+        Ok(self.entry(key).await?.map(Charge::from))
+    }
+
+    /// Whether the provider holds money under the key.
+    pub async fn holding(&self, key: &str) -> Result<Holding, ProviderError> {
+        Ok(match self.entry(key).await? {
+            Some(Entry::Approved { amount, .. }) => Holding::Held(amount),
+            Some(Entry::Declined { .. } | Entry::Closed) | None => Holding::NotHeld,
+        })
+    }
+
+    async fn entry(&self, key: &str) -> Result<Option<Entry>, ProviderError> {
+        let answer = self.send(self.request(Method::GET, &format!("/charges/{key}"))).await?;
         match answer.status() {
-            StatusCode::OK => Ok(Some(read::<Entry>(answer).await?.into())),
+            StatusCode::OK => Ok(Some(read::<Entry>(answer).await?)),
             StatusCode::NOT_FOUND => Ok(None),
-            status => Err(unusable(status)),
+            status => Err(unusable_of_key(status)),
         }
     }
 
     /// `POST /charges/{key}/close`.
-    pub async fn close(&self, key: &str, currency: Currency) -> Result<Money, ProviderDown> {
-        let answer = send(self.request(Method::POST, &format!("/charges/{key}/close"))).await?;
+    pub async fn close(&self, key: &str, currency: Currency) -> Result<Money, ProviderError> {
+        let answer = self.send(self.request(Method::POST, &format!("/charges/{key}/close"))).await?;
         match answer.status() {
             StatusCode::OK => Ok(Money { amount: read::<Closed>(answer).await?.returned, currency }),
-            status => Err(unusable(status)),
+            status => Err(unusable_of_key(status)),
         }
     }
 
@@ -102,35 +148,82 @@ impl HttpProvider {
             None => request,
         }
     }
-}
 
-async fn send(request: RequestBuilder) -> Result<Response, ProviderDown> {
-    // The URL is left out: it may hold a name that is nobody's business.
-    let span = nats::trace::span(None, || tracing::info_span!("payment provider", otel.kind = "client"));
-    let sending = async {
-        match nats::trace::current() {
-            Some(here) => request.header("traceparent", here),
-            None => request,
+    async fn send(&self, request: RequestBuilder) -> Result<Response, ProviderError> {
+        if let Some(left) = self.retry_after.time_left() {
+            let told = format!("it asked not to be called for another {} s", left.as_secs_f64().ceil());
+            return Err(ProviderError::Down(told));
         }
-        .send()
-        .await
-    };
-    sending.instrument(span).await.map_err(|error| ProviderDown(nats::causes(&error.without_url())))
+        // The URL is left out: it may hold a name that is nobody's business.
+        let span = nats::trace::span(None, || tracing::info_span!("payment provider", otel.kind = "client"));
+        let sending = async {
+            match nats::trace::current() {
+                Some(here) => request.header("traceparent", here),
+                None => request,
+            }
+            .send()
+            .await
+        };
+        let sent = sending.instrument(span).await;
+        let answer = sent.map_err(|error| ProviderError::Down(nats::causes(&error.without_url())))?;
+        if let Some(pause) = self.retry_after.record(answer.status(), answer.headers(), nats::now()) {
+            tracing::warn!(status = %answer.status(), ?pause, "the payment provider asks not to be called for a while");
+        }
+        Ok(answer)
+    }
 }
 
-async fn read<T: DeserializeOwned>(mut answer: Response) -> Result<T, ProviderDown> {
+async fn read<T: DeserializeOwned>(mut answer: Response) -> Result<T, ProviderError> {
     let mut body = Vec::new();
     while let Some(chunk) =
-        answer.chunk().await.map_err(|error| ProviderDown(nats::causes(&error.without_url())))?
+        answer.chunk().await.map_err(|error| ProviderError::Down(nats::causes(&error.without_url())))?
     {
         if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(ProviderDown(format!("its answer has more than {ANSWER_BYTES_MAX} bytes")));
+            return Err(ProviderError::Down(format!("its answer has more than {ANSWER_BYTES_MAX} bytes")));
         }
         body.extend_from_slice(&chunk);
     }
-    serde_json::from_slice(&body).map_err(|error| ProviderDown(format!("its answer does not read: {error}")))
+    serde_json::from_slice(&body)
+        .map_err(|error| ProviderError::Down(format!("its answer does not read: {error}")))
 }
 
-fn unusable(status: StatusCode) -> ProviderDown {
-    ProviderDown(format!("it answered {status}"))
+/// What a status says that the protocol does not know: 408, 425, 429 and 5xx something of the provider, all others of
+/// 4xx something of this call only.
+fn unusable(status: StatusCode) -> ProviderError {
+    let is_of_the_call = status.is_client_error()
+        && !matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+        );
+    let told = format!("it answered {status}");
+    if is_of_the_call { ProviderError::Refused(told) } else { ProviderError::Down(told) }
+}
+
+/// The same of a call about a key that is known already: no card can be the reason why we are not let in.
+fn unusable_of_key(status: StatusCode) -> ProviderError {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            ProviderError::Down(format!("it answered {status}: does it know our secret?"))
+        }
+        status => unusable(status),
+    }
+}
+
+/// A provider's text as one of a caller's would be: no control characters, and no longer than others. The money has
+/// moved whatever the text is, so it is mended and not refused.
+fn clean(text: &str) -> String {
+    let visible =
+        |character: char| if character.is_control() { char::REPLACEMENT_CHARACTER } else { character };
+    text.chars().take(TEXT_CHARS_MAX).map(visible).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_providers_text_has_no_control_characters_and_is_as_short_as_a_callers() {
+        assert_eq!(clean("pay-1\0\u{1b}[31m"), "pay-1\u{fffd}\u{fffd}[31m");
+        assert_eq!(clean(&"한".repeat(TEXT_CHARS_MAX + 1)).chars().count(), TEXT_CHARS_MAX);
+    }
 }

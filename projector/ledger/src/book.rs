@@ -36,12 +36,13 @@ pub struct Booking {
 }
 
 impl Booking {
-    /// What an event books; `None` if no money moved.
+    /// What an event books if the ledger has booked all of the order before it; `None` if no money moved. What is
+    /// booked in the end is [bounded](Self::within) by what is held.
     pub fn of(recorded: &Recorded) -> Option<Self> {
         let Event::Payment(event) = &recorded.event else { return None };
         let (moved, reference) = match event {
             PaymentEvent::PaymentApproved(PaymentApproved { amount, reference }) => {
-                (*amount, Some(reference.clone()))
+                (*amount, Some(storable(reference)))
             }
             PaymentEvent::PaymentCanceled(PaymentCanceled { returned }) => {
                 (Money { amount: -returned.amount, ..*returned }, None)
@@ -69,11 +70,37 @@ impl Booking {
         })
     }
 
+    /// The booking where so much of the order's money is held (minor units): no more goes back than is held. `None` if
+    /// nothing is left of it.
+    ///
+    /// A provider may give back what the log never called paid: a charge whose answer was lost, whose key the saga then
+    /// closed. Taking and giving back were one act for the log, and neither is booked.
+    #[must_use]
+    pub fn within(mut self, held: i64) -> Option<Self> {
+        let moved = self.entries.iter().find(|entry| entry.account == PROVIDER)?.amount;
+        let moved = moved.max(-held.max(0));
+        for entry in &mut self.entries {
+            entry.amount = if entry.account == PROVIDER { moved } else { -moved };
+        }
+        (moved != 0).then_some(self)
+    }
+
+    /// Whether money goes back.
+    pub fn is_return(&self) -> bool {
+        self.entries.iter().any(|entry| entry.account == PROVIDER && entry.amount < 0)
+    }
+
     /// Whether both sides are the same amount.
     pub fn is_balanced(&self) -> bool {
         let sum: i128 = self.entries.iter().map(|entry| i128::from(entry.amount)).sum();
         self.entries.len() == 2 && sum == 0 && self.entries[0].currency == self.entries[1].currency
     }
+}
+
+/// A text as every database stores it: PostgreSQL takes no NUL, and the log may have one from before texts of providers
+/// were checked.
+pub fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }
 
 #[cfg(test)]
@@ -108,6 +135,26 @@ mod tests {
         assert_eq!((on(&taken, PROVIDER), on(&taken, ORDERS)), (9_000, -9_000));
         assert_eq!((on(&back, PROVIDER), on(&back, ORDERS)), (-9_000, 9_000));
         assert!(taken.is_balanced() && back.is_balanced());
+    }
+
+    #[test]
+    fn no_more_goes_back_than_is_held() {
+        let back = serde_json::json!({ "returned": { "amount": 9_000, "currency": "KRW" } });
+        let back = Booking::of(&recorded("PaymentCanceled", back)).unwrap();
+        let of = |held| back.clone().within(held).map(|booking| booking.entries[1].amount);
+        assert_eq!(of(9_000), Some(-9_000));
+        assert_eq!(of(4_000), Some(-4_000));
+        assert_eq!((of(0), of(-1)), (None, None), "the log never called it paid");
+        let part = back.within(4_000).unwrap();
+        assert!(part.is_balanced() && part.is_return());
+    }
+
+    #[test]
+    fn a_reference_that_a_database_cannot_store_is_booked_without_what_it_cannot() {
+        let approved =
+            serde_json::json!({ "amount": { "amount": 1, "currency": "KRW" }, "reference": "a\0b" });
+        let taken = Booking::of(&recorded("PaymentApproved", approved)).unwrap();
+        assert_eq!(taken.reference.as_deref(), Some("a\u{fffd}b"));
     }
 
     #[test]

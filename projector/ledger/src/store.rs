@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use domain::Position;
+use futures::TryStreamExt;
 use nats::follow::PartitionInfo;
 use sqlx::{
     Any, AnyPool, Row, Transaction,
@@ -12,6 +13,7 @@ use sqlx::{
 
 use crate::{
     Booking, Entry, LedgerError,
+    book::PROVIDER,
     place::{Place, shown},
 };
 
@@ -58,6 +60,16 @@ pub struct Balance {
     pub currency: String,
     /// Minor units; debits are positive, credits negative.
     pub amount: i64,
+}
+
+/// What is booked of one order in an account and a currency.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    pub order_id: String,
+    pub balance: Balance,
+    /// The least that the sum was after any booking, and the most, in minor units.
+    pub lowest: i64,
+    pub highest: i64,
 }
 
 /// The ledger; clones share its connections.
@@ -166,7 +178,7 @@ impl Ledger {
                 return Err(LedgerError::Overtaken { position });
             }
             for booking in &step.bookings {
-                insert(&mut transaction, booking).await?;
+                book(&mut transaction, booking).await?;
             }
         }
         transaction.commit().await?;
@@ -223,6 +235,29 @@ impl Ledger {
         Ok(())
     }
 
+    /// What is booked of each order of a partition, by order, account and currency; `each` is told of one after the
+    /// other.
+    pub async fn orders(&self, partition: u16, mut each: impl FnMut(Account)) -> Result<(), LedgerError> {
+        let mut rows = sqlx::query(
+            "SELECT order_id, account, currency, CAST(SUM(amount) AS BIGINT), CAST(MIN(so_far) AS BIGINT),
+                    CAST(MAX(so_far) AS BIGINT) FROM (
+                SELECT b.order_id, e.account, e.currency, e.amount, SUM(e.amount) OVER
+                       (PARTITION BY b.order_id, e.account, e.currency ORDER BY b.sequence) AS so_far
+                FROM ledger_bookings b JOIN ledger_entries e ON e.part = b.part AND e.sequence = b.sequence
+                WHERE b.part = $1) AS booked
+             GROUP BY order_id, account, currency",
+        )
+        .bind(i32::from(partition))
+        .fetch(&self.pool);
+        while let Some(row) = rows.try_next().await? {
+            let balance =
+                Balance { account: row.try_get(1)?, currency: row.try_get(2)?, amount: row.try_get(3)? };
+            let (order_id, lowest, highest) = (row.try_get(0)?, row.try_get(4)?, row.try_get(5)?);
+            each(Account { order_id, balance, lowest, highest });
+        }
+        Ok(())
+    }
+
     /// How many sides are booked in all.
     pub async fn entries(&self) -> Result<u64, LedgerError> {
         let row = sqlx::query("SELECT COUNT(*) FROM ledger_entries").fetch_one(&self.pool).await?;
@@ -246,6 +281,28 @@ async fn connect(url: &str, place: &Place, mode: &str) -> Result<AnyPool, Ledger
     };
     let options = AnyPoolOptions::new().max_connections(connections).acquire_timeout(CONNECT_MAX);
     Ok(options.connect(&url).await?)
+}
+
+/// Books an event, or what is held of it; bookings before it are booked.
+async fn book(transaction: &mut Transaction<'_, Any>, booking: &Booking) -> Result<(), sqlx::Error> {
+    if !booking.is_return() {
+        return insert(transaction, booking).await;
+    }
+    let currency = booking.entries.first().map(|entry| entry.currency.as_str()).unwrap_or_default();
+    let row = sqlx::query(
+        "SELECT CAST(COALESCE(SUM(e.amount), 0) AS BIGINT) FROM ledger_bookings b
+         JOIN ledger_entries e ON e.part = b.part AND e.sequence = b.sequence
+         WHERE b.order_id = $1 AND e.account = $2 AND e.currency = $3",
+    )
+    .bind(booking.order_id.to_string())
+    .bind(PROVIDER)
+    .bind(currency)
+    .fetch_one(&mut **transaction)
+    .await?;
+    match booking.clone().within(row.try_get(0)?) {
+        Some(booking) => insert(transaction, &booking).await,
+        None => Ok(()),
+    }
 }
 
 async fn insert(transaction: &mut Transaction<'_, Any>, booking: &Booking) -> Result<(), sqlx::Error> {
