@@ -12,8 +12,8 @@ const LINE_CHARS_MAX: usize = 120;
 const FUNCTION_LINES_MAX: usize = 70;
 const FILE_LINES_MAX: usize = 480;
 /// What the pure domain may stand on.
-const DOMAIN_MAY_USE: [&str; 7] =
-    ["jiff", "schemars", "serde", "thiserror", "toml", "unicode-properties", "uuid"];
+const DOMAIN_MAY_USE: [&str; 8] =
+    ["iso_currency", "jiff", "schemars", "serde", "thiserror", "toml", "unicode-properties", "uuid"];
 
 fn tracked_files() -> Vec<PathBuf> {
     let listed = Command::new("git")

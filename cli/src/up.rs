@@ -85,8 +85,11 @@ async fn serve(
     let flows = FlowBook::new(log, flows);
     let service = CommandService::new(log.clone(), flows.clone(), settings.commands.clone())?;
     let mut deciding = service.start(stop).await?;
-    let (views_are, health) = (readiness(views.clone(), log), service.health().clone());
-    let mut probes = process::probes(std::sync::Arc::new(move || [views_are(), health.checks()].concat()))?;
+    let (views_are, health, rooms) =
+        (readiness(views.clone(), log), service.health().clone(), service.rooms().clone());
+    let mut probes = process::probes(std::sync::Arc::new(move || {
+        [views_are(), health.checks(), vec![rooms.check()]].concat()
+    }))?;
     let (settings_of, folder) = (settings.operator.clone(), settings.local.views());
     let (operated, followed, ending) = (views.clone(), log.clone(), stop.clone());
     let door = settings.limits.door(settings.guard.hosts_where_nobody_is_asked());

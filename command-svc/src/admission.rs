@@ -3,14 +3,19 @@
 //! The limit grows by one with each command that met the goal, and shrinks with each that did not (additive increase,
 //! multiplicative decrease). What is beyond it is refused at once, so that those that are admitted stay fast. The
 //! saga's commands are not counted: work that was begun goes before work that is new.
+//!
+//! What counts is the log's part of a command. While a payment provider, another context or an outcome is waited for,
+//! the command gives its place back, and calls out have a limit of their own: slow cards leave the stores room.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use tower_resilience_adaptive::{Aimd, ConcurrencyAlgorithm};
 
@@ -22,16 +27,29 @@ const LIMIT_MAX: usize = 2_048;
 /// What is left of the limit after a command that did not meet the goal.
 const DECREASE: f64 = 0.9;
 
+/// Commands of one process that wait for a payment provider or for another context at a time; each holds a connection
+/// and a body of at most 64 KiB.
+pub const CALLS_OUT_MAX: usize = 1_000;
+
 /// Admits commands; clones share the count.
 #[derive(Clone)]
 pub struct Admission {
     limit: Arc<Aimd>,
     goal: Duration,
     in_progress: Arc<AtomicUsize>,
+    calls_out: Arc<Semaphore>,
 }
 
-/// A command that was admitted, counted until it is answered or given up.
-pub struct Admitted(Arc<AtomicUsize>);
+/// A command that was admitted, counted until it is answered, given up, or waits for something else than the log.
+pub struct Admitted {
+    in_progress: Arc<AtomicUsize>,
+    is_counted: AtomicBool,
+}
+
+/// A command that waits for a payment provider or for another context.
+pub struct CallOut {
+    _permit: OwnedSemaphorePermit,
+}
 
 impl Admission {
     /// `goal`: within which a command is to be decided and stored.
@@ -44,16 +62,29 @@ impl Admission {
             .decrease_factor(DECREASE)
             .latency_threshold(goal)
             .build()?;
-        Ok(Self { limit: Arc::new(limit), goal, in_progress: Arc::default() })
+        let calls_out = Arc::new(Semaphore::new(CALLS_OUT_MAX));
+        Ok(Self { limit: Arc::new(limit), goal, in_progress: Arc::default(), calls_out })
     }
 
     /// A place for one more command; `None` if there are as many as there should be.
     pub fn admit(&self) -> Option<Admitted> {
-        if self.in_progress.fetch_add(1, Ordering::AcqRel) < self.limit.limit() {
-            return Some(Admitted(Arc::clone(&self.in_progress)));
-        }
-        self.in_progress.fetch_sub(1, Ordering::AcqRel);
-        None
+        let admitted = self.count();
+        let place = self.in_progress.load(Ordering::Acquire);
+        (place <= self.limit.limit()).then_some(admitted)
+    }
+
+    /// Counts a command that was begun before, and is refused no more.
+    pub fn count(&self) -> Admitted {
+        self.in_progress.fetch_add(1, Ordering::AcqRel);
+        Admitted { in_progress: Arc::clone(&self.in_progress), is_counted: AtomicBool::new(true) }
+    }
+
+    /// A place for a command that waits for a payment provider or for another context; `None` if [`CALLS_OUT_MAX`] do.
+    pub fn call_out(&self) -> Option<CallOut> {
+        let permit = Arc::clone(&self.calls_out).try_acquire_owned().ok();
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and the limit is small")]
+        metrics::gauge!("twelve_calls_out").set((CALLS_OUT_MAX - self.calls_out.available_permits()) as f64);
+        permit.map(|permit| CallOut { _permit: permit })
     }
 
     /// A command, a caller's or the saga's, was decided and stored, which took so long.
@@ -68,9 +99,18 @@ impl Admission {
     }
 }
 
+impl Admitted {
+    /// Gives the place back: what comes now does not wait for the log.
+    pub fn release(&self) {
+        if self.is_counted.swap(false, Ordering::AcqRel) {
+            self.in_progress.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.release();
     }
 }
 
@@ -92,5 +132,21 @@ mod tests {
         (0..100).for_each(|_| admission.was_stored(Duration::from_millis(200)));
         assert_eq!(all().len(), LIMIT_MIN);
         assert_eq!(all().len(), LIMIT_MIN, "each was given back");
+    }
+
+    #[test]
+    fn a_command_that_waits_for_something_else_makes_room_for_another_once() {
+        let admission = Admission::new(Duration::from_millis(50)).unwrap();
+        let all: Vec<Admitted> = std::iter::from_fn(|| admission.admit()).collect();
+        assert!(admission.admit().is_none());
+        all[0].release();
+        all[0].release();
+        let another = admission.admit();
+        assert!(another.is_some() && admission.admit().is_none(), "one place, and no more");
+        let begun = admission.count();
+        drop((all, another, begun));
+        assert_eq!(std::iter::from_fn(|| admission.admit()).collect::<Vec<_>>().len(), LIMIT_FIRST);
+        let waiting: Vec<CallOut> = std::iter::from_fn(|| admission.call_out()).collect();
+        assert_eq!(waiting.len(), CALLS_OUT_MAX);
     }
 }

@@ -263,8 +263,12 @@ fn order(fields: &Fields<'_>, declared: Option<&Declared>) -> Option<OrderPlaced
     let channel = channel(fields, flow);
     let customer = customer(fields.object("customer"));
     let lines = lines(fields);
-    let currency: Option<Currency> = match fields.text("currency").parse() {
-        Ok(currency) => Some(currency),
+    let currency: Option<Currency> = match fields.text("currency").parse::<Currency>() {
+        Ok(currency) if currency.is_in_use() => Some(currency),
+        Ok(currency) => {
+            fields.fault("currency", format!("{currency} is no money that people pay with today (ISO 4217)"));
+            None
+        }
         Err(error) => {
             if fields.get("currency").is_some_and(Value::is_string) {
                 fields.fault("currency", format!("{error}"));
@@ -290,7 +294,8 @@ fn order(fields: &Fields<'_>, declared: Option<&Declared>) -> Option<OrderPlaced
         total: total?,
         address,
         delivery_type,
-        awaits_payment: flow.payment.when == PaymentTime::SecondStep,
+        // An order worth nothing is paid by nothing.
+        awaits_payment: flow.payment.when == PaymentTime::SecondStep && total?.amount > 0,
     })
 }
 

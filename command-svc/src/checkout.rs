@@ -58,7 +58,8 @@ impl<B: Broker> Checkout<B> {
             return Ok(repeat);
         }
         let mut causation_id = None;
-        if let Some(PaymentMeans { method, token }) = payment {
+        // An order worth nothing is paid by nothing.
+        if let Some(PaymentMeans { method, token }) = payment.filter(|_| placed.total.amount > 0) {
             match self.charge(&intent, bill(&placed, method), token).await {
                 Ok(approved) => causation_id = Some(approved.event_id),
                 // The order stands all the same, and its customer pays in a second step.
@@ -66,6 +67,7 @@ impl<B: Broker> Checkout<B> {
                 Err(error) => return Err(error),
             }
         }
+        let _counted = self.executor.admission().count();
         Ok(self.executor.execute(Intent { command: place(&placed), causation_id, ..intent }).await?)
     }
 
@@ -97,7 +99,7 @@ impl<B: Broker> Checkout<B> {
         token: String,
     ) -> Result<Executed, CheckoutError> {
         let order_id = intent.order_id;
-        let paid = self.charge(&Intent { expected: None, ..intent }, bill, token).await?;
+        let paid = self.charge(&intent, bill, token).await?;
         let story = self.executor.read(order_id, paid.position.sequence).await.map_err(ExecuteError::from)?;
         let event = story.events.iter().find(|stored| stored.recorded.event_id == paid.event_id).cloned();
         Ok(Executed { event, replayed: false, state: story.state_after(&paid) })
@@ -115,7 +117,7 @@ impl<B: Broker> Checkout<B> {
             command: Command::ChargePayment { request: Box::new(request), token },
             command_id: intent.command_id,
             causation_id: None,
-            expected: None,
+            expected: intent.expected,
             fingerprint: intent.fingerprint.clone(),
             trace_parent: intent.trace_parent.clone(),
         };
@@ -126,7 +128,8 @@ impl<B: Broker> Checkout<B> {
         let outcome = match self.calls.call(ask).await {
             Ok(Answer::Done(event)) => event.unwrap().map_err(|error| unavailable(error.to_string()))?,
             Ok(Answer::Refused(refusal)) => return Err(refusal.into()),
-            Ok(Answer::Already | Answer::Moved) => return Err(unavailable("no outcome".into())),
+            Ok(Answer::Moved) => return Err(ExecuteError::Moved.into()),
+            Ok(Answer::Already) => return Err(unavailable("no outcome".into())),
             Ok(Answer::Unavailable(why)) => return Err(unavailable(why)),
             Err(error @ (CallError::Ask(_) | CallError::Unavailable(_) | CallError::BreakerOpen(_))) => {
                 return Err(unavailable(error.to_string()));

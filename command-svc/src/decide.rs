@@ -1,8 +1,8 @@
 //! What a context answers to another service's command.
 
-use domain::Command;
+use domain::{Command, Refusal};
 use nats::{
-    Broker, Connection,
+    Broker, Connection, LoadError,
     ask::{Answer, Ask, StoredEvent},
 };
 
@@ -58,6 +58,9 @@ impl<B: Broker> Decider<B> {
             Ok(Err(error)) => Answer::Unavailable(error.to_string()),
             Err(PaymentError::Execute(ExecuteError::Refused(refusal))) => Answer::Refused(refusal),
             Err(PaymentError::Execute(ExecuteError::Moved)) => Answer::Moved,
+            Err(PaymentError::Execute(ExecuteError::Load(LoadError::TooLong(_)))) => {
+                Answer::Refused(Refusal::OrderTooLong)
+            }
             Err(error) => {
                 let why = nats::causes(&error);
                 tracing::info!(%order_id, why, "a command could not be decided now");

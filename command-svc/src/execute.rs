@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Instant};
 
 use domain::{
-    Command, CommandId, EventId, FlowRef, OrderId, OrderState, Refusal, order::OrderCommand,
-    payment::PaymentCommand,
+    Command, CommandId, EventId, FlowRef, OrderId, OrderState, Refusal, command::SagaCommand,
+    order::OrderCommand, payment::PaymentCommand,
 };
 use nats::{
     AppendError, Broker, Connection, EventLog, FlowBook, FlowBookError, LoadError, NewEvent, Stored,
@@ -20,6 +20,9 @@ use crate::{
 
 /// Times a command is decided afresh because another event came first.
 const ATTEMPTS_MAX: u32 = 16;
+/// Events after which an order takes no more commands of callers, but to cancel it: room is left for its saga to undo
+/// it, far below what can be read at all ([`nats::log::EVENTS_PER_ORDER_MAX`]).
+pub const EVENTS_BEFORE_REFUSAL_MAX: usize = 1_000;
 /// Orders that a process is made for to work on at a time: so many have a lock and a place of their own, more share
 /// them by their ids.
 pub const ORDERS_AT_HAND: usize = 4_096;
@@ -203,6 +206,9 @@ impl<B: Broker> Executor<B> {
             return Ok(Attempt::Denied(Err(ExecuteError::Moved)));
         }
         let event = match self.decide(&story.state, &intent.command).await? {
+            Ok(Some(_)) if story.events.len() >= EVENTS_BEFORE_REFUSAL_MAX && !ends_order(intent) => {
+                return Ok(Attempt::Denied(Err(Refusal::OrderTooLong.into())));
+            }
             Ok(Some(event)) => event,
             Ok(None) => {
                 let state = story.state.clone();
@@ -253,6 +259,25 @@ impl<B: Broker> Executor<B> {
         };
         let flow = self.flows.find(reference).await?;
         Ok(state.decide(&flow, command))
+    }
+}
+
+/// Whether a command brings an order to its end, or records what another command led to: these are taken of an order
+/// that has too many events already.
+fn ends_order(intent: &Intent) -> bool {
+    match &intent.command {
+        Command::Ordering(OrderCommand::RequestCancel { .. }) | Command::Saga(SagaCommand::Archive) => true,
+        Command::Ordering(_)
+        | Command::Payment(_)
+        | Command::ChargePayment { .. }
+        | Command::SettlePayment
+        | Command::ReturnPayment
+        | Command::Store(_)
+        | Command::Review(_)
+        | Command::Notification(_)
+        | Command::Marketing(_)
+        | Command::Delivery(_)
+        | Command::Saga(_) => intent.causation_id.is_some(),
     }
 }
 

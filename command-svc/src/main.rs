@@ -47,11 +47,11 @@ async fn main() -> anyhow::Result<()> {
     let flows = nats::FlowBook::new(&log, settings.flows.load()?);
     let roles = settings.commands.roles.clone();
     let service = CommandService::new(log, flows, settings.commands)?;
-    let health = service.health().clone();
+    let (health, rooms) = (service.health().clone(), service.rooms().clone());
     let probes = process::probes(Arc::new(move || {
         let ok = watched.is_connected();
         let nats = Check { name: "nats", ok, detail: if ok { "connected" } else { "not connected" }.into() };
-        [vec![complete.clone(), nats], health.checks()].concat()
+        [vec![complete.clone(), nats], health.checks(), vec![rooms.check()]].concat()
     }))?;
     let listener = process::listen(settings.listen).await?;
     let mut schemas = contract::Schemas::default();

@@ -16,7 +16,7 @@ use domain::{
     notification::{self, Notice, NotificationCommand, NotifyRule},
 };
 use nats::{
-    Broker, Connection,
+    Broker, Connection, LoadError,
     worklist::{List, PROLONG_EVERY, Work, Worklist},
 };
 use tokio::{
@@ -47,6 +47,19 @@ pub struct Notifier<B = Connection> {
     retry_pause_max: Duration,
     sends: Arc<Semaphore>,
     turns: Arc<Vec<Mutex<()>>>,
+}
+
+/// Why a customer was not told yet.
+struct Untold {
+    why: String,
+    /// The receiver asked for so long a pause at least.
+    not_before: Duration,
+}
+
+impl From<String> for Untold {
+    fn from(why: String) -> Self {
+        Self { why, not_before: Duration::ZERO }
+    }
 }
 
 /// How one notice was dealt with.
@@ -119,8 +132,8 @@ impl<B: Broker> Notifier<B> {
         let _turn = self.turns[turn].lock().await;
         match self.try_to_tell(work).await {
             Ok(()) => Told::Done,
-            Err(why) => {
-                let pause = self.pause(work.deliveries);
+            Err(Untold { why, not_before }) => {
+                let pause = self.pause(work.deliveries).max(not_before);
                 metrics::counter!("twelve_notification_retries_total").increment(1);
                 tracing::info!(%order_id, why, tries = work.deliveries, ?pause, "a message waits to be tried again");
                 Told::Later(pause)
@@ -129,9 +142,17 @@ impl<B: Broker> Notifier<B> {
     }
 
     /// Tells all that waits to be told, oldest first.
-    async fn try_to_tell(&self, work: &Work) -> Result<(), String> {
+    async fn try_to_tell(&self, work: &Work) -> Result<(), Untold> {
         // The notice is done with once nothing is left to tell.
-        let story = self.executor.read_whole(work.order_id).await.map_err(|error| nats::causes(&error))?;
+        let story = match self.executor.read_whole(work.order_id).await {
+            Ok(story) => story,
+            // It would be so at every try; the saga parks the order.
+            Err(error @ LoadError::TooLong(_)) => {
+                tracing::error!(%error, "its customer is told of no more changes");
+                return Ok(());
+            }
+            Err(error) => return Err(nats::causes(&error).into()),
+        };
         let Some(reference) = &story.state.flow else { return Ok(()) };
         let flow = self.executor.flows().find(reference).await.map_err(|error| nats::causes(&error))?;
         let Some(rule) = &flow.notify else { return Ok(()) };
@@ -154,21 +175,24 @@ impl<B: Broker> Notifier<B> {
         rule: &NotifyRule,
         notice: &Notice,
         placed: Option<&OrderPlaced>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Untold> {
         let message = placed.and_then(|placed| message::write(rule, notice, work.order_id, placed));
         let Some(message) = message else {
-            return self
-                .give_up(work, rule, notice, None, "the customer left nothing to be reached by")
-                .await;
+            let why = "the customer left nothing to be reached by";
+            return Ok(self.give_up(work, rule, notice, None, why).await?);
         };
         let to = Some(message.to.clone());
         let tried = self.send(work, notice, message).await;
         let late = self.executor.log().now().duration_since(notice.since).unsigned_abs() > self.within;
         match tried {
             Ok(()) => Ok(()),
-            Err(PostError::Never(why)) => self.give_up(work, rule, notice, to, &why).await,
-            Err(error) if late => self.give_up(work, rule, notice, to, &error.to_string()).await,
-            Err(error) => Err(error.to_string()),
+            Err(PostError::Never(why)) => Ok(self.give_up(work, rule, notice, to, &why).await?),
+            Err(error) if late => Ok(self.give_up(work, rule, notice, to, &error.to_string()).await?),
+            Err(error) => {
+                let not_before =
+                    if let PostError::NotBefore(_, pause) = &error { *pause } else { Duration::ZERO };
+                Err(Untold { why: error.to_string(), not_before })
+            }
         }
     }
 

@@ -10,7 +10,7 @@ mod store;
 
 use crate::{
     body::BODY_BYTES_MAX, breaker::Breakers, calls::Calls, checkout::Checkout, execute::Executor,
-    settings::Role,
+    room::Rooms, settings::Role,
 };
 use axum::{
     Router,
@@ -27,6 +27,7 @@ pub struct App {
     pub executor: Executor,
     pub calls: Calls,
     pub breakers: Breakers,
+    pub rooms: Rooms,
 }
 
 impl App {

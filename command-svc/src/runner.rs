@@ -11,14 +11,15 @@ use std::{
 };
 
 use domain::{
-    Command, CommandId, Flow, OrderId, OrderState, Timestamp,
+    Command, CommandId, Event, Flow, OrderId, OrderState, Refusal, Timestamp,
     command::SagaCommand,
+    event::{SagaEvent, SagaParked},
     notification,
     saga::{self, Step},
 };
 use futures::{StreamExt, stream};
 use nats::{
-    Broker, Connection, LoadError,
+    Broker, Connection, LoadError, NewEvent,
     ask::{Answer, Ask},
     notice::NoticeError,
     worklist::{List, PROLONG_EVERY, Work, Worklist},
@@ -315,6 +316,7 @@ impl<B: Broker> Runner<B> {
     async fn take_step(&self, order_id: OrderId, newest: &mut Option<u64>, already: &mut u32) -> Taken {
         let story = match self.story(order_id, *newest).await {
             Ok(story) => story,
+            Err(LoadError::TooLong(_)) => return self.park_unread(order_id).await,
             Err(error) => return Taken::NotNow { step: "load", why: nats::causes(&error) },
         };
         let Some(reference) = &story.state.flow else { return Taken::Nothing(story.sequence()) };
@@ -360,6 +362,36 @@ impl<B: Broker> Runner<B> {
             }
         }
         Taken::One
+    }
+
+    /// Parks an order that has more events than can be read, without reading it: it would be so at every try.
+    async fn park_unread(&self, order_id: OrderId) -> Taken {
+        let not_now = |why| Taken::NotNow { step: "load", why };
+        let newest = match self.executor.log().newest_event(order_id).await {
+            Ok(Some(newest)) => newest.recorded,
+            Ok(None) => return Taken::Nothing(0),
+            Err(error) => return not_now(nats::causes(&error)),
+        };
+        let sequence = newest.position.sequence;
+        if matches!(newest.event, Event::Saga(SagaEvent::SagaParked(_))) {
+            return Taken::Nothing(sequence);
+        }
+        let (why, detail) = (Refusal::OrderTooLong.code(), "it has more events than can be read");
+        tracing::error!(%order_id, detail, "the saga is parked");
+        metrics::counter!("twelve_saga_parked_total", "step" => "load").increment(1);
+        let parked = SagaParked { step: "load".into(), code: why.into(), detail: detail.into() };
+        let new = NewEvent {
+            event: parked.into(),
+            command_id: CommandId::from_step(newest.event_id, "park"),
+            causation_id: Some(newest.event_id),
+            time: self.executor.log().now(),
+            fingerprint: None,
+            trace_parent: None,
+        };
+        match self.executor.log().append(order_id, sequence, &new).await {
+            Ok(_) => Taken::One,
+            Err(error) => not_now(nats::causes(&error)),
+        }
     }
 
     async fn story(&self, order_id: OrderId, newest: Option<u64>) -> Result<Arc<Story>, LoadError> {

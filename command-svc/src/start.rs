@@ -19,6 +19,7 @@ use crate::{
     notify::{Notifier, Post},
     payment::Payments,
     provider::{HttpProvider, PaymentProvider, Sandbox},
+    room::Rooms,
     routes::{self, App},
     runner::{self, Runner},
     settings::{CommandSettings, Role},
@@ -31,6 +32,7 @@ pub struct CommandService {
     calls: Calls,
     breakers: Breakers,
     health: Health,
+    rooms: Rooms,
 }
 
 impl CommandService {
@@ -39,12 +41,18 @@ impl CommandService {
         let calls = Calls::new(log.connection(), &settings, &breakers);
         let health = Health::new(log.clone(), &settings.roles);
         let executor = Executor::new(log, flows, Admission::new(settings.store_goal())?, ORDERS_AT_HAND);
-        Ok(Self { settings, executor, calls, breakers, health })
+        let rooms = Rooms::new(executor.log().partitions());
+        Ok(Self { settings, executor, calls, breakers, health, rooms })
     }
 
     /// What its probes are told.
     pub const fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// Which partitions of the log have room for new orders.
+    pub const fn rooms(&self) -> &Rooms {
+        &self.rooms
     }
 
     /// The REST routes of this process's roles, and the same by gRPC.
@@ -53,6 +61,7 @@ impl CommandService {
             executor: self.executor.clone(),
             calls: self.calls.clone(),
             breakers: self.breakers.clone(),
+            rooms: self.rooms.clone(),
         };
         let rest = routes::router(app, &self.settings.roles);
         rest.clone().merge(grpc::router(rest))
@@ -69,6 +78,11 @@ impl CommandService {
         let watch = self.health.clone().watch(stop.clone());
         tasks.spawn(async move {
             watch.await;
+            Ok(())
+        });
+        let watching = self.rooms.clone().watch(self.executor.log().clone(), stop.clone());
+        tasks.spawn(async move {
+            watching.await;
             Ok(())
         });
         let provider = provider(&self.settings)?;

@@ -80,6 +80,9 @@ pub struct PaymentRule {
     /// What becomes of a new order while the provider gives no answer.
     #[serde(default)]
     pub provider_down: ProviderDown,
+    /// Attempts to pay one order, declined ones and those without an answer; then it can only be canceled, or expires.
+    #[serde(default = "attempts_max")]
+    pub attempts_max: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -105,6 +108,11 @@ pub enum PaymentTime {
 
 const fn settle_within_s() -> u32 {
     30
+}
+
+/// As many as a customer with several cards and a patient hand makes.
+const fn attempts_max() -> u32 {
+    10
 }
 
 /// The coupon that marketing issues before a delivery may start.

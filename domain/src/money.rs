@@ -17,14 +17,24 @@ pub struct Currency([u8; 3]);
 impl Currency {
     /// Won, which has no smaller unit.
     pub const WON: Self = Self(*b"KRW");
-}
 
-/// Currencies whose minor unit is the unit itself, and those with a thousandth (ISO 4217); all others have a hundredth.
-const WHOLE: [&[u8; 3]; 16] = [
-    b"BIF", b"CLP", b"DJF", b"GNF", b"ISK", b"JPY", b"KMF", b"KRW", b"PYG", b"RWF", b"UGX", b"UYI", b"VND",
-    b"VUV", b"XAF", b"XOF",
-];
-const THOUSANDTHS: [&[u8; 3]; 7] = [b"BHD", b"IQD", b"JOD", b"KWD", b"LYD", b"OMR", b"TND"];
+    /// Whether people pay with it today: a code of ISO 4217's list one that is neither a metal, a fund, for tests, nor
+    /// replaced by another. What the log has in other codes still reads.
+    pub fn is_in_use(self) -> bool {
+        self.listed().is_some_and(|listed| {
+            !listed.is_special() && !listed.is_fund() && listed.is_superseded().is_none()
+        })
+    }
+
+    /// Digits behind the point; two where the list does not say.
+    fn decimals(self) -> u32 {
+        self.listed().and_then(iso_currency::Currency::exponent).map_or(2, u32::from)
+    }
+
+    fn listed(self) -> Option<iso_currency::Currency> {
+        iso_currency::Currency::from_code(std::str::from_utf8(&self.0).ok()?)
+    }
+}
 
 /// A text that is no currency code.
 #[derive(Debug, thiserror::Error)]
@@ -79,11 +89,7 @@ impl Money {
 impl fmt::Display for Money {
     /// As people write it: `9,000,000 KRW`, `12.50 EUR`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let decimals: u32 = match &self.currency.0 {
-            code if WHOLE.contains(&code) => 0,
-            code if THOUSANDTHS.contains(&code) => 3,
-            _ => 2,
-        };
+        let decimals = self.currency.decimals();
         let unit = 10_u64.pow(decimals);
         let (whole, rest) = (self.amount.unsigned_abs() / unit, self.amount.unsigned_abs() % unit);
         let digits = whole.to_string();
@@ -114,6 +120,8 @@ mod tests {
         assert_eq!(shown(-5, "USD"), "-0.05 USD");
         assert_eq!(shown(1_000, "KWD"), "1.000 KWD");
         assert_eq!(shown(0, "JPY"), "0 JPY");
+        assert_eq!(shown(1_500, "XPF"), "1,500 XPF");
+        assert_eq!(shown(150, "ZZZ"), "1.50 ZZZ");
     }
 
     #[test]
@@ -123,6 +131,17 @@ mod tests {
         assert!(Money::total(krw, [(9_999, AMOUNT_LIMIT - 1)]).is_none());
         assert!(Money::total(krw, [(1, AMOUNT_LIMIT - 1), (1, 1)]).is_none());
         assert!(Money::total(krw, [(u32::MAX, i64::MAX)]).is_none());
+    }
+
+    #[test]
+    fn only_money_that_people_pay_with_today_is_in_use() {
+        let is_in_use = |code: &str| code.parse::<Currency>().unwrap().is_in_use();
+        for code in ["KRW", "EUR", "USD", "XPF", "XOF", "XAF", "XCD", "KWD", "CLP"] {
+            assert!(is_in_use(code), "{code}");
+        }
+        for code in ["ZZZ", "XXX", "XTS", "XAU", "DEM", "HRK", "XDR", "CHE", "USN"] {
+            assert!(!is_in_use(code), "{code}");
+        }
     }
 
     #[test]

@@ -229,7 +229,7 @@ impl OrderState {
                 | PaymentCommand::Approve { .. }
                 | PaymentCommand::Decline { .. }
                 | PaymentCommand::Defer { .. }),
-            ) => self.payment_allowed(command),
+            ) => self.payment_allowed(flow, command),
             Command::Ordering(OrderCommand::Cancel) if self.order == Order::Placed => {
                 let consented = self.delivery == Delivery::Canceled;
                 let may = consented && flow.cancel.mode == CancelMode::Synchronous;
@@ -274,14 +274,16 @@ impl OrderState {
         }
     }
 
-    fn payment_allowed(&self, command: &PaymentCommand) -> Result<(), Refusal> {
+    fn payment_allowed(&self, flow: &Flow, command: &PaymentCommand) -> Result<(), Refusal> {
         let again =
             matches!(command, PaymentCommand::Request(_)) && matches!(self.payment, Payment::Declined { .. });
+        let is_last = self.payment.attempt() >= flow.payment.attempts_max;
         match self.order {
             Order::Expired => Err(Refusal::OrderExpired),
             Order::CancelRequested | Order::Canceled => Err(Refusal::AlreadyCanceled),
             // Only an order that stands can be paid otherwise after one way was declined.
             Order::NotPlaced if again => Err(Refusal::PaymentDeclined),
+            Order::Placed if again && is_last => Err(Refusal::PaymentAttemptsExhausted),
             Order::NotPlaced
             | Order::Placed
             | Order::Rejected

@@ -9,6 +9,7 @@ use async_nats::jetstream::{
 use crate::{
     connection::{Connection, SERVER_VERSION_MIN, version},
     follow::PartitionInfo,
+    room::Room,
     setup, subject,
     topology::{self, OldOrders, Topology, TopologyError, UNCOMPRESS},
     worklist::List,
@@ -164,10 +165,17 @@ fn room(name: &str, info: &Info) -> Finding {
     };
     let percent = used.saturating_mul(100) / most.max(1);
     let finding = Finding::good(what, format!("{percent} % of {most} bytes"));
+    if (Room { bytes: used, bytes_max: Some(most) }).is_nearly_full() {
+        let advice = "raise --partition-bytes-max: new orders and payments are refused, the rest is kept for what was begun";
+        return finding.but(Verdict::Bad, advice);
+    }
     if percent < ROOM_PERCENT {
         return finding;
     }
-    finding.but(Verdict::Warning, "raise --partition-bytes-max: a full partition refuses new events")
+    finding.but(
+        Verdict::Warning,
+        "raise --partition-bytes-max: a partition that is nearly full takes no new orders",
+    )
 }
 
 fn compression(name: &str, info: &Info) -> Finding {

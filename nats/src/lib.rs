@@ -25,6 +25,7 @@ mod direct;
 mod objects;
 mod group;
 pub mod follow;
+pub mod room;
 pub mod worklist;
 pub mod deadline;
 pub mod notice;

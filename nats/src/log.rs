@@ -200,6 +200,18 @@ impl<B: Broker> EventLog<B> {
         }
     }
 
+    /// An order's newest event, as the partition's leader knows it, whatever came before it.
+    pub async fn newest_event(&self, order_id: OrderId) -> Result<Option<Stored>, LoadError> {
+        let partition = order_id.partition(self.partitions());
+        let subject = subject::order(partition, order_id);
+        let last = self.broker.last(subject::stream(partition), subject.clone()).await;
+        let decode = |raw: Raw| {
+            let position = Position { partition, sequence: raw.sequence };
+            codec::decode(&subject, position, &raw.headers, raw.body)
+        };
+        Ok(last.map_err(LoadError::Unavailable)?.map(decode).transpose()?)
+    }
+
     /// Whether a read may miss what was acknowledged a moment ago.
     pub fn reads_may_be_stale(&self) -> bool {
         self.durability == Durability::Replicated

@@ -72,6 +72,10 @@ fn broken(platform: &Platform, life: &Life, flow: &Flow, story: &[Recorded]) -> 
     let calls: Vec<_> = life.noted.iter().map(|noted| explained(noted, story)).collect();
     history::verdict(flow, life.order_id, story, &calls)
         .or_else(|| money_lost(platform, life.order_id, &OrderState::replay(story)))
+        .or_else(|| {
+            let held = platform.provider.balance_of(&life.order_id.to_string());
+            history::misbooked(life.order_id, story, held)
+        })
 }
 
 /// A call with the event that its answer speaks of: answers by REST name its place, not its id.

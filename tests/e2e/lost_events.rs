@@ -121,7 +121,8 @@ async fn keeps_up(log: &EventLog, url: &str) {
     tokio::time::timeout(LIMIT, looking).await.expect("the ledger comes to the end");
     stop.cancel();
     follower.await.expect("joined").expect("it ended because it was told to");
-    let proven = tokio::time::timeout(LIMIT, ledger::reconcile::reconcile(log, &book, |_| {})).await;
+    let proven =
+        tokio::time::timeout(LIMIT, ledger::reconcile::reconcile(log, &book, |_| {}, |_, _| {})).await;
     let report = proven.expect("the proof comes to the end").expect("it reads");
     assert_eq!((report.differences, report.reached.len()), (0, usize::from(PARTITIONS)), "{report:?}");
 }

@@ -36,6 +36,7 @@ mod nodes;
 mod one_view;
 mod notifications;
 mod meals;
+mod money;
 mod rental;
 mod alerts;
 mod appliance;

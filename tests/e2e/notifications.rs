@@ -306,3 +306,14 @@ async fn a_message_holds_no_link_of_its_customers_making_and_one_recipient_gets_
         "{given_up}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_says_when_to_come_back_is_not_called_before() {
+    let webhook = Webhook::start().await;
+    let platform = Platform::up_with(&["--kakao-url", webhook.url()]).await;
+    webhook.be_busy_once(5);
+    let began = std::time::Instant::now();
+    platform.client.place(&kitchen(None)).await;
+    webhook.until(1).await;
+    assert!(began.elapsed() >= Duration::from_secs(5), "after {:?}", began.elapsed());
+}

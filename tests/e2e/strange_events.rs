@@ -153,6 +153,6 @@ async fn messages_that_are_no_orders_are_quarantined_under_their_subjects_and_no
         }
     };
     tokio::time::timeout(LIMIT, booked).await.expect("the ledger goes on");
-    let report = ledger::reconcile::reconcile(&log, &book, |_| {}).await.expect("it reads");
+    let report = ledger::reconcile::reconcile(&log, &book, |_| {}, |_, _| {}).await.expect("it reads");
     assert_eq!(report.differences, 0, "{report:?}");
 }

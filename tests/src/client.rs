@@ -124,6 +124,12 @@ impl Client {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
+    pub async fn post_with(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> Answer {
+        let request = self.request(Method::POST, path).json(body);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        self.send(request).await
+    }
+
     pub async fn post_with_key(&self, path: &str, key: &str, body: &Value) -> Answer {
         self.send(self.request(Method::POST, path).header("Idempotency-Key", key).json(body)).await
     }

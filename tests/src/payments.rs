@@ -93,7 +93,7 @@ impl PaymentProvider {
 
     /// Answers every call with 500, or no more.
     pub fn set_down(&self, is_down: bool) {
-        self.set_fault(is_down.then(|| Fault { status: 500, retry_after: None }));
+        self.set_fault(is_down.then_some(Fault { status: 500, retry_after: None }));
     }
 
     /// Answers every call so, or by its books again.
@@ -135,7 +135,13 @@ impl PaymentProvider {
 
     /// All that is held, in minor units.
     pub fn balance(&self) -> i64 {
-        self.books().books.held().map(|(_, held)| held).sum()
+        self.balance_of("")
+    }
+
+    /// What is held of one order.
+    pub fn balance_of(&self, order_id: &str) -> i64 {
+        let books = self.books();
+        books.books.held().filter(|(key, _)| key.starts_with(order_id)).map(|(_, held)| held).sum()
     }
 
     /// The most often that money was taken under one key.

@@ -10,6 +10,7 @@ use axum::{
     body::Bytes,
     extract::State,
     http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
     routing::post,
 };
 use serde_json::Value;
@@ -36,6 +37,7 @@ struct Shared {
     received: Arc<Mutex<Vec<Received>>>,
     count: Arc<watch::Sender<usize>>,
     answer: Arc<Mutex<(u16, Duration)>>,
+    retry_after: Arc<Mutex<Option<u32>>>,
 }
 
 /// A receiver that runs until the test ends.
@@ -50,6 +52,7 @@ impl Webhook {
             received: Arc::default(),
             count: Arc::new(watch::channel(0).0),
             answer: Arc::new(Mutex::new((204, Duration::ZERO))),
+            retry_after: Arc::default(),
         };
         let router = Router::new().route("/", post(receive)).with_state(shared.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -67,6 +70,11 @@ impl Webhook {
         *self.shared.answer.lock().unwrap_or_else(PoisonError::into_inner) = (status, after);
     }
 
+    /// Answers the next call with 503 and so many seconds in `Retry-After`.
+    pub fn be_busy_once(&self, seconds: u32) {
+        *self.shared.retry_after.lock().unwrap_or_else(PoisonError::into_inner) = Some(seconds);
+    }
+
     /// What was received so far, in order.
     pub fn received(&self) -> Vec<Received> {
         self.shared.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -82,7 +90,11 @@ impl Webhook {
     }
 }
 
-async fn receive(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn receive(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+    let busy = shared.retry_after.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(seconds) = busy {
+        return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", seconds.to_string())]).into_response();
+    }
     let (status, after) = *shared.answer.lock().unwrap_or_else(PoisonError::into_inner);
     tokio::time::sleep(after).await;
     if (200..300).contains(&status) {
@@ -92,5 +104,5 @@ async fn receive(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) 
         received.push(Received { headers, text, body });
         shared.count.send_replace(received.len());
     }
-    StatusCode::from_u16(status).expect("a status")
+    StatusCode::from_u16(status).expect("a status").into_response()
 }

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     breaker::{Breaker, BreakerError, Breakers},
+    retry_after::RetryAfter,
     settings::CommandSettings,
 };
 
@@ -36,6 +37,9 @@ pub enum PostError {
     /// A repeat may go better.
     #[error("{0}")]
     NotNow(String),
+    /// A repeat may go better, and not before so long.
+    #[error("{0}, and asks not to be called for {1:?}")]
+    NotBefore(String, Duration),
     /// A repeat would go the same way.
     #[error("{0}")]
     Never(String),
@@ -62,6 +66,7 @@ enum Way {
         client: reqwest::Client,
         url: String,
         key: Option<hmac::Key>,
+        retry_after: RetryAfter,
     },
 }
 
@@ -151,7 +156,7 @@ impl Way {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("twelve/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self::Webhook { client, url, key })
+        Ok(Self::Webhook { client, url, key, retry_after: RetryAfter::default() })
     }
 }
 
@@ -176,7 +181,12 @@ fn send(way: Way, message: Message) -> Pin<Box<dyn Future<Output = Result<String
         match way {
             Way::Sandbox => Ok(format!("{RECORDED_ONLY}{}", message.about)),
             Way::Mail(mail) => mail.send(&message).await,
-            Way::Webhook { client, url, key } => webhook(&client, &url, key.as_ref(), &message).await,
+            Way::Webhook { client, url, key, retry_after } => {
+                if let Some(left) = retry_after.time_left() {
+                    return Err(PostError::NotBefore("the receiver is busy".into(), left));
+                }
+                webhook(&client, &url, (key.as_ref(), &retry_after), &message).await
+            }
         }
     })
 }
@@ -208,7 +218,7 @@ impl Mail {
 async fn webhook(
     client: &reqwest::Client,
     url: &str,
-    key: Option<&hmac::Key>,
+    (key, retry_after): (Option<&hmac::Key>, &RetryAfter),
     message: &Message,
 ) -> Result<String, PostError> {
     let (id, now) = (message.about.to_string(), nats::now());
@@ -236,7 +246,11 @@ async fn webhook(
     }
     let sent =
         request.header("webhook-id", &id).header("webhook-timestamp", timestamp).body(body).send().await;
-    let status = sent.map_err(|error| PostError::NotNow(nats::causes(&error.without_url())))?.status();
+    let answer = sent.map_err(|error| PostError::NotNow(nats::causes(&error.without_url())))?;
+    let status = answer.status();
+    if let Some(pause) = retry_after.record(status, answer.headers(), now) {
+        return Err(PostError::NotBefore(format!("the receiver answered {status}"), pause));
+    }
     match status {
         status if status.is_success() => Ok(id),
         StatusCode::BAD_REQUEST

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{Currency, Money, order::TEXT_CHARS_MAX, payment::Charge};
+use domain::{Currency, Money, payment::Charge, text::TEXT_CHARS_MAX};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;

@@ -79,7 +79,6 @@ impl Sandbox {
             return self.book_late(key, amount, Duration::from_millis(ms.min(SLOW_MS_MAX))).await;
         }
         match token {
-            "tok_ok" => Ok(self.book(key, amount, true)),
             "tok_lost" if self.books().entry(key).is_none() => {
                 self.book(key, amount, true);
                 pending().await
@@ -95,7 +94,8 @@ impl Sandbox {
                 tokio::spawn(async move { sandbox.book_late(&key, amount, DUPLICATE_AFTER).await.map(drop) });
                 Ok(first)
             }
-            "tok_lost" | "tok_error" => Ok(self.book(key, amount, true)),
+            // The repeat of a call that got no answer gets one.
+            "tok_ok" | "tok_lost" | "tok_error" => Ok(self.book(key, amount, true)),
             "tok_down" => Err(ProviderError::Down("the token asks for it".into())),
             "tok_refused" => Err(ProviderError::Refused("the token asks for it".into())),
             "tok_declined" => Ok(self.book(key, amount, false)),

@@ -20,12 +20,14 @@ use service::{
 };
 
 use super::App;
-use crate::admission::Admitted;
+use crate::admission::{Admitted, CALLS_OUT_MAX, CallOut};
 use crate::body::Body;
 use crate::execute::{ExecuteError, Executed, Intent};
 
 /// Seconds after which a caller may try again when the log or a context is away.
 pub(super) const RETRY_AFTER_S: u64 = 1;
+/// The same while the log is nearly full: an operator has to make room.
+const FULL_RETRY_AFTER_S: u64 = 60;
 const KEY_CHARS_MAX: usize = 128;
 const WAIT_S_MAX: u64 = 30;
 
@@ -172,7 +174,7 @@ pub(super) struct Call {
     pub(super) given: Given,
     pub(super) body: Body,
     /// Its place among those that are worked on.
-    _admitted: Admitted,
+    admitted: Admitted,
 }
 
 /// A place among the commands that are worked on, or a refusal at once.
@@ -184,6 +186,28 @@ pub(super) fn admit(app: &App) -> Result<Admitted, Problem> {
     })
 }
 
+/// Refuses what is new where the log has no room for what it would lead to.
+pub(super) fn has_room(app: &App, order_id: OrderId) -> Result<(), Problem> {
+    if app.rooms.has_room(order_id) {
+        return Ok(());
+    }
+    metrics::counter!("twelve_refused_total", "why" => "full").increment(1);
+    let detail = "the log is nearly full, and what room is left is kept for orders that are under way; nothing was done";
+    Err(Problem::unavailable(Code::LogNearlyFull, detail, FULL_RETRY_AFTER_S))
+}
+
+/// A place among the commands that wait for others, in exchange for the one among those that are worked on.
+pub(super) fn call_out(app: &App, admitted: &Admitted) -> Result<CallOut, Problem> {
+    let out = app.executor.admission().call_out().ok_or_else(|| {
+        metrics::counter!("twelve_refused_total", "why" => "calls_out").increment(1);
+        let detail =
+            format!("{CALLS_OUT_MAX} commands wait for a payment or a delivery; nothing was done, try again");
+        Problem::unavailable(Code::Overloaded, detail, RETRY_AFTER_S)
+    })?;
+    admitted.release();
+    Ok(out)
+}
+
 impl FromRequest<App> for Call {
     type Rejection = Problem;
 
@@ -193,7 +217,7 @@ impl FromRequest<App> for Call {
         let Path(id) = id.map_err(|_| Problem::order_not_found())?;
         let given = Given::from_request_parts(&mut parts, app).await?;
         let body = Body::from_request(Request::from_parts(parts, body), app).await?;
-        Ok(Self { app: app.clone(), id, given, body, _admitted: admit(app)? })
+        Ok(Self { app: app.clone(), id, given, body, admitted: admit(app)? })
     }
 }
 
@@ -203,10 +227,28 @@ impl Call {
         self.id.parse().map_err(|_| Problem::order_not_found())
     }
 
+    /// From here on it waits for another context, or for a payment provider.
+    pub(super) fn call_out(&self) -> Result<CallOut, Problem> {
+        call_out(&self.app, &self.admitted)
+    }
+
+    /// From here on it waits for an outcome.
+    pub(super) fn release(&self) {
+        self.admitted.release();
+    }
+
+    /// A command that led to nothing, as this caller is to understand it.
+    pub(super) fn failed(&self, order_id: OrderId, error: &ExecuteError) -> Problem {
+        failed(order_id, error, self.given.key.is_some())
+    }
+
     /// Refuses callers who may not do this to the order.
     pub(super) async fn permit(&self, may: impl Fn(&Person, &Parties) -> bool) -> Result<(), Problem> {
         let order_id = self.order_id()?;
-        permit(&self.app, &self.given.caller, order_id, may).await
+        permit(&self.app, &self.given.caller, order_id, may).await.map_err(|error| match error {
+            Unpermitted::Refused(problem) => *problem,
+            Unpermitted::Unread(error) => self.failed(order_id, &error.into()),
+        })
     }
 
     /// The command as this caller gave it, if they may give it.
@@ -224,11 +266,11 @@ impl Call {
         let here = positions.iter().filter(|position| position.partition == partition);
         let sequences: Vec<u64> = here.map(|position| position.sequence).collect();
         match sequences.as_slice() {
-            [] => Err(failed(order_id, &ExecuteError::Moved)),
+            [] => Err(self.failed(order_id, &ExecuteError::Moved)),
             [only] => Ok(Some(*only)),
             [first, ..] => {
                 let story = self.app.executor.read(order_id, 0).await;
-                let now = story.map_err(|error| failed(order_id, &error.into()))?.sequence();
+                let now = story.map_err(|error| self.failed(order_id, &error.into()))?.sequence();
                 // Of none that holds, any will do: it is refused as stale, or is a repeat.
                 Ok(Some(if sequences.contains(&now) { now } else { *first }))
             }
@@ -239,7 +281,7 @@ impl Call {
     pub(super) async fn execute(&self, command: Command) -> Result<Executed, Problem> {
         let intent = self.intent(command).await?;
         let order_id = intent.order_id;
-        self.app.executor.execute(intent).await.map_err(|error| failed(order_id, &error))
+        self.app.executor.execute(intent).await.map_err(|error| self.failed(order_id, &error))
     }
 
     /// Answers with where the order stands.
@@ -253,6 +295,12 @@ impl Call {
     }
 }
 
+/// Why a caller is not let to do something.
+enum Unpermitted {
+    Refused(Box<Problem>),
+    Unread(LoadError),
+}
+
 /// Refuses callers who may not do something to an order. Whose it is never changes but by facts that are added, so a
 /// remembered story is good enough to let them; it is not to refuse them.
 async fn permit(
@@ -260,9 +308,9 @@ async fn permit(
     caller: &Caller,
     order_id: OrderId,
     may: impl Fn(&Person, &Parties) -> bool,
-) -> Result<(), Problem> {
+) -> Result<(), Unpermitted> {
     let Some(person) = &caller.person else { return Ok(()) };
-    let unread = |error: LoadError| failed(order_id, &error.into());
+    let unread = Unpermitted::Unread;
     let remembered = app.executor.story(order_id, 0).await.map_err(unread)?;
     if may(person, &remembered.parties()) {
         return Ok(());
@@ -273,7 +321,9 @@ async fn permit(
         return Ok(());
     }
     // Where there is no order, there is nobody whose it could be.
-    if parties.customer_id.is_none() { Err(Problem::order_not_found()) } else { Err(Problem::forbidden()) }
+    let problem =
+        if parties.customer_id.is_none() { Problem::order_not_found() } else { Problem::forbidden() };
+    Err(Unpermitted::Refused(Box::new(problem)))
 }
 
 /// A refusal, as its caller is to understand it.
@@ -281,8 +331,18 @@ pub(super) fn refused(refusal: Refusal) -> Problem {
     Problem::new(Code::Refused(refusal), refusal.to_string())
 }
 
-/// A command that led to nothing, as its caller is to understand it; what is our fault is logged here.
-pub(super) fn failed(order_id: OrderId, error: &ExecuteError) -> Problem {
+/// What a caller may do after a call that may have led to something, by whether the call had an idempotency key.
+pub(super) const fn may_repeat(has_key: bool) -> &'static str {
+    if has_key {
+        "the same call with the same Idempotency-Key is safe to repeat"
+    } else {
+        "it may have been done all the same, and a repeat may do it twice; with an Idempotency-Key a call is safe to repeat"
+    }
+}
+
+/// A command that led to nothing, as its caller is to understand it; what is our fault is logged here. `has_key`:
+/// whether the call had an idempotency key.
+pub(super) fn failed(order_id: OrderId, error: &ExecuteError, has_key: bool) -> Problem {
     match error {
         ExecuteError::Refused(refusal) => refused(*refusal),
         ExecuteError::Moved => Problem::new(
@@ -305,20 +365,14 @@ pub(super) fn failed(order_id: OrderId, error: &ExecuteError) -> Problem {
             );
             Problem::unavailable(Code::OrderUnreadable, detail, RETRY_AFTER_S)
         }
-        ExecuteError::Load(
-            LoadError::Unavailable(_)
-            | LoadError::Refused { .. }
-            | LoadError::Archive(_)
-            | LoadError::TooLong(_),
-        )
+        ExecuteError::Load(LoadError::TooLong(_)) => refused(Refusal::OrderTooLong),
+        ExecuteError::Load(LoadError::Unavailable(_) | LoadError::Refused { .. } | LoadError::Archive(_))
         | ExecuteError::Flow(FlowBookError::Unavailable { .. })
         | ExecuteError::Append(_) => {
             tracing::warn!(%order_id, error = %nats::causes(error), "the log is not available");
             Problem::unavailable(
                 Code::LogUnavailable,
-                format!(
-                    "the log did not take the command for order {order_id}; the same call with the same Idempotency-Key is safe to repeat"
-                ),
+                format!("the log did not take the command for order {order_id}; {}", may_repeat(has_key)),
                 RETRY_AFTER_S,
             )
         }

@@ -4,7 +4,7 @@ use axum::response::Response;
 use domain::{Command, Refusal, delivery::DeliveryCommand};
 use service::Problem;
 
-use super::answer::{Call, failed, refused};
+use super::answer::{Call, refused};
 use crate::body::{nothing, rider};
 
 /// A rider takes it.
@@ -31,7 +31,7 @@ pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
     call.permit(|person, order| person.may(&Command::Delivery(DeliveryCommand::Cancel), order)).await?;
     let order_id = call.order_id()?;
     let by_consent = call.app.checkout().is_canceled_by_consent(order_id).await;
-    if !by_consent.map_err(|error| failed(order_id, &error))? {
+    if !by_consent.map_err(|error| call.failed(order_id, &error))? {
         return Err(refused(Refusal::NotInFlow));
     }
     call.perform(Command::Delivery(DeliveryCommand::Cancel)).await

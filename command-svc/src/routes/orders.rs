@@ -9,12 +9,13 @@ use domain::{
     order::{Customer, Order, OrderCommand},
     payment::PaymentCommand,
 };
+use nats::LoadError;
 use service::{Code, Kind, Problem, problem::Fault};
 use tokio::time::Instant;
 
 use super::{
     App,
-    answer::{Call, Given, RETRY_AFTER_S, accepted, admit, failed},
+    answer::{Call, Given, RETRY_AFTER_S, accepted, admit, call_out, failed, has_room, may_repeat},
 };
 use crate::{
     body::{Body, PaymentMeans, nothing, payment_means, placement, reason},
@@ -29,7 +30,7 @@ const OUTCOME_POLL_MAX: Duration = Duration::from_millis(50);
 
 /// Places an order: paid first where its flow says so, and visible once it stands.
 pub(super) async fn place(State(app): State<App>, given: Given, body: Body) -> Result<Response, Problem> {
-    let _admitted = admit(&app)?;
+    let admitted = admit(&app)?;
     let mut placement = placement(&body.value, app.executor.flows().offered())?;
     let customer = &mut placement.placed.customer;
     given.caller.permit(|person| person.is(Role::Operator) || person.is_customer(&customer.id))?;
@@ -38,10 +39,12 @@ pub(super) async fn place(State(app): State<App>, given: Given, body: Body) -> R
     }
     let placed = &placement.placed;
     let order_id = given.new_order();
+    has_room(&app, order_id)?;
     let place = Command::Ordering(OrderCommand::Place(Box::new(placed.clone())));
     let intent = Intent { expected: None, ..given.intent(order_id, place, &body.bytes) };
+    let _out = placement.payment.is_some().then(|| call_out(&app, &admitted)).transpose()?;
     let executed = app.checkout().place(intent, placement).await;
-    let executed = executed.map_err(|error| not_done(order_id, error))?;
+    let executed = executed.map_err(|error| not_done(order_id, error, given.key.is_some()))?;
     Ok(accepted(app.executor.log(), order_id, &executed, StatusCode::CREATED))
 }
 
@@ -70,15 +73,15 @@ fn verify_contact(customer: &mut Customer, verified: &Contact) -> Result<(), Pro
 }
 
 /// A call that led to nothing, as its caller is to understand it.
-fn not_done(order_id: OrderId, error: CheckoutError) -> Problem {
+fn not_done(order_id: OrderId, error: CheckoutError, has_key: bool) -> Problem {
     match error {
-        CheckoutError::Execute(error) => failed(order_id, &error),
+        CheckoutError::Execute(error) => failed(order_id, &error, has_key),
         CheckoutError::Declined(reason) => {
             let detail = format!("{reason}; nothing was charged");
             Problem::new(Code::PaymentDeclined, detail)
         }
         CheckoutError::PaymentUnavailable => {
-            let detail = "the payment could not be settled now; the same call with the same Idempotency-Key is safe to repeat";
+            let detail = format!("the payment could not be settled now; {}", may_repeat(has_key));
             Problem::unavailable(Code::PaymentUnavailable, detail, RETRY_AFTER_S)
         }
         CheckoutError::DeliveryUnavailable => {
@@ -100,10 +103,12 @@ pub(super) async fn pay(call: Call) -> Result<Response, Problem> {
     let PaymentMeans { method, token } = payment_means(&call.body.value)?;
     call.permit(Person::owns).await?;
     let (checkout, order_id) = (call.app.checkout(), call.order_id()?);
-    let unpaid = |error| not_done(order_id, error);
+    has_room(&call.app, order_id)?;
+    let unpaid = |error| not_done(order_id, error, call.given.key.is_some());
     let bill = checkout.bill(order_id, method).await.map_err(unpaid)?;
     let command = Command::Payment(PaymentCommand::Request(Box::new(bill.clone())));
     let intent = call.intent(command).await?;
+    let _out = call.call_out()?;
     let paid = checkout.pay(intent, bill, token).await.map_err(unpaid)?;
     call.answer(&paid, StatusCode::OK)
 }
@@ -114,16 +119,20 @@ pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
     call.permit(Person::owns).await?;
     let (app, order_id) = (&call.app, call.order_id()?);
     let by_consent = app.checkout().is_canceled_by_consent(order_id).await;
-    if by_consent.map_err(|error| failed(order_id, &error))? {
+    if by_consent.map_err(|error| call.failed(order_id, &error))? {
         let intent = call.intent(Command::Ordering(OrderCommand::Cancel)).await?;
+        let _out = call.call_out()?;
         let canceled = app.checkout().cancel_with_consent(intent).await;
-        return call.answer(&canceled.map_err(|error| not_done(order_id, error))?, StatusCode::OK);
+        let has_key = call.given.key.is_some();
+        return call.answer(&canceled.map_err(|error| not_done(order_id, error, has_key))?, StatusCode::OK);
     }
     let requested = call.execute(Command::Ordering(OrderCommand::RequestCancel { reason })).await?;
     let wait = Duration::from_secs(call.given.wait_s.unwrap_or(CANCEL_WAIT_S));
+    call.release();
     // What is asked for is done; a caller who waits for too much already is told so at once, and looks later.
     let state = match call.given.caller.share(Kind::Waits) {
-        Ok(_share) => outcome(app, order_id, wait).await?,
+        // It was taken, whatever becomes of the look at what it led to.
+        Ok(_share) => outcome(app, order_id, wait).await.unwrap_or_default(),
         Err(_) => None,
     };
     let state = state.unwrap_or_else(|| requested.state.clone());
@@ -138,11 +147,11 @@ pub(super) async fn give_back(call: Call) -> Result<Response, Problem> {
 }
 
 /// The order once it is canceled; `None` if it is not yet when the time is up.
-async fn outcome(app: &App, order_id: OrderId, wait: Duration) -> Result<Option<OrderState>, Problem> {
+async fn outcome(app: &App, order_id: OrderId, wait: Duration) -> Result<Option<OrderState>, LoadError> {
     let until = Instant::now() + wait;
     let mut pause = OUTCOME_POLL_MIN;
     loop {
-        let story = app.executor.read(order_id, 0).await.map_err(|error| failed(order_id, &error.into()))?;
+        let story = app.executor.read(order_id, 0).await?;
         if story.state.order == Order::Canceled {
             return Ok(Some(story.state.clone()));
         }

@@ -3,10 +3,13 @@
 use super::{CancelMode, CancelUntil, DeliveryStart, Ends, Flow, Overdue, PaymentTime, ProviderDown, Undo};
 use crate::Status;
 
+/// The most attempts to pay that a flow may allow: an order's story must have an end.
+const ATTEMPTS_MAX: u32 = 100;
+
 /// A contradiction: whether a flow has it, the key of the file where it is seen, and what is wrong.
 type Contradiction = (fn(&Flow) -> bool, &'static str, &'static str);
 
-const ALL: [Contradiction; 23] = [
+const ALL: [Contradiction; 24] = [
     (|flow| !is_name(&flow.name), "name", "a flow's name has 1 to 40 small letters, digits, - or _"),
     (|flow| flow.channels.is_empty(), "channels", "there is no channel: nobody could order"),
     (|flow| repeats(&flow.cancel.undo), "cancel.undo", "one thing is undone twice"),
@@ -60,6 +63,11 @@ const ALL: [Contradiction; 23] = [
         |flow| flow.payment.settle_within_s == 0,
         "payment.settle_within_s",
         "a payment needs at least a second to be settled",
+    ),
+    (
+        |flow| !(1..=ATTEMPTS_MAX).contains(&flow.payment.attempts_max),
+        "payment.attempts_max",
+        "an order has 1 to 100 attempts to be paid",
     ),
     (
         |flow| flow.deadlines.payment.is_some() && !flow.may_be_paid_later(),

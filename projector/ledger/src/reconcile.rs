@@ -166,7 +166,9 @@ pub async fn reconcile(
             report.note(format!("{}: a booking of order {} has no event", extra.position, extra.order_id));
         }
         sums(ledger, partition, &orders, &mut report).await?;
-        orders.into_iter().for_each(|(order_id, money)| each(order_id, money));
+        for (order_id, money) in orders {
+            each(order_id, money);
+        }
     }
     report.balances = ledger.balances().await?;
     Ok(report)
@@ -279,7 +281,9 @@ async fn sums(
     wrong.extend(kept.into_iter().map(|(order_id, wanted)| {
         format!("order {order_id}: the ledger holds nothing, and the log says {wanted}")
     }));
-    wrong.into_iter().for_each(|wrong| report.note(wrong));
+    for wrong in wrong {
+        report.note(wrong);
+    }
     Ok(())
 }
 

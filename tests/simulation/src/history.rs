@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use domain::{
     Command, CommandId, Context, EventId, Flow, OrderId, OrderState, Recorded, Refusal, Status, explore, saga,
 };
+use ledger::{Booking, book::PROVIDER};
 
 /// What a caller was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,21 @@ pub fn verdict(flow: &Flow, order_id: OrderId, story: &[Recorded], calls: &[Call
         let step = saga::react(flow, &OrderState::replay(story))?;
         Some(format!("order {order_id} does not rest: {} is still to be done", step.command.name()))
     })
+}
+
+/// What the ledger books of an order comes, after no booking, to less than nothing, and in the end to what the provider
+/// holds (minor units).
+pub fn misbooked(order_id: OrderId, story: &[Recorded], held: i64) -> Option<String> {
+    let mut booked = 0;
+    for booking in story.iter().filter_map(Booking::of) {
+        let Some(booking) = booking.within(booked) else { continue };
+        let of_provider = booking.entries.iter().filter(|entry| entry.account == PROVIDER);
+        booked += of_provider.map(|entry| entry.amount).sum::<i64>();
+        if booked < 0 {
+            return Some(format!("order {order_id}: the ledger holds {booked}"));
+        }
+    }
+    (booked != held).then(|| format!("order {order_id}: the ledger holds {booked}, and the provider {held}"))
 }
 
 /// The first answer that the log does not explain.

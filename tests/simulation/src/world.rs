@@ -7,9 +7,8 @@ use std::{
 
 use clap::Parser;
 use command_svc::CommandSettings;
-use domain::{Flows, OrderId, OrderState, Recorded, flow::Declared, payment::Payment};
+use domain::{Flows, OrderState, flow::Declared, payment::Payment};
 use jiff::SignedDuration;
-use ledger::{Booking, Entry, book::PROVIDER};
 use nats::Durability;
 use tokio::{runtime, task::JoinSet, time::sleep};
 
@@ -202,7 +201,7 @@ impl World {
         let story = server.stories().get(&order_id).map(Vec::as_slice).unwrap_or_default();
         history::verdict(flow, order_id, story, &around.calls())
             .or_else(|| self.money_lost(around, &OrderState::replay(story)))
-            .or_else(|| self.misbooked(order_id, story))
+            .or_else(|| history::misbooked(order_id, story, self.bank.held(order_id)))
             .or_else(|| self.setting.postbox.as_ref()?.mistold(flow, order_id, story))
     }
 
@@ -219,23 +218,5 @@ impl World {
         let held = self.bank.held(around.order_id);
         let wrong = held != paid;
         wrong.then(|| format!("order {}: the bank holds {held}, and the log says {paid}", around.order_id))
-    }
-
-    /// What the ledger books of an order is, after each booking, not less than nothing, and in the end what the bank
-    /// holds.
-    fn misbooked(&self, order_id: OrderId, story: &[Recorded]) -> Option<String> {
-        let mut booked = 0;
-        for booking in story.iter().filter_map(Booking::of) {
-            let of_provider = |entries: &[Entry]| -> i64 {
-                let provider = entries.iter().filter(|entry| entry.account == PROVIDER);
-                provider.map(|entry| entry.amount).sum()
-            };
-            booked += booking.within(booked).map_or(0, |booking| of_provider(&booking.entries));
-            if booked < 0 {
-                return Some(format!("order {order_id}: the ledger holds {booked}"));
-            }
-        }
-        let held = self.bank.held(order_id);
-        (booked != held).then(|| format!("order {order_id}: the ledger holds {booked}, and the bank {held}"))
     }
 }

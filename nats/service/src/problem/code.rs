@@ -118,6 +118,8 @@ codes! {
     KeysUnavailable = "keys_unavailable", SERVICE_UNAVAILABLE;
     /// The log did not answer.
     LogUnavailable = "log_unavailable", SERVICE_UNAVAILABLE;
+    /// The log is nearly full: what room is left is kept for orders that are under way.
+    LogNearlyFull = "log_nearly_full", SERVICE_UNAVAILABLE;
     /// The payment could not be settled now.
     PaymentUnavailable = "payment_unavailable", SERVICE_UNAVAILABLE;
     /// The delivery gave no answer, and its consent is needed.
@@ -169,6 +171,9 @@ const fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::PaymentDeferred
         | Refusal::PaymentApproved
         | Refusal::PaymentCanceled
+        | Refusal::PaymentAttemptsExhausted
+        | Refusal::RefundIncomplete
+        | Refusal::ProviderRefused
         | Refusal::CouponRequired
         | Refusal::CouponCanceled
         | Refusal::CouponStillValid
@@ -177,6 +182,7 @@ const fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::DeliveryCanceled
         | Refusal::NotParked
         | Refusal::NotAtItsEnd
+        | Refusal::OrderTooLong
         | Refusal::OrderArchived => StatusCode::CONFLICT,
     }
 }
