@@ -99,8 +99,8 @@ impl<B: Broker> Payments<B> {
         self.executor.execute(intent).await
     }
 
-    /// The provider refused the call to charge, for a reason that lies in it: a decline, once its key is closed, so that
-    /// no repeat of it takes anything.
+    /// The provider refused the call to charge, for a reason that lies in it: a decline, once its key is closed, so
+    /// that no repeat of it takes anything.
     async fn refused(&self, key: &str, amount: Money, why: String) -> Result<Charge, PaymentError> {
         let nothing = Money { amount: 0, ..amount };
         let returned = self.in_time(self.provider.close(key, nothing)).await?;

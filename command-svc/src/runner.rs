@@ -4,6 +4,8 @@
 //! acknowledge. It may be killed anywhere in between: the work comes again, the story says what was done, and each
 //! command holds only for the story it was derived from.
 
+mod park;
+
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -11,15 +13,12 @@ use std::{
 };
 
 use domain::{
-    Command, CommandId, Event, Flow, OrderId, OrderState, Refusal, Timestamp,
-    command::SagaCommand,
-    event::{SagaEvent, SagaParked},
-    notification,
+    Flow, OrderId, OrderState, Timestamp, notification,
     saga::{self, Step},
 };
 use futures::{StreamExt, stream};
 use nats::{
-    Broker, Connection, LoadError, NewEvent,
+    Broker, Connection, LoadError,
     ask::{Answer, Ask},
     notice::NoticeError,
     worklist::{List, PROLONG_EVERY, Work, Worklist},
@@ -31,11 +30,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::{
-    calls::Calls,
-    execute::{Executor, Intent},
-    story::Story,
-};
+use crate::{calls::Calls, execute::Executor, story::Story};
 
 /// Commands that one process's sagas have under way at a time.
 const SENDS_MAX: usize = 256;
@@ -364,36 +359,6 @@ impl<B: Broker> Runner<B> {
         Taken::One
     }
 
-    /// Parks an order that has more events than can be read, without reading it: it would be so at every try.
-    async fn park_unread(&self, order_id: OrderId) -> Taken {
-        let not_now = |why| Taken::NotNow { step: "load", why };
-        let newest = match self.executor.log().newest_event(order_id).await {
-            Ok(Some(newest)) => newest.recorded,
-            Ok(None) => return Taken::Nothing(0),
-            Err(error) => return not_now(nats::causes(&error)),
-        };
-        let sequence = newest.position.sequence;
-        if matches!(newest.event, Event::Saga(SagaEvent::SagaParked(_))) {
-            return Taken::Nothing(sequence);
-        }
-        let (why, detail) = (Refusal::OrderTooLong.code(), "it has more events than can be read");
-        tracing::error!(%order_id, detail, "the saga is parked");
-        metrics::counter!("twelve_saga_parked_total", "step" => "load").increment(1);
-        let parked = SagaParked { step: "load".into(), code: why.into(), detail: detail.into() };
-        let new = NewEvent {
-            event: parked.into(),
-            command_id: CommandId::from_step(newest.event_id, "park"),
-            causation_id: Some(newest.event_id),
-            time: self.executor.log().now(),
-            fingerprint: None,
-            trace_parent: None,
-        };
-        match self.executor.log().append(order_id, sequence, &new).await {
-            Ok(_) => Taken::One,
-            Err(error) => not_now(nats::causes(&error)),
-        }
-    }
-
     async fn story(&self, order_id: OrderId, newest: Option<u64>) -> Result<Arc<Story>, LoadError> {
         let at_least = match newest {
             Some(newest) => newest,
@@ -450,27 +415,6 @@ impl<B: Broker> Runner<B> {
         metrics::histogram!("twelve_saga_step_seconds", "step" => name)
             .record(started.elapsed().as_secs_f64());
         answer
-    }
-
-    /// Sets an order aside for an operator: a step was refused for good.
-    async fn park(&self, order_id: OrderId, state: &OrderState, step: &str, code: &str, detail: &str) {
-        tracing::error!(%order_id, step, code, detail, "the saga is parked; correct the cause, then resume it");
-        metrics::counter!("twelve_saga_parked_total", "step" => step.to_owned()).increment(1);
-        let Some(newest) = state.newest else { return };
-        let park = SagaCommand::Park { step: step.into(), code: code.into(), detail: detail.into() };
-        let intent = Intent {
-            order_id,
-            command: Command::Saga(park),
-            command_id: CommandId::from_step(newest.event_id, "park"),
-            causation_id: Some(newest.event_id),
-            expected: Some(state.sequence()),
-            fingerprint: None,
-            trace_parent: None,
-        };
-        if let Err(error) = self.executor.execute(intent).await {
-            tracing::warn!(%order_id, error = %nats::causes(&error), "not parked yet; the step is tried again");
-            tokio::time::sleep(RETRY_PAUSE_MIN).await;
-        }
     }
 
     /// How long to wait before the next try: longer each time.

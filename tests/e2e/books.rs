@@ -70,6 +70,12 @@ async fn until_booked(ledger: &Ledger, log: &nats::EventLog) {
     .await;
 }
 
+async fn execute(url: String, statement: String) {
+    sqlx::any::install_default_drivers();
+    let pool = sqlx::any::AnyPoolOptions::new().max_connections(1).connect(&url).await.expect("the database");
+    sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&pool).await.expect("done");
+}
+
 async fn held(ledger: &Ledger) -> i64 {
     let balances = ledger.balances().await.expect("balances");
     balances.iter().filter(|balance| balance.account == book::PROVIDER).map(|balance| balance.amount).sum()
@@ -167,18 +173,7 @@ async fn a_booking_that_the_old_rule_made_is_found_and_so_is_what_the_provider_k
     let (part, sequence) = position.split_once(':').expect("a partition and a sequence");
     let (event_id, time) =
         (canceled["event_id"].as_str().expect("an id"), canceled["time"].as_str().expect("a time"));
-    let sql = |statement: String| {
-        let url = url.clone();
-        async move {
-            sqlx::any::install_default_drivers();
-            let pool = sqlx::any::AnyPoolOptions::new()
-                .max_connections(1)
-                .connect(&url)
-                .await
-                .expect("the database");
-            sqlx::query(sqlx::AssertSqlSafe(statement.clone())).execute(&pool).await.expect("done");
-        }
-    };
+    let sql = |statement: String| execute(url.clone(), statement);
     sql(format!(
         "INSERT INTO ledger_bookings VALUES ({part}, {sequence}, '{event_id}', '{unseen}', 'PaymentCanceled', NULL, '{time}')"
     ))

@@ -72,8 +72,8 @@ impl Sandbox {
     }
 
     /// `tok_ok` approves and `tok_declined` declines. `tok_slow:<ms>` takes the money that much later, `tok_lost` takes
-    /// it and never answers, `tok_error` takes it and answers with an error, `tok_twice` takes it in two calls under one
-    /// key. `tok_down` fails and `tok_refused` refuses the call, and neither takes anything.
+    /// it and never answers, `tok_error` takes it and answers with an error, `tok_twice` takes it in two calls under
+    /// one key. `tok_down` fails and `tok_refused` refuses the call, and neither takes anything.
     async fn answer(&self, key: &str, amount: Money, token: &str) -> Result<Charge, ProviderError> {
         if let Some(ms) = token.strip_prefix("tok_slow:").and_then(|ms| ms.parse::<u64>().ok()) {
             return self.book_late(key, amount, Duration::from_millis(ms.min(SLOW_MS_MAX))).await;

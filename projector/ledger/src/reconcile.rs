@@ -1,8 +1,8 @@
 //! Proves the ledger by a rule of its own: what is booked is looked at beside the facts of the log, and not beside what
 //! the booking rule would make of them.
 //!
-//! Three questions. Is each booking the whole or a part of a fact, balanced, between the two accounts? Is there, of each
-//! order, never less than nothing held? Is there, of each order, in the end exactly what the provider kept?
+//! Three questions. Is each booking the whole or a part of a fact, balanced, between the two accounts? Is there, of
+//! each order, never less than nothing held? Is there, of each order, in the end exactly what the provider kept?
 
 use std::collections::{BTreeMap, HashMap};
 
