@@ -17,6 +17,7 @@ mod folder;
 pub mod quarantine;
 pub mod fold;
 pub mod node;
+mod reading;
 pub mod live;
 mod generation;
 pub mod job;
@@ -27,6 +28,7 @@ pub mod compare;
 pub mod rebuild;
 
 pub use fold::Unreadable;
-pub use node::{NodeSettings, PAGE_BYTES_MAX, Page, Views};
+pub use node::{NodeSettings, Views};
+pub use reading::{PAGE_BYTES_MAX, Page, SCAN_PLACES_MAX};
 pub use store::{Store, StoreError};
 pub use view::{List, Part, View};

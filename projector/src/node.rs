@@ -22,21 +22,15 @@ use crate::{
     generation::{self, Worker},
     generations,
     job::{Job, JobError, Jobs},
-    live::{Followers, Following, Topic},
-    packing,
+    live::{Followers, Following, Missed, Topic},
     quarantine::Quarantine,
     snapshot,
     store::{self, CACHE_MB, Store, StoreError},
-    view::{self, List, Part},
+    view,
 };
 
 /// Batches that may wait to be folded; beyond it, the followers wait.
 pub(crate) const BATCHES_WAITING_MAX: usize = 16;
-/// Places of a list that one call looks at, so that a rare filter cannot keep a reader waiting.
-const SCAN_PLACES_MAX: usize = 5_000;
-/// Bytes of the rows of one page, as they are stored; a page has one row at least. Each is told in about four times as
-/// many.
-pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// How long after a query readers count as being there.
 const READERS_STAY: Duration = Duration::from_secs(2);
 
@@ -97,19 +91,6 @@ struct Shared {
     jobs: Jobs,
 }
 
-/// Some rows of a list, and where the next call goes on.
-pub struct Page<L: List> {
-    pub rows: Vec<L::Row>,
-    pub next: Option<Vec<u8>>,
-}
-
-impl<L: List> Page<L> {
-    /// The rows as readers see them.
-    pub fn shown(&self) -> Vec<L::Shown> {
-        self.rows.iter().map(L::shown).collect()
-    }
-}
-
 impl Views {
     /// Opens the views in `directory` and begins to follow `log`; the tasks end after `stop`.
     ///
@@ -157,11 +138,13 @@ impl Views {
 
     /// Views that nobody folds any further.
     pub(crate) fn over(projection: &Projection, directory: &Path, infos: &[PartitionInfo]) -> Self {
-        let sequences = projection.checkpoints().iter().map(|checkpoint| checkpoint.sequence);
+        let sequences: Vec<u64> =
+            projection.checkpoints().iter().map(|checkpoint| checkpoint.sequence).collect();
+        let followers = Followers::new(sequences.clone());
         let shared = Shared {
             directory: directory.to_owned(),
             serving: watch::channel(projection.store().clone()).0,
-            applied: sequences.map(|sequence| watch::channel(sequence).0).collect(),
+            applied: sequences.into_iter().map(|sequence| watch::channel(sequence).0).collect(),
             at_start: infos.iter().map(|info| info.last_sequence).collect(),
             started: Instant::now(),
             read_at_ms: AtomicU64::new(0),
@@ -171,7 +154,7 @@ impl Views {
                 ..Health::default()
             }),
             unreadable: projection.unreadable(),
-            followers: Followers::default(),
+            followers,
             gate: Mutex::default(),
             jobs: Jobs::default(),
         };
@@ -211,7 +194,9 @@ impl Views {
         let store = job.store()?;
         generations::make_current(&self.shared.directory, store.generation())?;
         self.shared.serving.send_replace(store);
-        for (applied, reached) in self.shared.applied.iter().zip(job.reached()) {
+        let reached = job.reached();
+        self.shared.followers.jump(&reached);
+        for (applied, reached) in self.shared.applied.iter().zip(reached) {
             applied.send_if_modified(|sequence| std::mem::replace(sequence, reached) != reached);
         }
         self.shared.health.lock().unwrap_or_else(PoisonError::into_inner).stopped = None;
@@ -239,7 +224,8 @@ impl Views {
             metrics::gauge!("twelve_view_messages_quarantined").set(precise(health.quarantine.messages));
         }
         drop(health);
-        self.shared.followers.tell(visible);
+        let upto = projection.checkpoints().iter().map(|checkpoint| checkpoint.sequence);
+        self.shared.followers.tell(visible, upto);
     }
 
     pub(crate) fn set_stopped(&self, why: String) {
@@ -258,7 +244,7 @@ impl Views {
     }
 
     /// The serving generation, for a query.
-    fn read(&self) -> Store {
+    pub(crate) fn read(&self) -> Store {
         self.shared.read_at_ms.store(self.milliseconds().max(1), Ordering::Relaxed);
         self.serving()
     }
@@ -304,6 +290,11 @@ impl Views {
         (0..).zip(sequences).map(|(partition, sequence)| Position { partition, sequence }).collect()
     }
 
+    /// The last sequences of the partitions when this node started.
+    pub(crate) fn ends_at_start(&self) -> Vec<u64> {
+        self.shared.at_start.clone()
+    }
+
     /// Whether everything that was in the log at the start is folded.
     pub fn has_caught_up(&self) -> bool {
         let targets = self.shared.applied.iter().zip(self.shared.at_start.iter());
@@ -324,49 +315,9 @@ impl Views {
         self.shared.followers.follow(topic)
     }
 
-    /// One row.
-    pub fn row<L: List>(&self, key: &[u8]) -> Result<Option<L::Row>, StoreError> {
-        row::<L>(&self.read(), key)
-    }
-
-    /// The rows whose places begin with `prefix`, in order, after the place `after`, that `wanted` holds for.
-    pub fn list<L: List>(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-        wanted: impl Fn(&L::Row) -> bool,
-    ) -> Result<Page<L>, StoreError> {
-        let store = self.read();
-        let (mut page, mut bytes) = (Page { rows: Vec::new(), next: None }, 0);
-        for (looked_at, entry) in
-            store.places(L::ROWS, (!L::IS_ROWS).then_some(L::NAME), prefix, after).enumerate()
-        {
-            let (place, row) = entry?;
-            if page.rows.len() == limit || looked_at == SCAN_PLACES_MAX {
-                return Ok(page);
-            }
-            let row_bytes = row.as_deref().map_or(0, packing::plain_bytes);
-            if !page.rows.is_empty() && row_bytes.saturating_add(bytes) > PAGE_BYTES_MAX {
-                return Ok(page);
-            }
-            page.next = Some(place);
-            if let Some((_, row)) = row.map(|row| packing::decode(&row)).transpose()?
-                && L::place(&row).is_some()
-                && wanted(&row)
-            {
-                page.rows.push(row);
-                bytes += row_bytes;
-            }
-        }
-        page.next = None;
-        Ok(page)
-    }
-
-    /// One order's row as readers of a list see it; `None` if it is not in there.
-    pub fn show<P: Part>(&self, order_id: OrderId) -> Result<Option<P::Shown>, StoreError> {
-        let row = self.row::<P>(&view::order_key(order_id))?;
-        Ok(row.as_ref().and_then(P::of).map(P::shown))
+    /// As [`Self::follow`], and what became visible since `seen`; `None` instead of that if it is not remembered.
+    pub fn resume(&self, topic: Topic, seen: &[Position]) -> (Following, Option<Missed>) {
+        self.shared.followers.resume(topic, seen)
     }
 }
 
@@ -384,11 +335,6 @@ impl Drop for Waiter {
     fn drop(&mut self) {
         metrics::gauge!("twelve_view_waiters").decrement(1.0);
     }
-}
-
-fn row<L: List>(store: &Store, key: &[u8]) -> Result<Option<L::Row>, StoreError> {
-    let bytes = store.row(L::ROWS, key)?;
-    Ok(bytes.map(|bytes| packing::decode(&bytes)).transpose()?.map(|(_, row)| row))
 }
 
 pub(crate) async fn partition_infos(log: &EventLog) -> anyhow::Result<Vec<PartitionInfo>> {

@@ -206,13 +206,14 @@ pub fn show(view: &str, row: &[u8]) -> Option<serde_json::Value> {
 }
 
 /// The names of all views.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 15] = [
     orders::Orders::NAME,
     mypage::MyPage::NAME,
     <coupons::Coupons as List>::NAME,
     <payments::Payments as List>::NAME,
     <deliveries::Deliveries as List>::NAME,
     sagas::Sagas::NAME,
+    sagas::ParkedSagas::NAME,
     <store_orders::StoreOrders as List>::NAME,
     food_counts::FoodCounts::NAME,
     rider_counts::RiderCounts::NAME,

@@ -1,6 +1,11 @@
 //! Server-Sent Events: a snapshot, then every change; `id:` is a position, by which a reader resumes without a gap.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    convert::Infallible,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     extract::{Path, State},
@@ -12,8 +17,8 @@ use axum::{
 use domain::{OrderId, Position, Timestamp, access::Parties, sight::Sight};
 use futures::{StreamExt, stream};
 use projector::{
-    Views,
-    live::{Following, Topic},
+    StoreError, Views,
+    live::{Following, LiveEvent, Topic},
     view::{
         List, as_json,
         mypage::MyPage,
@@ -25,20 +30,29 @@ use projector::{
 };
 use serde::Serialize;
 use service::{Caller, Code, Problem};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::{
+    sync::{Semaphore, broadcast::error::RecvError},
+    task::spawn_blocking,
+    time::timeout,
+};
 
 use crate::{
     App,
     answers::{Dropped, Ended, OrderChange, Snapshot},
-    read::{Read, store_failed},
+    read::{Read, parse_positions, refuse_unknown, store_failed},
 };
 
+const RETRY_AFTER_S: u64 = 1;
 /// A line is sent this often, so that a proxy does not take silence for death.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Orders of one customer or store that a live page begins with.
 const ORDERS_MAX: usize = 200;
-/// Events that are told after an interruption; who missed more begins anew with a snapshot.
-const MISSED_MAX: usize = 20_000;
+/// Rows that are looked at for what a reader missed; where there are more, it begins anew with a snapshot.
+const ROWS_LOOKED_AT_MAX: usize = 1_000;
+/// Readers of lists whose rows are looked at, at a time, and how long others wait for that.
+const LOOKING_MAX: usize = 2;
+const LOOKING_WAIT_MAX: Duration = Duration::from_secs(5);
+static LOOKING: Semaphore = Semaphore::const_new(LOOKING_MAX);
 
 /// Why a stream ended that its reader did not end.
 #[derive(Clone, Copy)]
@@ -82,7 +96,7 @@ struct Stream {
 pub async fn order(State(app): State<App>, Path(id): Path<String>, read: Read) -> Result<Response, Problem> {
     read.finish()?;
     let order_id: OrderId = id.parse().map_err(|_| Problem::order_not_found())?;
-    let resume = resume_from(&read)?;
+    let resume = resume_from(&app, &read).await?;
     let live = app.views.follow(Topic::Order(order_id));
     let row = app.views.row::<Orders>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
     let row = row.filter(Row::is_visible).ok_or_else(Problem::order_not_found)?;
@@ -90,10 +104,12 @@ pub async fn order(State(app): State<App>, Path(id): Path<String>, read: Read) -
     let mut following = Stream::new(live, &app.views, &read.caller);
     following.from = row.position().into_iter().collect();
     following.sent.clone_from(&following.from);
-    match resume {
+    // The id of another stream, which says nothing of this order, begins anew.
+    let partition = order_id.partition(app.log.partitions());
+    match resume.and_then(|seen| seen.into_iter().find(|seen| seen.partition == partition)) {
         None => following.first.push_back(snapshot(&following.sent, &Orders::shown_to(&row, sight))?),
         Some(seen) => {
-            let seen = seen.first().copied().unwrap_or_default();
+            following.skip(&[seen]);
             following.sent = vec![seen];
             for entry in row.timeline.iter().filter(|entry| entry.position.sequence > seen.sequence) {
                 following.note(order_id, entry, sight)?;
@@ -110,7 +126,7 @@ pub async fn customer(
     read: Read,
 ) -> Result<Response, Problem> {
     let places = places_of(&customer_id);
-    list::<MyPage>(&app, &read, &Topic::Customer(customer_id), &places)
+    list::<MyPage>(&app, &read, Topic::Customer(customer_id), places).await
 }
 
 /// `GET /stores/{id}/orders/live`
@@ -120,28 +136,43 @@ pub async fn store(
     read: Read,
 ) -> Result<Response, Problem> {
     let places = places_of(&store_id);
-    list::<StoreOrders>(&app, &read, &Topic::Store(store_id), &places)
+    list::<StoreOrders>(&app, &read, Topic::Store(store_id), places).await
 }
 
 /// A live list: the rows at these places, then every change of their orders.
-fn list<L: List<Row = Row>>(
+async fn list<L: List<Row = Row>>(
     app: &App,
     read: &Read,
-    topic: &Topic,
-    places: &[u8],
+    topic: Topic,
+    places: Vec<u8>,
 ) -> Result<Response, Problem> {
     read.finish()?;
-    let resume = resume_from(read)?;
-    let mut following = Stream::new(app.views.follow(topic.clone()), &app.views, &read.caller);
-    if let Some(seen) = resume
-        && let Some(missed) = missed::<L>(&app.views, topic, places, &seen, &following.from)?
-    {
-        following.sent = seen;
-        for (order_id, parties, entry) in &missed {
-            following.note(*order_id, entry, read.caller.sight(parties)?)?;
-        }
-        return Ok(respond(following, app));
+    let Some(seen) = resume_from(app, read).await? else {
+        let following = Stream::new(app.views.follow(topic), &app.views, &read.caller);
+        return begin::<L>(app, following, &places);
+    };
+    let (live, remembered) = app.views.resume(topic.clone(), &seen);
+    let mut following = Stream::new(live, &app.views, &read.caller);
+    let (missed, told) = if let Some(remembered) = remembered {
+        following.from = remembered.upto;
+        (Some(with_parties(&app.views, &remembered.events).map_err(|error| store_failed(&error))?), "memory")
+    } else {
+        let missed = look_for_missed::<L>(app, topic, places.clone(), &seen, &following.from).await?;
+        let told = if missed.is_some() { "rows" } else { "snapshot" };
+        (missed, told)
+    };
+    metrics::counter!("twelve_live_resumed_total", "from" => told).increment(1);
+    let Some(missed) = missed else { return begin::<L>(app, following, &places) };
+    following.skip(&seen);
+    following.sent = seen;
+    for (order_id, parties, entry) in &missed {
+        following.note(*order_id, entry, read.caller.sight(parties)?)?;
     }
+    Ok(respond(following, app))
+}
+
+/// A live list from a snapshot on.
+fn begin<L: List<Row = Row>>(app: &App, mut following: Stream, places: &[u8]) -> Result<Response, Problem> {
     let page = app.views.list::<L>(places, None, ORDERS_MAX, |_| true);
     let items = page.map_err(|error| store_failed(&error))?.shown();
     following.first.push_back(snapshot(&following.sent, &Snapshot { items })?);
@@ -151,7 +182,49 @@ fn list<L: List<Row = Row>>(
 /// An event that a reader missed, of which order, and whose that is now.
 type Missed = (OrderId, Arc<Parties>, Entry);
 
-/// What was visible after `seen` and up to `until`, each partition in its order; `None` if that is too much to be told.
+/// What is remembered, with whose each order is now: what was a reader's to see then may not be any more.
+fn with_parties(views: &Views, events: &[LiveEvent]) -> Result<Vec<Missed>, StoreError> {
+    let mut known: HashMap<OrderId, Arc<Parties>> = HashMap::new();
+    let mut missed = Vec::new();
+    for event in events {
+        let parties = match known.get(&event.order_id) {
+            Some(parties) => Arc::clone(parties),
+            None => {
+                let row = views.row::<Orders>(&order_key(event.order_id))?;
+                let parties = Arc::new(row.map_or_else(|| event.parties.clone(), |row| row.parties()));
+                known.insert(event.order_id, Arc::clone(&parties));
+                parties
+            }
+        };
+        missed.push((event.order_id, parties, event.entry.clone()));
+    }
+    Ok(missed)
+}
+
+/// As [`missed`], beside the threads that answer calls, and for few readers at a time.
+async fn look_for_missed<L: List<Row = Row>>(
+    app: &App,
+    topic: Topic,
+    places: Vec<u8>,
+    seen: &[Position],
+    until: &[Position],
+) -> Result<Option<Vec<Missed>>, Problem> {
+    let turn = timeout(LOOKING_WAIT_MAX, LOOKING.acquire()).await;
+    let Ok(Ok(_turn)) = turn else {
+        let detail = "too many readers resume at once; try again";
+        return Err(Problem::unavailable(Code::Overloaded, detail, RETRY_AFTER_S));
+    };
+    let (views, seen, until) = (app.views.clone(), seen.to_vec(), until.to_vec());
+    let looked = spawn_blocking(move || missed::<L>(&views, &topic, &places, &seen, &until)).await;
+    let looked = looked.map_err(|error| {
+        tracing::error!(%error, "the thread that looks for what a reader missed ended");
+        Problem::unavailable(Code::ViewUnavailable, "what was missed could not be read", RETRY_AFTER_S)
+    })?;
+    looked.map_err(|error| store_failed(&error))
+}
+
+/// What was visible after `seen` and up to `until`, each partition in its order; `None` if too many rows would have to
+/// be looked at for that.
 ///
 /// What is later than `until` comes live: rows are not read at one moment, so they say nothing certain about it.
 fn missed<L: List<Row = Row>>(
@@ -160,25 +233,18 @@ fn missed<L: List<Row = Row>>(
     places: &[u8],
     seen: &[Position],
     until: &[Position],
-) -> Result<Option<Vec<Missed>>, Problem> {
+) -> Result<Option<Vec<Missed>>, StoreError> {
     let is_missed = |entry: &Entry| is_news(seen, entry.position) && !is_news(until, entry.position);
-    let (mut missed, mut after) = (Vec::new(), None);
-    loop {
-        let has_news = |row: &Row| row.seen_by(topic).iter().any(is_missed);
-        let page = views.list::<L>(places, after.as_deref(), ORDERS_MAX, has_news);
-        let page = page.map_err(|error| store_failed(&error))?;
-        for row in &page.rows {
-            let entries = row.seen_by(topic).iter().filter(|entry| is_missed(entry));
-            let parties = Arc::new(row.parties());
-            missed.extend(entries.map(|entry| (row.order_id, Arc::clone(&parties), entry.clone())));
-        }
-        if missed.len() > MISSED_MAX {
-            return Ok(None);
-        }
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
+    let has_news = |row: &Row| row.seen_by(topic).iter().any(is_missed);
+    let page = views.list_within::<L>(places, None, (usize::MAX, ROWS_LOOKED_AT_MAX), has_news)?;
+    if page.next.is_some() {
+        return Ok(None);
+    }
+    let mut missed: Vec<Missed> = Vec::new();
+    for row in &page.rows {
+        let entries = row.seen_by(topic).iter().filter(|entry| is_missed(entry));
+        let parties = Arc::new(row.parties());
+        missed.extend(entries.map(|entry| (row.order_id, Arc::clone(&parties), entry.clone())));
     }
     // By time, but never before what stands earlier in the same partition, for that is how readers resume.
     missed.sort_by_key(|(.., entry)| entry.position);
@@ -197,11 +263,15 @@ fn missed<L: List<Row = Row>>(
     Ok(Some(timed.into_iter().map(|(_, order_id, parties, entry)| (order_id, parties, entry)).collect()))
 }
 
-/// The positions in `Last-Event-ID`.
-fn resume_from(read: &Read) -> Result<Option<Vec<Position>>, Problem> {
+/// The positions in `Last-Event-ID`. They may be further than this node is; they may not be further than the log.
+async fn resume_from(app: &App, read: &Read) -> Result<Option<Vec<Position>>, Problem> {
     let Some(text) = &read.last_event_id else { return Ok(None) };
-    let positions: Result<Vec<Position>, _> = text.split(',').map(str::parse).collect();
-    positions.map(Some).map_err(|error| Problem::malformed(format!("Last-Event-ID: {error}")))
+    let seen = parse_positions(app, "Last-Event-ID", text.split(',').collect())?;
+    let here = app.views.positions();
+    for ahead in seen.iter().filter(|seen| is_news(&here, **seen)) {
+        refuse_unknown(app, *ahead).await?;
+    }
+    Ok(Some(seen))
 }
 
 fn is_news(sent: &[Position], position: Position) -> bool {
@@ -228,6 +298,16 @@ impl Stream {
         let from = views.positions();
         let caller = caller.clone();
         Self { caller, first: VecDeque::new(), live, sent: from.clone(), from, ended: false }
+    }
+
+    /// What the reader has seen is not told again, although it is news to a node that is behind.
+    fn skip(&mut self, seen: &[Position]) {
+        for seen in seen {
+            match self.from.iter_mut().find(|from| from.partition == seen.partition) {
+                Some(from) => from.sequence = from.sequence.max(seen.sequence),
+                None => self.from.push(*seen),
+            }
+        }
     }
 
     /// Notes that an entry is sent, and makes the event that sends it.

@@ -3,7 +3,7 @@
 
 use std::{ops::Deref, time::Duration};
 
-use projector::{List, Page};
+use projector::{List, Page, SCAN_PLACES_MAX};
 use service::{Code, Problem};
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
@@ -57,12 +57,23 @@ impl App {
         limit: usize,
         wanted: impl Fn(&L::Row) -> bool + Send,
     ) -> Result<Listed<L>, Problem> {
+        self.list_within(prefix, after, (limit, SCAN_PLACES_MAX), wanted).await
+    }
+
+    /// As [`Self::list`], and looks at so many rows at most.
+    pub(crate) async fn list_within<L: List>(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        bounds: (usize, usize),
+        wanted: impl Fn(&L::Row) -> bool + Send,
+    ) -> Result<Listed<L>, Problem> {
         let Ok(Ok(built)) = timeout(WAIT_MAX, BUILT_AT_ONCE.acquire()).await else {
             metrics::counter!("twelve_refused_total", "why" => "pages").increment(1);
             let detail = "too many pages are being built; try again";
             return Err(Problem::unavailable(Code::Overloaded, detail, RETRY_AFTER_S));
         };
-        let page = off_threads(|| self.views.list::<L>(prefix, after, limit, wanted));
+        let page = off_threads(|| self.views.list_within::<L>(prefix, after, bounds, wanted));
         Ok(Listed { page: page.map_err(|error| store_failed(&error))?, _built: built })
     }
 }

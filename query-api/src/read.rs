@@ -14,6 +14,7 @@ use service::{
     Caller, Code, Kind, Problem,
     fields::{self, Tags},
 };
+use tokio::time::timeout;
 
 use crate::{App, answers::Page, pages::off_threads};
 
@@ -23,6 +24,10 @@ const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 200;
 const POSITIONS_MAX: usize = 64;
 const RETRY_AFTER_S: u64 = 1;
+/// How long the log may take to say where a partition ends.
+const LOG_ANSWERS_MAX: Duration = Duration::from_secs(1);
+/// Letters by which a cursor says which query it belongs to.
+const MARK_LETTERS: usize = 8;
 
 /// A query whose views have reached the positions that it asked for.
 pub struct Read {
@@ -32,6 +37,8 @@ pub struct Read {
     pub last_event_id: Option<String>,
     /// How far the views were when the query began; its answer sees at least that.
     seen: Vec<Position>,
+    /// What is asked, but for how much of it: a cursor belongs to that.
+    asked: String,
 }
 
 impl FromRequestParts<App> for Read {
@@ -49,7 +56,10 @@ impl FromRequestParts<App> for Read {
         }
         let wait = number(parameters.remove("wait"), "wait", 0, WAIT_MS_MAX)?.unwrap_or(WAIT_MS_DEFAULT);
         let after = parameters.remove("after");
-        let positions = wanted(&parts.headers, after.as_deref())?;
+        let positions = wanted(app, &parts.headers, after.as_deref())?;
+        let filters = parameters.iter().filter(|(name, _)| !["limit", "cursor"].contains(&name.as_str()));
+        let filters: Vec<String> = filters.map(|(name, value)| format!("{name}={value}")).collect();
+        let asked = format!("{}?{}", parts.uri.path(), filters.join("&"));
         let caller = Caller::from_request_parts(parts, app).await?;
         wait_for(app, &caller, &positions, Duration::from_millis(wait)).await?;
         let last_event_id = fields::single(&parts.headers, &HeaderName::from_static("last-event-id"))?;
@@ -59,19 +69,50 @@ impl FromRequestParts<App> for Read {
             if_none_match: fields::tags(&parts.headers, &header::IF_NONE_MATCH)?,
             last_event_id: last_event_id.map(ToOwned::to_owned),
             seen: app.views.positions(),
+            asked,
         })
     }
 }
 
-/// The positions in `Log-Position` and in `?after=`.
-fn wanted(headers: &HeaderMap, after: Option<&str>) -> Result<Vec<Position>, Problem> {
+/// The positions in all `Log-Position` lines and in `?after=`.
+fn wanted(app: &App, headers: &HeaderMap, after: Option<&str>) -> Result<Vec<Position>, Problem> {
     let mut texts = fields::list(headers, &HeaderName::from_static("log-position"))?;
     texts.extend(after.into_iter().flat_map(|list| list.split(',')));
+    parse_positions(app, "a position", texts)
+}
+
+/// Positions of this log. `what` they are is told where they are none.
+pub(crate) fn parse_positions(app: &App, what: &str, texts: Vec<&str>) -> Result<Vec<Position>, Problem> {
     if texts.len() > POSITIONS_MAX {
-        return Err(Problem::malformed(format!("a query may wait for {POSITIONS_MAX} positions at most")));
+        return Err(Problem::malformed(format!("{what}: at most {POSITIONS_MAX} positions are taken")));
     }
-    let positions: Result<Vec<Position>, _> = texts.into_iter().map(str::parse).collect();
-    positions.map_err(|error| Problem::malformed(error.to_string()))
+    let positions: Result<Vec<Position>, _> = texts.into_iter().map(|text| text.trim().parse()).collect();
+    let positions = positions.map_err(|error| Problem::malformed(format!("{what}: {error}")))?;
+    let partitions = app.log.partitions();
+    match positions.iter().find(|position| position.partition >= partitions) {
+        Some(beyond) => {
+            Err(unknown(format!("{what}: {beyond} is in no partition; the log has {partitions}")))
+        }
+        None => Ok(positions),
+    }
+}
+
+/// Refuses a position that the views have not reached and the log does not have; nothing can be said if the log does
+/// not answer in time.
+pub(crate) async fn refuse_unknown(app: &App, position: Position) -> Result<(), Problem> {
+    let Ok(Ok(info)) = timeout(LOG_ANSWERS_MAX, app.log.partition_info(position.partition)).await else {
+        return Ok(());
+    };
+    let last = info.last_sequence;
+    if position.sequence <= last {
+        return Ok(());
+    }
+    let last = Position { sequence: last, ..position };
+    Err(unknown(format!("there is no event at {position}; the log has events up to {last} there")))
+}
+
+fn unknown(detail: String) -> Problem {
+    Problem::new(Code::PositionUnknown, detail)
 }
 
 async fn wait_for(
@@ -91,6 +132,7 @@ async fn wait_for(
     for position in positions {
         let left = until.saturating_duration_since(tokio::time::Instant::now());
         if !app.views.wait_for(*position, left).await {
+            refuse_unknown(app, *position).await?;
             let has = positions_text(&app.views.positions());
             let detail = format!("the views have not reached {position}; they have {has}");
             return Err(Problem::unavailable(Code::ViewBehind, detail, RETRY_AFTER_S)
@@ -138,7 +180,10 @@ impl Read {
         let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(LIMIT_DEFAULT);
         let cursor = self.take("cursor");
         let after = cursor.map(|cursor| {
-            from_hex(&cursor).ok_or_else(|| Problem::malformed("that cursor is not one of ours"))
+            let place = from_cursor(&self.asked, &cursor);
+            place.ok_or_else(|| {
+                Problem::malformed("the cursor is none of this query's: take it as it was given")
+            })
         });
         Ok(Paging { limit, after: after.transpose()? })
     }
@@ -149,9 +194,23 @@ impl Read {
         Ok(top.and_then(|top| usize::try_from(top).ok()).unwrap_or(LIMIT_DEFAULT))
     }
 
+    /// A parameter that has one of a few values.
+    pub fn take_one_of(
+        &mut self,
+        name: &str,
+        allowed: &[&'static str],
+    ) -> Result<Option<&'static str>, Problem> {
+        let Some(text) = self.take(name) else { return Ok(None) };
+        let known = allowed.iter().find(|known| **known == text);
+        known.map(|known| Some(*known)).ok_or_else(|| {
+            let detail = format!("{name} is one of: {}; got {text:?}", allowed.join(", "));
+            Problem::new(Code::UnknownValue, detail)
+        })
+    }
+
     /// The cursor of the next page, as callers bring it.
-    pub fn cursor(next: Option<&[u8]>) -> Option<String> {
-        next.map(to_hex)
+    pub fn cursor(&self, next: Option<&[u8]>) -> Option<String> {
+        next.map(|place| to_cursor(&self.asked, place))
     }
 
     /// Refuses parameters that nobody took: a filter that is silently ignored gives wrong answers.
@@ -200,9 +259,27 @@ impl Read {
 
     /// Answers with one page of a list.
     pub fn answer_page<T: Serialize>(&self, app: &App, items: &[T], next: Option<&[u8]>) -> Response {
-        let page = Page { items: items.iter().collect(), next_cursor: Self::cursor(next) };
+        let page = Page { items: items.iter().collect(), next_cursor: self.cursor(next) };
         off_threads(|| self.answer(app, &page, None))
     }
+}
+
+/// A place in a list, for this query only.
+fn to_cursor(asked: &str, place: &[u8]) -> String {
+    format!("{}{}", mark(asked, place), to_hex(place))
+}
+
+/// The place that a cursor of this query stands for; `None` for any other text.
+fn from_cursor(asked: &str, cursor: &str) -> Option<Vec<u8>> {
+    let (marked, place) = cursor.split_at_checked(MARK_LETTERS)?;
+    let place = from_hex(place)?;
+    (mark(asked, &place) == marked).then_some(place)
+}
+
+fn mark(asked: &str, place: &[u8]) -> String {
+    let mut mark = domain::id::fingerprint(&[asked.as_bytes(), &[0], place].concat());
+    mark.truncate(MARK_LETTERS);
+    mark
 }
 
 fn to_hex(bytes: &[u8]) -> String {
@@ -233,6 +310,12 @@ mod tests {
         assert_eq!(from_hex(&to_hex(&[0, 255, 16])), Some(vec![0, 255, 16]));
         for wrong in ["0", "zz", "+1", "가나"] {
             assert_eq!(from_hex(wrong), None, "{wrong}");
+        }
+        let cursor = to_cursor("/orders?", &[0, 255, 16]);
+        assert_eq!(from_cursor("/orders?", &cursor), Some(vec![0, 255, 16]));
+        assert_eq!(from_cursor("/orders?flow=food", &cursor), None, "another query's");
+        for wrong in [&cursor[..cursor.len() - 2], &cursor[2..], &format!("{cursor}00"), "00ff10", "가나"] {
+            assert_eq!(from_cursor("/orders?", wrong), None, "{wrong}");
         }
     }
 }

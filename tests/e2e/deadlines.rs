@@ -99,10 +99,12 @@ async fn a_food_order_without_a_rider_is_shown_to_an_operator_until_a_rider_come
         })
         .await;
     let parked = client.get("/sagas?parked=true").await.body;
+    assert_eq!(client.get("/views/parked-sagas").await.body["rows"], 1, "it is in a list of its own");
     assert_eq!(parked["items"][0]["parked"]["code"], "no_rider", "{parked}");
     let picked = client.post(&format!("/orders/{id}/delivery/pickup"), &json!({ "rider_id": "r" })).await;
     client.order_after(&id, picked.header("log-position")).await;
     assert_eq!(client.get("/sagas?parked=true").await.body["items"], json!([]));
+    assert_eq!(client.get("/views/parked-sagas").await.body["rows"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

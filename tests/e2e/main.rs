@@ -50,6 +50,7 @@ mod payments;
 mod quiet;
 mod rebuild;
 mod restarts;
+mod resume;
 mod roles;
 mod rolling;
 mod seed_000;

@@ -2,9 +2,14 @@
 
 use std::process::Command;
 
+use domain::Position;
 use projector::{Store, compare, generations};
 use serde_json::{Value, json};
-use twelve_tests::{Node, Platform, binary, client::order, history};
+use twelve_tests::{
+    Node, Platform, binary,
+    client::{Answer, order},
+    history,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_brings_the_position_of_a_command_sees_its_effect() {
@@ -23,8 +28,10 @@ async fn a_query_that_brings_the_position_of_a_command_sees_its_effect() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_position_that_the_views_do_not_reach_is_said_honestly() {
     let platform = Platform::up().await;
-    platform.client.place(&order("gentleman")).await;
-    let behind = platform.client.get("/orders?after=0:999999&wait=50").await;
+    let id = platform.client.place(&order("gentleman")).await;
+    platform.client.until_status(&id, "out_for_delivery").await;
+    let end = stop_a_partition(&platform).await;
+    let behind = platform.client.get(&format!("/orders?after={end}&wait=50")).await;
     assert_eq!((behind.status.as_u16(), behind.code()), (503, "view_behind"));
     assert!(behind.header("view-position").contains("0:") && !behind.header("retry-after").is_empty());
     for wrong in [
@@ -40,6 +47,89 @@ async fn a_position_that_the_views_do_not_reach_is_said_honestly() {
     ] {
         let refused = platform.client.get(&format!("/orders?{wrong}")).await;
         assert_eq!((refused.status.as_u16(), refused.code()), (400, "malformed"), "{wrong}");
+    }
+}
+
+/// Stops the views of a partition before its last event, which this is.
+async fn stop_a_partition(platform: &Platform) -> Position {
+    let jetstream =
+        async_nats::jetstream::new(async_nats::connect(platform.server.url()).await.expect("a server"));
+    let stranger = domain::OrderId::from_key("test", "stranger");
+    let partition = stranger.partition(twelve_tests::partitions());
+    let subject = format!("orders.{partition}.{stranger}");
+    let stored =
+        jetstream.publish(subject, "no event at all".into()).await.expect("sent").await.expect("stored");
+    Position { partition, sequence: stored.sequence }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_that_cannot_be_is_refused_wherever_it_is_given() {
+    let platform = Platform::up().await;
+    let client = &platform.client;
+    let id = client.place(&order("gentleman")).await;
+    let row = client.until_status(&id, "out_for_delivery").await;
+    let real = row["position"].as_str().expect("a position").to_owned();
+    let live = format!("/orders/{id}/live");
+    let beyond = format!("{}:1", twelve_tests::partitions());
+    for wrong in [beyond.as_str(), "0:999999", "65535:1"] {
+        let after = client.get(&format!("/orders?after={wrong}&wait=50")).await;
+        let header = client.request(reqwest::Method::GET, "/orders?wait=50").header("Log-Position", wrong);
+        let second = client.request(reqwest::Method::GET, "/orders?wait=50");
+        let second = second.header("Log-Position", &real).header("Log-Position", wrong);
+        let mine = client.request(reqwest::Method::GET, "/customers/gentleman/orders/live");
+        let mine = mine.header("Last-Event-ID", format!("{real}, {wrong}"));
+        let one = client.request(reqwest::Method::GET, &live).header("Last-Event-ID", wrong);
+        let as_of = client.get(&format!("/orders?as_of={wrong}")).await;
+        let answers = [
+            after,
+            client.send(header).await,
+            client.send(second).await,
+            client.send(mine).await,
+            client.send(one).await,
+            as_of,
+        ];
+        for (place, answer) in answers.iter().enumerate() {
+            let said = (answer.status.as_u16(), answer.code());
+            assert_eq!(said, (400, "position_unknown"), "{wrong} at {place}: {answer:?}");
+        }
+    }
+    let many = vec![real.as_str(); 65].join(",");
+    let refused = client.get(&format!("/orders?after={many}")).await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (400, "malformed"), "{refused:?}");
+    assert_eq!(client.get(&format!("/orders?after={real},%20{real}")).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_nothing_can_fit_and_a_cursor_of_another_query_are_refused() {
+    let platform = Platform::up().await;
+    let client = &platform.client;
+    for _ in 0..3 {
+        client.place(&order("gentleman")).await;
+    }
+    for (query, allowed) in [
+        ("/orders?status=cancelled", "canceled"),
+        ("/orders?channel=fax", "phone"),
+        ("/stores/store-1/orders?state=ready", "prepared"),
+    ] {
+        let refused = client.get(query).await;
+        assert_eq!((refused.status.as_u16(), refused.code()), (422, "unknown_value"), "{query}");
+        assert!(refused.body["detail"].as_str().is_some_and(|said| said.contains(allowed)), "{refused:?}");
+    }
+    let page = client.get("/orders?limit=1&channel=web").await.body;
+    let cursor = page["next_cursor"].as_str().expect("there is more").to_owned();
+    let next = client.get(&format!("/orders?limit=2&channel=web&cursor={cursor}")).await;
+    assert_eq!(next.body["items"].as_array().map(Vec::len), Some(2), "another limit is the same query");
+    let torn = &cursor[..cursor.len() - 2];
+    for wrong in [
+        format!("/payments?cursor={cursor}"),
+        format!("/orders?cursor={cursor}"),
+        format!("/orders?channel=phone&cursor={cursor}"),
+        format!("/orders?channel=web&cursor={torn}"),
+        format!("/notifications?cursor={cursor}"),
+        format!("/customers/gentleman/orders?cursor={cursor}"),
+    ] {
+        let refused = client.get(&wrong).await;
+        assert_eq!((refused.status.as_u16(), refused.code()), (400, "malformed"), "{wrong}: {refused:?}");
     }
 }
 
@@ -160,6 +250,13 @@ async fn an_event_that_does_not_read_stops_the_views_there_and_is_never_skipped(
     assert_eq!(platform.client.get("/readyz").await.status, 503);
     let placed = platform.client.post("/orders", &order("gentleman")).await;
     assert_eq!(placed.status, 201, "commands go on");
+    let partition = stranger.partition(twelve_tests::partitions());
+    let behind = format!("twelve_view_behind_events{{partition=\"{partition}\"}}");
+    let behind = platform.client.metric(&behind).await;
+    assert!(
+        behind.is_some_and(|events| events >= 1.0),
+        "what is stopped is behind, and no event comes: {behind:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,10 +306,12 @@ async fn a_thousand_readers_who_wait_while_the_node_is_killed_get_their_answer_f
             let (client, (partition, sequence)) = (node.client.clone(), ahead[reader % ahead.len()]);
             tokio::spawn(async move {
                 let path = format!("/orders?limit=1&after={partition}:{sequence}&wait=10000");
-                // As any caller would: again, where the connection broke or the node says that it is behind.
+                // As any caller would: again, where the connection broke, the node says that it is behind, or there is
+                // no such event yet.
                 loop {
                     let asked = client.try_send(client.request(reqwest::Method::GET, &path)).await;
-                    let Some(answer) = asked.filter(|answer| answer.status != 503) else {
+                    let is_there = |answer: &Answer| ![503, 400].contains(&answer.status.as_u16());
+                    let Some(answer) = asked.filter(is_there) else {
                         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                         continue;
                     };
@@ -243,4 +342,42 @@ fn positions(header: &str) -> impl Iterator<Item = (u64, u64)> {
     let number = |text: &str| text.parse().expect("a number");
     let pairs = header.split(',').filter_map(|position| position.split_once(':'));
     pairs.map(move |(partition, sequence)| (number(partition), number(sequence)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_only_looks_makes_nothing_where_the_data_or_the_server_is_mistyped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let typo = folder.path().join("typo");
+    let data = typo.display().to_string();
+    let run = |arguments: &[&str]| {
+        let output =
+            Command::new(binary("twelve")).arg("views").args(arguments).output().expect("twelve runs");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.success(), said)
+    };
+    let commands: [&[&str]; 11] = [
+        &["rebuild"],
+        &["rebuild", "--view", "food-counts"],
+        &["rebuild", "--until", "0:1"],
+        &["compare", "1", "2"],
+        &["verify"],
+        &["swap"],
+        &["rollback"],
+        &["cancel"],
+        &["status"],
+        &["snapshot"],
+        &["snapshots"],
+    ];
+    for command in commands {
+        let arguments = [&command[..1], &["--data", &data], &command[1..]].concat();
+        let (fine, said) = run(&arguments);
+        assert!(!fine && said.contains("typo"), "{command:?}: {said}");
+        assert!(!typo.exists(), "{command:?} made it");
+    }
+    let server = twelve_tests::Server::start().await;
+    let (fine, said) = run(&["rebuild", "--data", &data, "--nats", server.url()]);
+    assert!(!fine && said.contains("ORDERS-0 is not there"), "{said}");
+    let jetstream = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connected"));
+    let absent = jetstream.get_stream("ORDERS-0").await;
+    assert!(absent.is_err() && !typo.join("views").join("current").exists(), "nothing was made");
 }

@@ -1,16 +1,19 @@
 //! A view node on a log of its own, without any command service: what is in the log, a test has put there.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use nats::topology::{OldOrders, Topology};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Client, LIMIT, Process, Server, client::LOOK_PAUSE, free_port, history};
+use crate::{Client, LIMIT, Process, Server, client::LOOK_PAUSE, free_port, history, processes::signal};
 
 /// A view node that can be killed and started again.
 pub struct Node {
-    pub server: Server,
+    pub server: Arc<Server>,
     pub log: nats::EventLog,
     pub client: Client,
     pub operator: Client,
@@ -39,6 +42,10 @@ impl Node {
 
     /// On a server and a log that are there, and no node yet.
     pub fn on(server: Server, log: nats::EventLog, more: &[&str]) -> Self {
+        Self::of(Arc::new(server), log, more)
+    }
+
+    fn of(server: Arc<Server>, log: nats::EventLog, more: &[&str]) -> Self {
         let partitions = log.partitions();
         let [client, operator] = [free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
         let partitions = partitions.to_string();
@@ -49,6 +56,12 @@ impl Node {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let [client, operator] = [client, operator].map(|address| Client::new(&format!("http://{address}")));
         Self { server, log, client, operator, folder, arguments, process: None }
+    }
+
+    /// Another node on the same server and log, not started yet.
+    #[must_use]
+    pub fn sibling(&self, more: &[&str]) -> Self {
+        Self::of(Arc::clone(&self.server), self.log.clone(), more)
     }
 
     pub fn views(&self) -> PathBuf {
@@ -72,6 +85,15 @@ impl Node {
         if let Some(process) = self.process.take() {
             process.kill();
         }
+    }
+
+    /// Freezes the process: what is sent to it waits.
+    pub fn freeze(&self) {
+        signal("STOP", self.process.as_ref().expect("it runs").id());
+    }
+
+    pub fn thaw(&self) {
+        signal("CONT", self.process.as_ref().expect("it runs").id());
     }
 
     /// Bytes of memory that the process has.

@@ -33,7 +33,7 @@ use super::{
     payments::{self, Payments},
     reviews::{self, Reviews},
     rider_deliveries::{self, RiderDeliveries},
-    sagas::Sagas,
+    sagas::{ParkedSagas, Sagas},
     store_orders::{self, StoreOrders},
 };
 
@@ -243,6 +243,7 @@ impl View for Orders {
             Places::of::<Self>(),
             Places::of::<MyPage>(),
             Places::of::<Sagas>(),
+            Places::of::<ParkedSagas>(),
             Places::of::<Coupons>(),
             Places::of::<Payments>(),
             Places::of::<Deliveries>(),

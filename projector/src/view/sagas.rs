@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::rows::Rows;
 
 use super::{
-    List, listed,
+    List, listed, newest_first,
     orders::{self, Orders},
 };
 
@@ -40,6 +40,25 @@ impl Sagas {
     /// Whether a step was refused for good, or a deadline asks for an operator.
     pub const fn is_parked(row: &orders::Row) -> bool {
         row.state.parked.is_some()
+    }
+}
+
+/// The orders of [`Sagas`] that are parked: few, and found without looking at all others.
+pub struct ParkedSagas;
+
+impl List for ParkedSagas {
+    const NAME: &'static str = "parked-sagas";
+    const ROWS: Rows = Orders::ROWS;
+    type Row = orders::Row;
+
+    fn place(row: &orders::Row) -> Option<Vec<u8>> {
+        Sagas::is_parked(row).then(|| newest_first(row.began_at().unwrap_or_default(), row.order_id))
+    }
+
+    type Shown = Saga;
+
+    fn shown(row: &orders::Row) -> Saga {
+        Sagas::shown(row)
     }
 }
 

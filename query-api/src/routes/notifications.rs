@@ -11,6 +11,9 @@ use service::Problem;
 use super::{App, order_id};
 use crate::read::{Read, store_failed};
 
+/// Rows that one page looks at, wanted or not, before it ends short.
+const LOOKED_AT_MAX: usize = 5_000;
+
 /// Where a page goes on: after an order's place, and how many rows of the next order are left, if not all.
 struct From {
     after: Option<Vec<u8>>,
@@ -41,15 +44,17 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
         told(row).filter(fits).map(|told| told.shown(row)).collect()
     };
     let mut from = From::read(paging.after)?;
-    let (mut items, mut next) = (Vec::new(), None);
+    let (mut items, mut next, mut looked_at) = (Vec::new(), None, 0);
     loop {
         let (row, after) = if let Some(order_id) = order {
             let row = app.views.row::<Orders>(&order_key(order_id));
             (row.map_err(|error| store_failed(&error))?, None)
         } else {
             let is_wanted = |row: &Row| !wanted(row).is_empty();
-            let page = app.list::<Notifications>(&[], from.after.as_deref(), 1, is_wanted);
+            let bounds = (1, LOOKED_AT_MAX - looked_at);
+            let page = app.list_within::<Notifications>(&[], from.after.as_deref(), bounds, is_wanted);
             let page = page.await?.released();
+            looked_at += page.looked_at;
             (page.rows.into_iter().next(), page.next)
         };
         let is_found = row.is_some();
@@ -65,7 +70,7 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
             break;
         }
         let Some(after) = after else { break };
-        if !is_found || items.len() == paging.limit {
+        if !is_found || items.len() == paging.limit || looked_at >= LOOKED_AT_MAX {
             next = Some(From::cursor(Some(after), 0));
             break;
         }

@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
-use domain::{access::Parties, id::PositionText, sight::Sight};
+use domain::{Status, access::Parties, id::PositionText, order::Channel, sight::Sight};
 use nats::{
     Stored,
     contract::{CloudEvent, cloud_event},
@@ -41,15 +41,17 @@ pub(super) async fn one(
 
 pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
     let paging = read.paging()?;
-    let (flow, status, channel) = (read.take("flow"), read.take("status"), read.take("channel"));
+    let statuses = Status::ALL.map(Status::as_str);
+    let channels = [Channel::Web, Channel::Phone].map(Channel::as_str);
+    let flow = read.take("flow");
+    let (status, channel) = (read.take_one_of("status", &statuses)?, read.take_one_of("channel", &channels)?);
     read.finish()?;
-    let fits =
-        |wanted: &Option<String>, is: Option<&str>| wanted.as_deref().is_none_or(|wanted| is == Some(wanted));
+    let fits = |wanted: Option<&str>, is: Option<&str>| wanted.is_none_or(|wanted| is == Some(wanted));
     let page = app.list::<Orders>(&[], paging.after.as_deref(), paging.limit, |row| {
         row.is_visible()
-            && fits(&flow, row.flow())
-            && fits(&channel, row.channel())
-            && fits(&status, Some(row.state.status().as_str()))
+            && fits(flow.as_deref(), row.flow())
+            && fits(channel, row.channel())
+            && fits(status, Some(row.state.status().as_str()))
     });
     let page = page.await?;
     Ok(read.answer_page(&app, &page.shown(), page.next.as_deref()))

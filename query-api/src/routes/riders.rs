@@ -45,7 +45,7 @@ pub(super) async fn deliveries(
     let page = page.await?;
     let answer = answers::RiderDeliveries {
         items: page.shown().into_iter().flatten().collect(),
-        next_cursor: Read::cursor(page.next.as_deref()),
+        next_cursor: read.cursor(page.next.as_deref()),
         rider_id,
         count: count.map_or(0, |row| row.count),
     };

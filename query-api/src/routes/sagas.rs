@@ -4,17 +4,20 @@ use axum::{
     extract::{Path, State},
     response::Response,
 };
-use projector::view::{
-    order_key,
-    orders::Row,
-    sagas::{Saga, Sagas},
+use projector::{
+    Page,
+    view::{
+        order_key,
+        orders::Row,
+        sagas::{ParkedSagas, Saga, Sagas},
+    },
 };
 use service::Problem;
 
 use super::{App, order_id};
 use crate::read::{Read, store_failed};
 
-/// Rows that one page looks through for those that wait, before it ends short.
+/// Rows that one page looks at, wanted or not, before it ends short.
 const LOOKED_AT_MAX: usize = 2_000;
 
 async fn show(app: &App, row: &Row) -> Saga {
@@ -44,11 +47,9 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
     read.finish()?;
     let (mut items, mut after, mut looked_at) = (Vec::new(), paging.after, 0);
     loop {
-        let page = app.list::<Sagas>(&[], after.as_deref(), paging.limit - items.len(), |row| {
-            parked.is_none_or(|wanted| Sagas::is_parked(row) == wanted)
-        });
-        let page = page.await?.released();
-        looked_at += page.rows.len();
+        let bounds = (paging.limit - items.len(), LOOKED_AT_MAX - looked_at);
+        let page = some(&app, parked, after.as_deref(), bounds).await?;
+        looked_at += page.looked_at;
         for row in &page.rows {
             let shown = show(&app, row).await;
             if waiting.is_none_or(|wanted| shown.waiting_for.is_some() == wanted) {
@@ -61,4 +62,28 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
         }
     }
     Ok(read.answer_page(&app, &items, after.as_deref()))
+}
+
+/// Rows, of how many at most, and looked at how many at most.
+struct Part {
+    rows: Vec<Row>,
+    next: Option<Vec<u8>>,
+    looked_at: usize,
+}
+
+async fn some(
+    app: &App,
+    parked: Option<bool>,
+    after: Option<&[u8]>,
+    bounds: (usize, usize),
+) -> Result<Part, Problem> {
+    if parked == Some(true) {
+        let page = app.list_within::<ParkedSagas>(&[], after, bounds, |_| true).await?;
+        let Page { rows, next, looked_at } = page.released();
+        return Ok(Part { rows, next, looked_at });
+    }
+    let wanted = |row: &Row| parked.is_none() || !Sagas::is_parked(row);
+    let page = app.list_within::<Sagas>(&[], after, bounds, wanted).await?;
+    let Page { rows, next, looked_at } = page.released();
+    Ok(Part { rows, next, looked_at })
 }

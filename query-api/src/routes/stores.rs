@@ -8,7 +8,7 @@ use projector::{
     List, Part,
     view::{
         food_counts::{FoodCounts, ItemCount},
-        orders::Row,
+        orders::{Row, StoreStatus},
         places_of,
         ratings::{Rating, Ratings, item_key, store_key},
         reviews::{Review, Reviews},
@@ -29,9 +29,9 @@ pub(super) async fn orders(
     mut read: Read,
 ) -> Result<Response, Problem> {
     let paging = read.paging()?;
-    let state = read.take("state");
+    let state = read.take_one_of("state", &StoreStatus::ALL.map(StoreStatus::as_str))?;
     read.finish()?;
-    let fits = |status: &str| state.as_deref().is_none_or(|wanted| wanted == status);
+    let fits = |status: &str| state.is_none_or(|wanted| wanted == status);
     let places = places_of(&store_id);
     let page = app.list::<StoreOrders>(&places, paging.after.as_deref(), paging.limit, |row| {
         StoreOrders::of(row).is_some_and(|row| fits(row.status()))
@@ -82,7 +82,7 @@ pub(super) async fn reviews(State(app): State<App>, mut read: Read) -> Result<Re
     };
     let answer = answers::Reviews {
         items: page.rows.iter().filter_map(|row| seen_review(&app, &read.caller, row)).collect(),
-        next_cursor: Read::cursor(page.next.as_deref()),
+        next_cursor: read.cursor(page.next.as_deref()),
         store_rating: store.map(|id| rating(store_key(&id))).transpose()?,
         item_rating: item.map(|id| rating(item_key(&id))).transpose()?,
     };

@@ -54,7 +54,7 @@ macro_rules! codes {
 codes! {
     /// The call cannot be read: `detail` says what of it.
     Malformed = "malformed", BAD_REQUEST;
-    /// `as_of` names a position that the log does not have yet.
+    /// `after`, `Log-Position`, `Last-Event-ID` or `as_of` names a position that the log does not have.
     PositionUnknown = "position_unknown", BAD_REQUEST;
     /// The call needs a token, or a better one.
     Unauthenticated = "unauthenticated", UNAUTHORIZED;
@@ -100,6 +100,8 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE;
     /// The call reads, and what it says is not acceptable: `errors` has every fault at once.
     Invalid = "invalid", UNPROCESSABLE_ENTITY;
+    /// A parameter has a value that there is not: `detail` names those that there are.
+    UnknownValue = "unknown_value", UNPROCESSABLE_ENTITY;
     /// The moment in `as_of` is too many events away.
     AsOfTooFar = "as_of_too_far", UNPROCESSABLE_ENTITY;
     /// The body did not come in time; nothing was done.

@@ -136,6 +136,18 @@ pub enum StoreStatus {
 }
 
 impl StoreStatus {
+    /// Every status there is.
+    pub const ALL: [Self; 8] = [
+        Self::None,
+        Self::Received,
+        Self::Accepted,
+        Self::Rejected,
+        Self::Preparing,
+        Self::Prepared,
+        Self::Halted,
+        Self::Canceled,
+    ];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
