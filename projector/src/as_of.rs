@@ -9,13 +9,16 @@ use nats::{
     EventLog, LoadError, Stored, Undecodable,
     follow::{Batch, PartitionInfo},
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     beside::BATCHES_WAITING_MAX,
     fold::{Pace, Projection, Unreadable},
-    generation::be_modest,
+    generation::{QUERY_GIVES_WAY, REBUILD_GIVES_WAY, be_modest},
     generations,
     node::{Views, partition_infos},
     snapshot,
@@ -55,7 +58,12 @@ impl std::str::FromStr for Moment {
         }
         let positions: Result<Vec<Position>, _> =
             text.split(',').take(POSITIONS_MAX).map(str::parse).collect();
-        positions.map(Self::At).map_err(|_| InvalidMoment(text.chars().take(64).collect()))
+        let sorted = |mut positions: Vec<Position>| {
+            positions.sort_unstable();
+            positions.dedup();
+            Self::At(positions)
+        };
+        positions.map(sorted).map_err(|_| InvalidMoment(text.chars().take(64).collect()))
     }
 }
 
@@ -68,6 +76,8 @@ pub enum AsOfError {
         "up to there the log has {events} events, and a query folds at most {limit} of them; rebuild the views up to there instead"
     )]
     TooFar { events: u64, limit: u64 },
+    #[error("the fold was given up")]
+    GivenUp,
     #[error("the log did not answer")]
     Log(#[source] anyhow::Error),
     #[error("an event of the log does not read")]
@@ -125,20 +135,67 @@ async fn cuts(log: &EventLog, moment: &Moment) -> Result<Vec<Cut>, AsOfError> {
     Ok((0..log.partitions()).map(cut).collect())
 }
 
+/// The views of a moment.
+#[derive(Clone)]
+pub struct Folded {
+    pub views: Views,
+    /// They are those of every time before this one and not before their own, too, where a time was asked for.
+    until: Timestamp,
+}
+
+impl Folded {
+    /// Whether the views, which are those of `own`, are those of `moment`, too.
+    pub fn are_of(&self, own: &Moment, moment: &Moment) -> bool {
+        match (own, moment) {
+            (Moment::Time(own), Moment::Time(asked)) => asked == own || (asked > own && *asked < self.until),
+            (Moment::At(_), _) | (_, Moment::At(_)) => own == moment,
+        }
+    }
+}
+
 /// Folds all views up to a moment, in a passing store beside those of `now`; at most `events_max` events.
 pub async fn views(
     log: &EventLog,
     now: &Views,
     moment: &Moment,
     events_max: u64,
-) -> Result<Views, AsOfError> {
+) -> Result<Folded, AsOfError> {
+    let began = log.now();
     let cuts = cuts(log, moment).await?;
     let infos = partition_infos(log).await.map_err(AsOfError::Log)?;
     let store = Store::passing(now.directory())?;
     begin(log, now.directory(), &store, &cuts, &infos).await;
-    let projection =
-        fold(log, store, &cuts, &infos, (now.unreadable(), events_max), |_| Duration::ZERO).await?;
-    Ok(Views::over(&projection, now.directory(), &infos))
+    let limits = (now.unreadable(), events_max);
+    let (projection, next) = fold(log, store, &cuts, &infos, limits, |_| Duration::ZERO).await?;
+    // What is appended after the end that was read may be a little older than when it was read.
+    let ended = began.checked_sub(CLOCKS_APART_MAX).unwrap_or(Timestamp::MIN);
+    let until = next.into_iter().map(|next| next.unwrap_or(ended)).min().unwrap_or(ended);
+    Ok(Folded { views: Views::over(&projection, now.directory(), &infos), until })
+}
+
+/// As [`views`], on a thread that gives way to all others; given up when the caller does.
+pub async fn views_quietly(
+    log: &EventLog,
+    now: &Views,
+    moment: &Moment,
+    events_max: u64,
+) -> Result<Folded, AsOfError> {
+    let (done, folded) = oneshot::channel();
+    let over = CancellationToken::new();
+    let _given_up = over.clone().drop_guard();
+    let (log, now, moment) = (log.clone(), now.clone(), moment.clone());
+    let thread = std::thread::Builder::new().name("as-of".into()).spawn(move || {
+        be_modest(QUERY_GIVES_WAY);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let folded = runtime.map_err(|error| AsOfError::Log(error.into())).and_then(|runtime| {
+            let folding = over.run_until_cancelled(views(&log, &now, &moment, events_max));
+            runtime.block_on(folding).unwrap_or(Err(AsOfError::GivenUp))
+        });
+        // Nobody may have waited.
+        drop(done.send(folded));
+    });
+    thread.map_err(|error| AsOfError::Log(error.into()))?;
+    folded.await.unwrap_or(Err(AsOfError::GivenUp))
 }
 
 /// Folds all views from the first event up to a moment into the folder [`UNTIL`] of `directory`, which nobody serves;
@@ -159,7 +216,7 @@ pub async fn build(
     let total = at_most.sum();
     let limits = (Unreadable::Stop, u64::MAX);
     let store = generations::afresh(&directory.join(UNTIL))?;
-    let projection = fold(log, store, &cuts, &infos, limits, |events| told(events, total)).await?;
+    let (projection, _) = fold(log, store, &cuts, &infos, limits, |events| told(events, total)).await?;
     projection.store().flush()?;
     Ok(projection.store().clone())
 }
@@ -172,7 +229,7 @@ pub(crate) fn build_quietly(
     over: &CancellationToken,
     told: impl Fn(u64, u64) -> Duration,
 ) -> anyhow::Result<bool> {
-    be_modest();
+    be_modest(REBUILD_GIVES_WAY);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let log = log.another("twelve-rebuild").await?;
@@ -182,6 +239,7 @@ pub(crate) fn build_quietly(
     })
 }
 
+/// Folds; answers with the time of each partition's first event that is not folded, where its end was not reached.
 async fn fold(
     log: &EventLog,
     store: Store,
@@ -189,7 +247,7 @@ async fn fold(
     infos: &[PartitionInfo],
     (unreadable, events_max): (Unreadable, u64),
     told: impl Fn(u64) -> Duration,
-) -> Result<Projection, AsOfError> {
+) -> Result<(Projection, Vec<Option<Timestamp>>), AsOfError> {
     let created: Vec<String> = infos.iter().map(|info| info.created.clone()).collect();
     let mut projection = Projection::resume(store, &created, Pace::BULK)?;
     projection.set_unreadable(unreadable);
@@ -206,13 +264,18 @@ async fn fold(
         }
     }
     drop(sink);
-    let mut events = 0;
+    let (mut events, mut next) = (0, vec![None; infos.len()]);
     while !open.is_empty() {
         let Some(mut batch) = batches.recv().await else { break };
         let Some(last) = open.get(&batch.partition).copied() else { continue };
         let cut = cuts.get(usize::from(batch.partition)).copied().unwrap_or(Cut::Sequence(0));
         let (before, read) = (batch.events.len(), batch.upto);
         let beyond = batch.events.iter().position(|event| !cut.takes_any(event));
+        if let (Some(Ok(first)), Some(next)) =
+            (beyond.and_then(|beyond| batch.events.get(beyond)), next.get_mut(usize::from(batch.partition)))
+        {
+            *next = Some(first.recorded.time);
+        }
         batch.events.truncate(beyond.unwrap_or(before));
         batch.upto = match (beyond, cut) {
             (Some(_), _) => 0,
@@ -244,7 +307,7 @@ async fn fold(
     }
     projection.commit()?;
     projection.finish()?;
-    Ok(projection)
+    Ok((projection, next))
 }
 
 /// Fills the store with the newest snapshot from before the cuts. Without one, the fold begins with the first event.

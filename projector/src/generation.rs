@@ -21,7 +21,7 @@ use tracing::Span;
 use crate::{
     fold::{Pace, Projection, Standing, Visible},
     job::{Job, State, Work},
-    node::Views,
+    node::{Views, precise},
     store::StoreError,
 };
 
@@ -32,7 +32,9 @@ const HELD_MAX: usize = 50_000;
 /// Events older than this are not traced.
 const TRACED_MAX: Duration = Duration::from_mins(1);
 /// How much a rebuild gives way, from 0, not at all, to 19, altogether.
-const PRIORITY: i32 = 15;
+pub(crate) const REBUILD_GIVES_WAY: i32 = 15;
+/// How much the fold of a moment does, which a query waits for.
+pub(crate) const QUERY_GIVES_WAY: i32 = 5;
 const IDLE_PAUSE: Duration = Duration::from_millis(1);
 
 type Event = Result<Stored, Undecodable>;
@@ -123,10 +125,10 @@ pub(crate) fn run_quietly(
     });
 }
 
-/// From here on this thread, and those that it starts, give way to all others.
-pub(crate) fn be_modest() {
-    if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
-        tracing::debug!(%error, "the rebuild runs at the priority of everything else");
+/// From here on this thread, and those that it starts, give way to all others by so much.
+pub(crate) fn be_modest(gives_way: i32) {
+    if let Err(error) = rustix::process::setpriority_process(None, gives_way) {
+        tracing::debug!(%error, "a fold runs at the priority of everything else");
     }
 }
 
@@ -137,7 +139,7 @@ fn build_quietly(
     waiting_max: usize,
     over: &CancellationToken,
 ) -> anyhow::Result<Option<Worker>> {
-    be_modest();
+    be_modest(REBUILD_GIVES_WAY);
     let worker = worker.adopt_what_serves()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (sink, batches) = mpsc::channel(waiting_max);
@@ -230,6 +232,8 @@ impl Worker {
         metrics::gauge!("twelve_view_stopped").set(0.0);
         let mut committed: Option<Instant> = None;
         let mut first = Vec::new();
+        let mut ends = self.views.ends_at_start();
+        self.tell_behind(&ends);
         loop {
             if first.is_empty() {
                 let Some(batch) = batches.blocking_recv() else { return Ok(()) };
@@ -242,14 +246,14 @@ impl Worker {
             let started = *committed.insert(Instant::now());
             let (mut visible, mut spans) = (Vec::new(), Vec::new());
             for batch in first.drain(..) {
-                tell_behind(&batch);
+                note_end(&mut ends, &batch);
                 spans.extend(trace(&batch));
                 visible.extend(self.projection.fold(batch)?);
             }
             while !self.projection.is_commit_due()
                 && let Ok(batch) = batches.try_recv()
             {
-                tell_behind(&batch);
+                note_end(&mut ends, &batch);
                 spans.extend(trace(&batch));
                 visible.extend(self.projection.fold(batch)?);
             }
@@ -260,10 +264,19 @@ impl Worker {
             }
             self.projection.commit()?;
             self.views.publish(&self.projection, visible, &gate);
+            self.tell_behind(&ends);
             drop((gate, spans));
             metrics::histogram!("twelve_view_commit_seconds").record(started.elapsed().as_secs_f64());
             metrics::counter!("twelve_view_commits_total").increment(1);
             self.tell_if_stopped();
+        }
+    }
+
+    /// How far each partition is behind its end: also one that is stopped, of which nothing is folded any more.
+    fn tell_behind(&self, ends: &[u64]) {
+        for ((partition, end), at) in (0_u16..).zip(ends).zip(self.projection.checkpoints()) {
+            metrics::gauge!("twelve_view_behind_events", "partition" => partition.to_string())
+                .set(precise(end.saturating_sub(at.sequence)));
         }
     }
 
@@ -354,11 +367,11 @@ impl Worker {
     }
 }
 
-/// How many events a partition had beyond these when they were sent.
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and no log has 2^53 events")]
-fn tell_behind(batch: &Batch) {
-    metrics::gauge!("twelve_view_behind_events", "partition" => batch.partition.to_string())
-        .set(batch.pending as f64);
+/// Where a partition ended when these were sent.
+fn note_end(ends: &mut [u64], batch: &Batch) {
+    if let Some(end) = ends.get_mut(usize::from(batch.partition)) {
+        *end = batch.upto + batch.pending;
+    }
 }
 
 /// A span for each event of a trace, until readers see it. What is read again later belongs to nobody's call.

@@ -25,6 +25,8 @@ use crate::{
 pub const CACHE_MB: u32 = 128;
 /// What [`keep_in_memory`] was told.
 static CACHE_MB_TOLD: AtomicU32 = AtomicU32::new(CACHE_MB);
+/// Megabytes of memory for a store that is read a few times and then goes.
+const PASSING_CACHE_MB: u32 = 16;
 /// Bytes that sled writes together.
 const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
 /// How long sled may keep committed batches in memory. What a power cut takes is folded again.
@@ -108,21 +110,22 @@ impl Store {
     /// Opens a store beside the generations that nobody comes back to.
     pub fn passing(directory: &Path) -> Result<Self, StoreError> {
         let passing = Passing::new(directory)?;
-        let store = Self::open_at(passing.path().to_owned(), 0)?;
+        let store = Self::open_at(passing.path().to_owned(), 0, PASSING_CACHE_MB)?;
         Ok(Self { _passing: Some(Arc::new(passing)), ..store })
     }
 
     /// Opens one generation, serving or not.
     pub fn open_generation(directory: &Path, generation: u32) -> Result<Self, StoreError> {
-        Self::open_at(path(directory, generation), generation)
+        let cache_mb = CACHE_MB_TOLD.load(Ordering::Relaxed);
+        Self::open_at(path(directory, generation), generation, cache_mb)
     }
 
-    fn open_at(path: PathBuf, generation: u32) -> Result<Self, StoreError> {
+    fn open_at(path: PathBuf, generation: u32, cache_mb: u32) -> Result<Self, StoreError> {
         std::fs::create_dir_all(&path)
             .map_err(|source| StoreError::Directory { path: path.clone(), source })?;
         let config = sled::Config::new()
             .path(&path)
-            .cache_capacity(u64::from(CACHE_MB_TOLD.load(Ordering::Relaxed)) << 20)
+            .cache_capacity(u64::from(cache_mb) << 20)
             .mode(sled::Mode::HighThroughput)
             .segment_size(SEGMENT_BYTES)
             .flush_every_ms(Some(FLUSH_EVERY_MS));

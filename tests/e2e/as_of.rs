@@ -1,7 +1,11 @@
 //! Queries as of a moment that has passed: they say what readers saw then.
 
 use serde_json::{Value, json};
-use twelve_tests::{Client, Platform, client::order};
+use twelve_tests::{
+    Client, LIMIT, Platform,
+    client::{LOOK_PAUSE, order},
+    issuer::{Issuer, Key},
+};
 
 const QUERIES: [&str; 8] = [
     "/orders?limit=200",
@@ -115,5 +119,88 @@ async fn a_moment_that_is_none_or_too_far_is_refused_by_name() {
     assert!(
         left.iter().all(|name| !name.to_string_lossy().starts_with("passing")),
         "nothing stays: {left:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moment_may_be_percent_encoded_in_any_way_and_offsets_may_have_a_plain_plus() {
+    let platform = Platform::up().await;
+    let client = &platform.client;
+    let id = client.place(&order("gentleman")).await;
+    client.until_status(&id, "out_for_delivery").await;
+    let then = client.get("/orders").await;
+    let position = then.header("view-position").to_owned();
+    let time = client.get(&format!("/orders/{id}")).await.body["updated_at"].clone();
+    let time = time.as_str().expect("a time").trim_end_matches('Z').to_owned();
+    for moment in [
+        position.replace(':', "%3a").replace(',', "%2c"),
+        position.replace(':', "%3A").replace(',', "%2C"),
+        position.replace('0', "%30"),
+        format!("{time}+00:00"),
+        format!("{time}%2b00%3a00"),
+        format!("{time}%2B00:00"),
+    ] {
+        let answer = client.get(&format!("/orders?as_of={moment}")).await;
+        assert_eq!((answer.status.as_u16(), &answer.body), (200, &then.body), "{moment}: {answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn moments_between_two_events_share_their_views_which_are_let_go_when_nobody_asks_for_them() {
+    let platform = Platform::up().await;
+    let client = &platform.client;
+    let first = client.place(&order("gentleman")).await;
+    client.until_status(&first, "out_for_delivery").await;
+    // Another moment of the same views: after the first order's events, before the second's.
+    let between: Vec<_> = (0..4).map(|_| nats::now()).collect();
+    for _ in 0..8 {
+        let id = client.place(&order("gentleman")).await;
+        client.until_status(&id, "out_for_delivery").await;
+    }
+    let mut answers = Vec::new();
+    for time in &between {
+        let answer = client.get(&format!("/orders?as_of={time}")).await;
+        assert_eq!(answer.body["items"].as_array().map(Vec::len), Some(1), "{answer:?}");
+        answers.push(answer.body);
+    }
+    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
+    assert_eq!(client.metric("twelve_as_of_kept").await, Some(1.0), "they are folded once");
+    let passing = || {
+        let entries = std::fs::read_dir(platform.data.path().join("views")).expect("a folder").flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("passing")).count()
+    };
+    assert_eq!(passing(), 1);
+    let let_go = async {
+        while client.metric("twelve_as_of_kept").await != Some(0.0) || passing() > 0 {
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, let_go).await.expect("without another query");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_views_of_a_moment_are_for_operators_and_an_order_of_it_for_its_parties() {
+    let key = Key::ed25519("first");
+    let issuer = Issuer::start(&[&key]).await;
+    let platform = Platform::up_with(&["--auth-jwks", issuer.url(), "--auth-issuer", "test-issuer"]).await;
+    let one = |id: &str, role: &str| platform.client.bearing(&key.token(id, role));
+    let (mine, operator, rider) =
+        (one("gentleman", "customer"), one("op", "operator"), one("rider-1", "rider"));
+    let placed = mine.post("/orders", &order("gentleman")).await;
+    assert_eq!(placed.status, 201, "{placed:?}");
+    let id = placed.order_id();
+    let position = placed.header("log-position").to_owned();
+    mine.order_after(&id, &position).await;
+    assert_eq!(mine.get(&format!("/orders/{id}?as_of={position}")).await.status, 200);
+    let list = format!("/customers/gentleman/orders?as_of={position}");
+    for (who, path) in [(&mine, list.as_str()), (&rider, &format!("/deliveries/open?as_of={position}"))] {
+        let refused = who.get(path).await;
+        assert_eq!((refused.status.as_u16(), refused.code()), (403, "forbidden"), "{path}");
+    }
+    let told = operator.get(&list).await;
+    assert_eq!(
+        (told.status.as_u16(), told.body["items"].as_array().map(Vec::len)),
+        (200, Some(1)),
+        "{told:?}"
     );
 }

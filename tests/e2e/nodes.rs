@@ -167,7 +167,8 @@ async fn a_moment_is_what_a_rebuild_until_it_makes(partitions: u16) {
             let time = node.log.time_of(ends[0]).await.expect("known").expect("there");
             moment = Moment::Time(time);
         }
-        let then = as_of::views(&node.log, &views, &moment, u64::MAX).await.expect("folded").serving();
+        let then = as_of::views(&node.log, &views, &moment, u64::MAX).await.expect("folded");
+        let then = then.views.serving();
         let built =
             as_of::build(&node.log, &folder.path().join(round.to_string()), &moment, |_, _| Duration::ZERO)
                 .await
