@@ -49,7 +49,10 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
         Work::Show { name, flows } => {
             let flows = flows.load()?;
             let known = || format!("there are: {}", flows.names().collect::<Vec<_>>().join(", "));
-            show(flows.newest(&name).with_context(|| format!("there is no flow {name:?}; {}", known()))?);
+            let declared = flows.newest(&name);
+            let declared = declared.with_context(|| format!("there is no flow {name:?}; {}", known()))?;
+            show(declared);
+            println!("\n{}", flows.diagram(&declared.reference).unwrap_or_default());
             Ok(())
         }
         Work::Check { files } => {
@@ -118,7 +121,6 @@ fn show(declared: &Declared) {
     for (name, value) in rows {
         println!("{name:<10} {value}");
     }
-    println!("\n{}", explore(flow, reference).diagram());
 }
 
 /// Walks a flow and says what was found; whether every rule holds.

@@ -18,6 +18,15 @@ const SHIPPED: [&str; 5] = [
     include_str!("flow/rental.toml"),
 ];
 
+/// What each of [`SHIPPED`] looks like. A test draws them and compares.
+const DIAGRAMS: [&str; 5] = [
+    include_str!("flow/marketplace.mmd"),
+    include_str!("flow/appliance.mmd"),
+    include_str!("flow/food.mmd"),
+    include_str!("flow/kitchen.mmd"),
+    include_str!("flow/rental.mmd"),
+];
+
 /// Which flow an order follows, and in which version; an order keeps both for its life.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct FlowRef {
@@ -283,13 +292,18 @@ pub struct Declared {
 #[derive(Clone, Debug, Default)]
 pub struct Flows {
     by_name: BTreeMap<String, Declared>,
+    /// What was drawn of them: drawing one takes a walk of everything that can happen, which is seconds.
+    diagrams: BTreeMap<FlowRef, Arc<str>>,
 }
 
 impl Flows {
     /// The flows that come with the program.
     pub fn shipped() -> Result<Self, FlowError> {
         let mut flows = Self::default();
-        SHIPPED.iter().try_for_each(|text| flows.add(text).map(drop))?;
+        for (text, diagram) in SHIPPED.iter().zip(DIAGRAMS) {
+            let reference = flows.add(text)?.reference;
+            flows.draw(reference, diagram.trim_end().into());
+        }
         Ok(flows)
     }
 
@@ -304,6 +318,16 @@ impl Flows {
     /// The flow that a new order of this name follows.
     pub fn newest(&self, name: &str) -> Option<&Declared> {
         self.by_name.get(name)
+    }
+
+    /// Notes what a flow looks like, as [`crate::explore::Exploration::diagram`] draws it.
+    pub fn draw(&mut self, reference: FlowRef, diagram: Arc<str>) {
+        self.diagrams.insert(reference, diagram);
+    }
+
+    /// What a flow looks like; `None` if nobody has drawn it.
+    pub fn diagram(&self, reference: &FlowRef) -> Option<Arc<str>> {
+        self.diagrams.get(reference).cloned()
     }
 
     /// All of them, in alphabetical order.

@@ -15,10 +15,14 @@ use domain::{
 
 #[test]
 fn every_order_of_every_shipped_flow_ends_whole_or_undone_whatever_comes_when() {
-    for declared in Flows::shipped().unwrap().iter() {
+    let shipped = Flows::shipped().unwrap();
+    for declared in shipped.iter() {
         let found = explore(&declared.flow, &declared.reference);
         let name = &declared.reference.name;
         assert_eq!(found.violation, None, "{name}");
+        let drawn = found.diagram();
+        let kept = shipped.diagram(&declared.reference).unwrap();
+        assert_eq!(*kept, *drawn, "src/flow/{name}.mmd is to be:\n{drawn}\n");
         assert!(found.stories >= 13 && found.moments > found.stories, "{name}: {found:?}");
     }
 }

@@ -39,7 +39,7 @@ const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
 const FOLD_MAX: Duration = Duration::from_mins(1);
 const RETRY_AFTER_S: u64 = 1;
 
-/// The views of some moments, folded when they are first asked for, one at a time, and let go when nobody asks any more.
+/// The views of some moments, folded when they are first asked for, one at a time, and let go when nobody asks.
 #[derive(Clone)]
 pub struct AsOf {
     events_max: u64,

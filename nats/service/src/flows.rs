@@ -52,6 +52,7 @@ impl FlowSettings {
                         version = declared.reference.version,
                         "{shown} is loaded"
                     );
+                    flows.draw(declared.reference.clone(), found.diagram().into());
                     refused.extend(broken(&found).map(|why| format!("{shown}: {why}")));
                 }
                 Err(error) => anyhow::bail!("{shown} is refused: {error:#}"),
