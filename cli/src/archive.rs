@@ -314,10 +314,7 @@ async fn count(log: &EventLog, partition: u16, last: u64) -> u64 {
         && let Some(batch) = batches.recv().await
     {
         found += batch.events.len() as u64;
-        reached = batch.events.last().map_or(reached, |event| match event {
-            Ok(stored) => stored.recorded.position.sequence,
-            Err(unreadable) => unreadable.position.sequence,
-        });
+        reached = batch.upto;
     }
     found
 }

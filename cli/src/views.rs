@@ -271,7 +271,7 @@ async fn build_until(local: &LocalSettings, moment: &Moment) -> anyhow::Result<(
         Duration::ZERO
     };
     let build = async |log| Ok(as_of::build(&log, &directory, moment, show).await.map(drop)?);
-    let done = local.on_log("twelve-views", build).await;
+    let done = local.on_existing_log("twelve-views", build).await;
     bar.finish_and_clear();
     done?;
     tell_until(local)
@@ -303,7 +303,7 @@ async fn build(local: &LocalSettings, only: Option<Rows>) -> anyhow::Result<()> 
         shown.set_position(progress.events);
     };
     let build = async |log| Ok(rebuild::rebuild(&log, &directory, only, stop, show).await?);
-    let rebuilt = local.on_log("twelve-views", build).await;
+    let rebuilt = local.on_existing_log("twelve-views", build).await;
     bar.finish_and_clear();
     let report = rebuilt?;
     generations::make_current(&directory, report.generation)?;
@@ -316,6 +316,14 @@ async fn build(local: &LocalSettings, only: Option<Rows>) -> anyhow::Result<()> 
 }
 
 fn compare_stores(directory: &Path, old: u32, new: u32) -> anyhow::Result<()> {
+    let there = generations::all(directory);
+    for wanted in [old, new] {
+        anyhow::ensure!(
+            there.contains(&wanted),
+            "there is no generation {wanted} in {}; there are: {there:?}",
+            directory.display()
+        );
+    }
     let old_store = Store::open_generation(directory, old)?;
     let new_store = Store::open_generation(directory, new)?;
     let found = compare::compare(&old_store, &new_store)?;

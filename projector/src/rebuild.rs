@@ -47,6 +47,8 @@ pub async fn rebuild(
     progress: impl Fn(Progress) + Send + 'static,
 ) -> anyhow::Result<Report> {
     let started = Instant::now();
+    // Opened, it would be there.
+    anyhow::ensure!(only.is_none() || generations::current(directory)?.is_some(), JobError::NotWhole);
     let infos = partition_infos(log).await?;
     let targets: Vec<u64> = infos.iter().map(|info| info.last_sequence).collect();
     let created: Vec<String> = infos.iter().map(|info| info.created.clone()).collect();

@@ -187,14 +187,13 @@ fn with_parties(views: &Views, events: &[LiveEvent]) -> Result<Vec<Missed>, Stor
     let mut known: HashMap<OrderId, Arc<Parties>> = HashMap::new();
     let mut missed = Vec::new();
     for event in events {
-        let parties = match known.get(&event.order_id) {
-            Some(parties) => Arc::clone(parties),
-            None => {
-                let row = views.row::<Orders>(&order_key(event.order_id))?;
-                let parties = Arc::new(row.map_or_else(|| event.parties.clone(), |row| row.parties()));
-                known.insert(event.order_id, Arc::clone(&parties));
-                parties
-            }
+        let parties = if let Some(parties) = known.get(&event.order_id) {
+            Arc::clone(parties)
+        } else {
+            let row = views.row::<Orders>(&order_key(event.order_id))?;
+            let parties = Arc::new(row.map_or_else(|| event.parties.clone(), |row| row.parties()));
+            known.insert(event.order_id, Arc::clone(&parties));
+            parties
         };
         missed.push((event.order_id, parties, event.entry.clone()));
     }

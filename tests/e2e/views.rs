@@ -261,7 +261,7 @@ async fn an_event_that_does_not_read_stops_the_views_there_and_is_never_skipped(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_readers_who_wait_for_positions_of_every_partition_all_get_their_answer() {
-    let platform = Platform::up().await;
+    let platform = Platform::up_with(&["--waits-each-max", "1000"]).await;
     let client = &platform.client;
     client.place(&order("gentleman")).await;
     let now = client.get("/orders").await;
@@ -294,7 +294,8 @@ async fn a_thousand_readers_who_wait_for_positions_of_every_partition_all_get_th
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_readers_who_wait_while_the_node_is_killed_get_their_answer_from_its_successor() {
-    let mut node = Node::new(twelve_tests::partitions(), &["--snapshot-every-s", "0"]).await;
+    let mut node =
+        Node::new(twelve_tests::partitions(), &["--snapshot-every-s", "0", "--waits-each-max", "1000"]).await;
     history::append(&node.log, 0..20).await;
     node.start().await;
     let now = node.client.get("/orders").await;
