@@ -66,6 +66,17 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     }
 }
 
+impl Body {
+    /// By which a reused key with another body is noticed. The same members in another order, or with other spaces
+    /// between them, are the same body.
+    pub fn fingerprint(&self, command: &str) -> String {
+        let mut sorted = self.value.clone();
+        sorted.sort_all_objects();
+        let told_apart = |body: &[u8]| domain::id::fingerprint(&[command.as_bytes(), b"\n", body].concat());
+        domain::id::fingerprints(&told_apart(sorted.to_string().as_bytes()), &told_apart(&self.bytes))
+    }
+}
+
 fn parse(bytes: &[u8]) -> Result<Value, Problem> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     Strict

@@ -3,8 +3,11 @@
 use std::{sync::Arc, time::Instant};
 
 use domain::{
-    Command, CommandId, EventId, FlowRef, OrderId, OrderState, Refusal, command::SagaCommand,
-    order::OrderCommand, payment::PaymentCommand,
+    Command, CommandId, EventId, FlowRef, OrderId, OrderState, Refusal,
+    command::SagaCommand,
+    id::{is_same_body, stored_fingerprint},
+    order::OrderCommand,
+    payment::PaymentCommand,
 };
 use nats::{
     AppendError, Broker, Connection, EventLog, FlowBook, FlowBookError, LoadError, NewEvent, Stored,
@@ -221,7 +224,7 @@ impl<B: Broker> Executor<B> {
             command_id: intent.command_id,
             causation_id: intent.causation_id,
             time: self.log.now(),
-            fingerprint: intent.fingerprint.clone(),
+            fingerprint: intent.fingerprint.as_deref().map(|given| stored_fingerprint(given).to_owned()),
             trace_parent: nats::trace::current().or_else(|| intent.trace_parent.clone()),
         };
         let (stored, story) = match self.log.append(intent.order_id, sequence, &new).await {
@@ -307,7 +310,7 @@ fn find_repeat(intent: &Intent, story: &Story) -> Result<Option<Executed>, Refus
         stored.recorded.command_id == intent.command_id && stored.recorded.event.context() == context
     });
     let Some(stored) = repeat else { return Ok(None) };
-    if stored.recorded.fingerprint != intent.fingerprint {
+    if !is_same_body(stored.recorded.fingerprint.as_deref(), intent.fingerprint.as_deref()) {
         return Err(Refusal::IdempotencyKeyReused);
     }
     let state = story.state_after(&stored.recorded);

@@ -88,6 +88,29 @@ pub fn fingerprint(body: &[u8]) -> String {
     format!("{high:016x}")
 }
 
+/// Between the fingerprint of what a body says and that of how it was written.
+const BETWEEN: char = ',';
+
+/// A body's fingerprint by what it says, which is stored, and by how it was written, which was stored once: a repeat of
+/// a command from then is still a repeat.
+pub fn fingerprints(said: &str, written: &str) -> String {
+    format!("{said}{BETWEEN}{written}")
+}
+
+/// The fingerprint that is stored.
+pub fn stored_fingerprint(given: &str) -> &str {
+    given.split(BETWEEN).next().unwrap_or(given)
+}
+
+/// Whether a command whose body has these fingerprints is the one that was stored with that.
+pub fn is_same_body(stored: Option<&str>, given: Option<&str>) -> bool {
+    match (stored, given) {
+        (Some(stored), Some(given)) => given.split(BETWEEN).any(|given| given == stored),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
 /// Where an event stands in the log: `partition:sequence`. Sequences start at 1; 0 means "before the first".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Position {
@@ -151,6 +174,18 @@ mod tests {
         assert_eq!(OrderId::from_key("anonymous", "k1"), OrderId::from_key("anonymous", "k1"));
         assert_ne!(OrderId::from_key("anonymous", "k1"), OrderId::from_key("anonymous", "k2"));
         assert_ne!(OrderId::from_key("a", "bc"), OrderId::from_key("ab", "c"));
+    }
+
+    #[test]
+    fn a_body_is_the_same_by_what_it_says_and_by_how_it_was_written_when_only_that_was_stored() {
+        let given = fingerprints("said", "written");
+        for (stored, same) in
+            [(Some("said"), true), (Some("written"), true), (Some("other"), false), (None, false)]
+        {
+            assert_eq!(is_same_body(stored, Some(&given)), same, "{stored:?}");
+        }
+        assert_eq!(stored_fingerprint(&given), "said");
+        assert_eq!(stored_fingerprint("of the saga"), "of the saga");
     }
 
     #[test]

@@ -122,3 +122,21 @@ async fn what_names_no_order_is_404_and_a_stale_etag_is_412() {
     let unchanged = platform.client.request(reqwest::Method::GET, &format!("/orders/{id}"));
     assert_eq!(platform.client.send(unchanged.header("If-None-Match", etag)).await.status, 304);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_of_a_cancel_gets_the_first_answer_also_when_all_is_done_by_then() {
+    let platform = Platform::up().await;
+    let client = &platform.client;
+    let id = client.place(&order("gentleman")).await;
+    client.until_status(&id, "out_for_delivery").await;
+    let cancel = async || {
+        let request = client.request(reqwest::Method::POST, &format!("/orders/{id}/cancel")).json(&json!({}));
+        client.send(request.header("Prefer", "wait=0").header("Idempotency-Key", "cancel-1")).await
+    };
+    let first = cancel().await;
+    assert_eq!((first.status.as_u16(), &first.body["status"]), (202, &json!("cancel_requested")));
+    client.until_status(&id, "canceled").await;
+    let again = cancel().await;
+    assert_eq!((again.status, &again.body), (first.status, &first.body), "as it was answered first");
+    assert_eq!(again.header("idempotency-replayed"), "true");
+}

@@ -176,3 +176,22 @@ async fn all_faults_of_a_body_are_told_at_once() {
     let unknown = platform.client.post("/orders", &json!({ "flow": "bazaar" })).await;
     assert!(unknown.pointers().contains(&"/flow") && unknown.body.to_string().contains("marketplace"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_body_with_its_members_in_another_order_is_a_repeat() {
+    let platform = Platform::up().await;
+    let body = order("gentleman");
+    let first = platform.client.post_with_key("/orders", "once", &body).await;
+    let fields = body.as_object().cloned().expect("an object");
+    let turned: serde_json::Map<String, Value> = fields.into_iter().rev().collect();
+    let text = format!("{:#}", Value::Object(turned));
+    let again = platform.client.request(reqwest::Method::POST, "/orders").header("Idempotency-Key", "once");
+    let again = again.header("Content-Type", "application/json").body(text);
+    let again = platform.client.send(again).await;
+    assert_eq!((again.status.as_u16(), &again.body), (201, &first.body), "{again:?}");
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    let mut other = body;
+    other["channel"] = json!("phone");
+    let reused = platform.client.post_with_key("/orders", "once", &other).await;
+    assert_eq!((reused.status.as_u16(), reused.code()), (422, "idempotency_key_reused"));
+}

@@ -101,14 +101,11 @@ impl Given {
     }
 
     /// The command, as this caller gave it; `body` tells a repeat from a reused key.
-    pub(super) fn intent(&self, order_id: OrderId, command: Command, body: &[u8]) -> Intent {
+    pub(super) fn intent(&self, order_id: OrderId, command: Command, body: &Body) -> Intent {
         let (command_id, fingerprint) = match &self.key {
             Some(key) => {
-                let told_apart = [command.name().as_bytes(), b"\n", body].concat();
-                (
-                    CommandId::from_key(self.caller.key_owner(), order_id, key),
-                    Some(domain::id::fingerprint(&told_apart)),
-                )
+                let fingerprint = body.fingerprint(command.name());
+                (CommandId::from_key(self.caller.key_owner(), order_id, key), Some(fingerprint))
             }
             None => (CommandId(uuid::Uuid::now_v7()), None),
         };
@@ -256,7 +253,7 @@ impl Call {
         let order_id = self.order_id()?;
         self.permit(|person, order| person.may(&command, order)).await?;
         let expected = self.expected(order_id).await?;
-        Ok(Intent { expected, ..self.given.intent(order_id, command, &self.body.bytes) })
+        Ok(Intent { expected, ..self.given.intent(order_id, command, &self.body) })
     }
 
     /// Where the order's story has to end for the command to hold.

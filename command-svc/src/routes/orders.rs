@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use axum::{extract::State, http::StatusCode, response::Response};
 use domain::{
-    Command, OrderId, OrderState,
+    Command, Event, OrderId, OrderState, Timestamp,
     access::{Contact, Person, Role},
+    event::OrderEvent,
     order::{Customer, Order, OrderCommand},
     payment::PaymentCommand,
 };
 use nats::LoadError;
 use service::{Code, Kind, Problem, problem::Fault};
-use tokio::time::Instant;
 
 use super::{
     App,
@@ -41,7 +41,7 @@ pub(super) async fn place(State(app): State<App>, given: Given, body: Body) -> R
     let order_id = given.new_order();
     has_room(&app, order_id)?;
     let place = Command::Ordering(OrderCommand::Place(Box::new(placed.clone())));
-    let intent = Intent { expected: None, ..given.intent(order_id, place, &body.bytes) };
+    let intent = Intent { expected: None, ..given.intent(order_id, place, &body) };
     let _out = placement.payment.is_some().then(|| call_out(&app, &admitted)).transpose()?;
     let executed = app.checkout().place(intent, placement).await;
     let executed = executed.map_err(|error| not_done(order_id, error, given.key.is_some()))?;
@@ -127,16 +127,21 @@ pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
         return call.answer(&canceled.map_err(|error| not_done(order_id, error, has_key))?, StatusCode::OK);
     }
     let requested = call.execute(Command::Ordering(OrderCommand::RequestCancel { reason })).await?;
-    let wait = Duration::from_secs(call.given.wait_s.unwrap_or(CANCEL_WAIT_S));
+    // From when it was asked for, as the log has it: so that a repeat gets the first answer, however late it comes.
+    let wait_s = call.given.wait_s.unwrap_or(CANCEL_WAIT_S);
+    let now = app.executor.log().now();
+    let asked_at = requested.event.as_ref().map_or(now, |stored| stored.recorded.time);
+    let wait = jiff::SignedDuration::from_secs(i64::try_from(wait_s).unwrap_or(i64::MAX));
+    let until = asked_at.checked_add(wait).unwrap_or(asked_at);
     call.release();
     // What is asked for is done; a caller who waits for too much already is told so at once, and looks later.
-    let state = match call.given.caller.share(Kind::Waits) {
+    let canceled = match call.given.caller.share(Kind::Waits) {
         // It was taken, whatever becomes of the look at what it led to.
-        Ok(_share) => outcome(app, order_id, wait).await.unwrap_or_default(),
+        Ok(_share) => outcome(app, order_id, until).await.unwrap_or_default(),
         Err(_) => None,
     };
-    let state = state.unwrap_or_else(|| requested.state.clone());
-    let status = if state.order == Order::Canceled { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let status = if canceled.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let state = canceled.unwrap_or_else(|| requested.state.clone());
     call.answer(&Executed { state, ..requested }, status)
 }
 
@@ -146,16 +151,17 @@ pub(super) async fn give_back(call: Call) -> Result<Response, Problem> {
     call.perform(Command::Ordering(command)).await
 }
 
-/// The order once it is canceled; `None` if it is not yet when the time is up.
-async fn outcome(app: &App, order_id: OrderId, wait: Duration) -> Result<Option<OrderState>, LoadError> {
-    let until = Instant::now() + wait;
+/// The order as it was canceled; `None` if it was not when the time was up.
+async fn outcome(app: &App, order_id: OrderId, until: Timestamp) -> Result<Option<OrderState>, LoadError> {
     let mut pause = OUTCOME_POLL_MIN;
     loop {
         let story = app.executor.read(order_id, 0).await?;
         if story.state.order == Order::Canceled {
-            return Ok(Some(story.state.clone()));
+            let is_end = |event: &Event| matches!(event, Event::Ordering(OrderEvent::OrderCanceled(_)));
+            let end = story.events.iter().map(|stored| &stored.recorded).find(|at| is_end(&at.event));
+            return Ok(end.filter(|end| end.time <= until).map(|end| story.state_after(end)));
         }
-        if Instant::now() + pause > until {
+        if app.executor.log().now() > until {
             return Ok(None);
         }
         tokio::time::sleep(pause).await;
