@@ -7,6 +7,14 @@ use service::grpc::v1::{
     queries_client::QueriesClient,
 };
 use tonic::{Code, Request, Status, transport::Channel};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+use tonic_types::StatusExt;
 use twelve_tests::{
     Client, Platform,
     issuer::{Issuer, Key},
@@ -206,4 +214,53 @@ async fn by_grpc_the_same_tokens_and_limits_hold() {
     let refused = refused.expect("too many");
     assert_eq!(code(&refused), (Code::ResourceExhausted, "too_many_calls"), "{refused:?}");
     assert!(refused.metadata().get("retry-after").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpcs_own_tools_learn_whether_it_serves_and_what_and_what_it_does_not() {
+    let platform = Platform::up().await;
+    let channel = Channel::from_shared(platform.client.url().to_owned()).expect("an address");
+    let channel = channel.timeout(twelve_tests::LIMIT).connect().await.expect("connected");
+    let mut health = HealthClient::new(channel.clone());
+    for service in ["", "twelve.v1.Commands", "twelve.v1.Queries"] {
+        let asked = HealthCheckRequest { service: service.to_owned() };
+        let answered = health.check(asked).await.expect("an answer").into_inner();
+        assert_eq!(answered.status(), ServingStatus::Serving, "{service:?}");
+    }
+    let asked = HealthCheckRequest { service: "no.such.Service".to_owned() };
+    assert_eq!(health.check(asked).await.expect_err("unknown").code(), Code::NotFound);
+    let asked = ServerReflectionRequest {
+        message_request: Some(MessageRequest::ListServices(String::new())),
+        ..ServerReflectionRequest::default()
+    };
+    let mut reflection = ServerReflectionClient::new(channel.clone());
+    let answers = reflection.server_reflection_info(futures::stream::iter([asked])).await.expect("an answer");
+    let listed = answers.into_inner().message().await.expect("read").and_then(|said| said.message_response);
+    let Some(MessageResponse::ListServicesResponse(listed)) = listed else { panic!("{listed:?}") };
+    let names: Vec<&str> = listed.service.iter().map(|service| service.name.as_str()).collect();
+    assert!(names.contains(&"twelve.v1.Commands") && names.contains(&"grpc.health.v1.Health"), "{names:?}");
+    for path in ["/no.such.Service/Call", "/twelve.v1.Commands/NoSuchCall"] {
+        let mut raw = tonic::client::Grpc::new(channel.clone());
+        raw.ready().await.expect("ready");
+        let codec = tonic_prost::ProstCodec::<(), ()>::default();
+        let path = axum::http::uri::PathAndQuery::from_static(path);
+        let refused = raw.unary(Request::new(()), path.clone(), codec).await.expect_err("refused");
+        assert_eq!(refused.code(), Code::Unimplemented, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_that_is_not_acceptable_is_named_in_googles_details() {
+    let platform = Platform::up().await;
+    let mut grpc = Grpc::of(&platform).await;
+    let mut wrong = meal();
+    (wrong.lines[0].quantity, wrong.currency) = (0, "won".into());
+    let refused = grpc.commands.place_order(wrong).await.expect_err("refused");
+    let details = refused.get_error_details();
+    let faults = details.bad_request().expect("faults").field_violations.clone();
+    let mut fields: Vec<String> = faults.into_iter().map(|fault| fault.field).collect();
+    fields.sort();
+    assert_eq!(fields, ["currency", "lines[0].quantity"]);
+    let reason = details.error_info().expect("a reason");
+    assert_eq!((reason.reason.as_str(), reason.domain.as_str()), ("INVALID", "twelve"));
 }

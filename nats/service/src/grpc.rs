@@ -1,6 +1,10 @@
 //! gRPC beside REST: what it has in common on both sides. A call becomes the REST call that means the same, so that
 //! both ways in are one: the same checks, limits, idempotency and events.
 
+pub(crate) mod serving;
+
+use std::time::Duration;
+
 use axum::{
     Router,
     body::{Body, to_bytes},
@@ -15,6 +19,7 @@ use tonic::{
     Code, Status,
     metadata::{MetadataMap, MetadataValue},
 };
+use tonic_types::{ErrorDetails, StatusExt};
 use tower::ServiceExt;
 
 use crate::Caller;
@@ -36,6 +41,8 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 pub const CALL_BYTES_MAX: usize = 64 * 1024;
 const CODE: &str = "twelve-code";
 const PROBLEM: &str = "problem-bin";
+/// Whose reasons they are, in the details of errors.
+const DOMAIN: &str = "twelve";
 /// The REST answers' headers that are handed on as metadata.
 const HANDED_ON: [&str; 6] =
     ["log-position", "durability", "idempotency-replayed", "view-position", "view-generation", "retry-after"];
@@ -99,6 +106,12 @@ fn refusal(status: StatusCode, problem: &[u8], mut metadata: MetadataMap) -> Sta
         return Status::unimplemented("this process does not serve this call: see its --roles");
     };
     let code = match status.as_u16() {
+        // No path, or a path of other methods: REST's words for a call that there is not.
+        404 | 405
+            if ["not_found", "method_not_allowed"].contains(&said["code"].as_str().unwrap_or_default()) =>
+        {
+            return Status::unimplemented("there is no such service or call");
+        }
         400 | 413 | 415 | 422 => Code::InvalidArgument,
         401 => Code::Unauthenticated,
         403 => Code::PermissionDenied,
@@ -114,7 +127,43 @@ fn refusal(status: StatusCode, problem: &[u8], mut metadata: MetadataMap) -> Sta
         metadata.insert(CODE, value);
     }
     metadata.insert_bin(PROBLEM, MetadataValue::from_bytes(problem));
-    Status::with_metadata(code, said["detail"].as_str().unwrap_or_default(), metadata)
+    let details = details(&said, &metadata);
+    Status::with_error_details_and_metadata(
+        code,
+        said["detail"].as_str().unwrap_or_default(),
+        details,
+        metadata,
+    )
+}
+
+/// The problem in Google's standard details: the code as a reason, each field that is not acceptable, and when to come
+/// back.
+fn details(said: &Value, metadata: &MetadataMap) -> ErrorDetails {
+    let mut details = ErrorDetails::new();
+    let reason = said["code"].as_str().unwrap_or_default().to_uppercase();
+    details.set_error_info(reason, DOMAIN, std::collections::HashMap::new());
+    for fault in said["errors"].as_array().into_iter().flatten() {
+        let text = |name: &str| fault[name].as_str().unwrap_or_default();
+        details.add_bad_request_violation(field(text("pointer")), text("detail"));
+    }
+    let seconds = metadata.get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+    if let Some(seconds) = seconds {
+        details.set_retry_info(Some(Duration::from_secs(seconds)));
+    }
+    details
+}
+
+/// A JSON pointer as gRPC names fields: `/lines/0/quantity` is `lines[0].quantity`.
+fn field(pointer: &str) -> String {
+    let parts = pointer.split('/').filter(|part| !part.is_empty());
+    parts.fold(String::new(), |path, part| {
+        let part = part.replace("~1", "/").replace("~0", "~");
+        match (part.bytes().all(|byte| byte.is_ascii_digit()), path.is_empty()) {
+            (true, _) => format!("{path}[{part}]"),
+            (false, true) => part,
+            (false, false) => format!("{path}.{part}"),
+        }
+    })
 }
 
 /// Says refusals of what stands before the calls (tokens, limits) as gRPC does, to who speaks it.
@@ -141,4 +190,16 @@ pub(crate) async fn speak(request: Request, next: Next) -> Response {
 /// Any JSON as its text.
 fn as_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Value::deserialize(deserializer).map(|value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pointer_is_a_field_as_grpc_names_it() {
+        assert_eq!(field("/lines/0/quantity"), "lines[0].quantity");
+        assert_eq!(field("/customer/name"), "customer.name");
+        assert_eq!(field(""), "");
+    }
 }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     catalog,
     edge::{self, Door},
+    grpc,
     hosts::Rule,
     request,
     telemetry::TelemetrySettings,
@@ -124,14 +125,16 @@ struct Probes {
     readiness: Readiness,
 }
 
-/// `/healthz`, `/readyz` and `/metrics`.
+/// `/healthz`, `/readyz` and `/metrics`; and gRPC's health service.
 pub fn probes(readiness: Readiness) -> anyhow::Result<Router> {
+    let health = grpc::serving::health(readiness.clone());
     let probes = Probes { metrics: metrics_handle()?, readiness };
     Ok(Router::new()
         .route("/healthz", get(async || Json(serde_json::json!({ "status": "alive" }))))
         .route("/readyz", get(ready))
         .route("/metrics", get(async |State(probes): State<Probes>| probes.metrics.render()))
-        .with_state(probes))
+        .with_state(probes)
+        .merge(health))
 }
 
 async fn ready(State(probes): State<Probes>) -> impl IntoResponse {

@@ -10,7 +10,10 @@ use axum::{
 use serde_json::Value;
 
 use super::reference;
-use crate::problem::{Code, PAGES, Problem};
+use crate::{
+    grpc,
+    problem::{Code, PAGES, Problem},
+};
 
 /// A page styles itself, and does nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
@@ -19,12 +22,17 @@ const STYLE: &str = "body{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem a
 /// `/openapi.json`, `/docs`, the log's own `/asyncapi.json`, and a page for each problem.
 pub fn router(document: Value) -> Router {
     let of_log = nats::contract::document();
+    let reflection = grpc::serving::reflection().unwrap_or_else(|error| {
+        tracing::error!(error = %format!("{error:#}"), "gRPC's reflection is not served");
+        Router::new()
+    });
     Router::new()
         .route("/openapi.json", get(async || Json(document)))
         .route("/asyncapi.json", get(async || Json(of_log)))
         .route(PAGES, get(async || shown(problems())))
         .route("/problems/{code}", get(problem))
         .merge(reference::router())
+        .merge(reflection)
 }
 
 fn shown(page: String) -> Response {
