@@ -177,3 +177,21 @@ async fn bad_headers_are_refused_and_the_process_lives() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_is_no_text_is_answered_with_a_problem_on_every_route() {
+    let platform = Platform::up().await;
+    let calls = twelve_tests::contract::Contract::committed("openapi.json").calls();
+    let named: Vec<_> = calls.into_iter().filter(|(_, path)| path.contains('{')).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for (method, path) in named {
+        let (before, rest) = path.split_once('{').expect("a name");
+        let after = rest.split_once('}').expect("it is closed").1;
+        let method = reqwest::Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
+        let answer =
+            platform.client.send(platform.client.request(method, &format!("{before}%FF{after}"))).await;
+        let kind = answer.header("content-type");
+        assert_eq!(kind, "application/problem+json", "{path}: {answer:?}");
+        assert!([400, 404].contains(&answer.status.as_u16()), "{path}: {answer:?}");
+    }
+}

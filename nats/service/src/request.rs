@@ -8,7 +8,7 @@ use std::{
 use axum::{
     Router,
     extract::{FromRequestParts, MatchedPath, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -145,12 +145,32 @@ pub(crate) fn layered(router: Router, rule: Rule) -> Router {
     router
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this path"))
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(as_problem))
         .layer(CatchPanicLayer::custom(|_| {
             Problem::new(Code::Internal, "a fault of ours; it was logged").into_response()
         }))
         .layer(middleware::from_fn_with_state(Arc::new(rule), hosts::check))
         .layer(middleware::from_fn(observe))
         .layer(middleware::from_fn(grpc::speak))
+}
+
+/// What the framework refuses before a handler sees it (a path or a body that is no text) is a problem document, too.
+async fn as_problem(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/")) {
+        return response;
+    }
+    let code = match response.status() {
+        StatusCode::BAD_REQUEST => Code::Malformed,
+        StatusCode::NOT_FOUND => Code::NotFound,
+        StatusCode::METHOD_NOT_ALLOWED => Code::MethodNotAllowed,
+        StatusCode::PAYLOAD_TOO_LARGE => Code::BodyTooLarge,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::UnsupportedMediaType,
+        _ => return response,
+    };
+    Problem::new(code, "the call does not read: its path or its body is not what this call takes")
+        .into_response()
 }
 
 async fn observe(mut request: Request, next: Next) -> Response {
