@@ -56,5 +56,5 @@ const canceled = await client.POST("/orders/{order_id}/cancel", {
 });
 if (!canceled.data) fail(canceled.error);
 const status: components["schemas"]["Status"] = canceled.data.status;
-const amount: number = read.data.total.amount;
+const amount: number | undefined = read.data.total?.amount;
 console.log(JSON.stringify({ order_id, amount, followed: followed.order_id, payment: read.data.payment.status, status }));

@@ -13,7 +13,9 @@ pub(super) const OF_EVERY_CALL: &[&str] = &["X-Request-Id", "Traceparent", "Rate
 pub(super) const fn of_problems(status: u16) -> &'static [&'static str] {
     match status {
         401 => &["WWW-Authenticate"],
-        429 | 503 => &["Retry-After"],
+        429 => &["Retry-After"],
+        // How far the views are, where they are behind.
+        503 => &["Retry-After", "View-Position"],
         _ => &[],
     }
 }
