@@ -66,7 +66,11 @@ enum Command {
     /// Print the log's streams as resources of a Kubernetes cluster (NACK)
     Streams(Box<streams::Settings>),
     /// Print every call as `OpenAPI` 3.1
-    Openapi,
+    Openapi {
+        /// The calls on the operator's port instead
+        #[arg(long)]
+        operator: bool,
+    },
     /// Print the log and every event's JSON Schema as `AsyncAPI` 3.0
     Asyncapi,
     /// Look at a deployment, and say what is wrong with it and what to do
@@ -100,8 +104,8 @@ async fn run() -> anyhow::Result<()> {
             streams::run(&settings);
             Ok(())
         }
-        Command::Openapi => {
-            openapi::run();
+        Command::Openapi { operator } => {
+            openapi::run(operator);
             Ok(())
         }
         Command::Asyncapi => {

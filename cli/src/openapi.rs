@@ -14,6 +14,8 @@ pub(crate) fn document(roles: &[Role]) -> Value {
 }
 
 /// Prints it.
-pub(crate) fn run() {
-    println!("{:#}", document(Role::value_variants()));
+pub(crate) fn run(operator: bool) {
+    let document =
+        if operator { query_api::operator::contract::document() } else { document(Role::value_variants()) };
+    println!("{document:#}");
 }

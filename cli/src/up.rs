@@ -90,11 +90,15 @@ async fn serve(
     let mut probes = process::probes(std::sync::Arc::new(move || {
         [views_are(), health.checks(), vec![rooms.check()]].concat()
     }))?;
-    let (settings_of, folder) = (settings.operator.clone(), settings.local.views());
+    let (of_operator, folder) = (settings.guard.clone(), settings.local.views());
+    let operator = settings.operator.listen().await?;
+    let operator_address = operator.local_addr()?;
+    let for_operators = (operator, guard.clone());
     let (operated, followed, ending) = (views.clone(), log.clone(), stop.clone());
-    let door = settings.limits.door(settings.guard.hosts_where_nobody_is_asked());
-    following
-        .spawn(async move { operator::serve(&settings_of, operated, followed, &folder, door, ending).await });
+    let door = settings.limits.door(settings.guard.hosts());
+    following.spawn(async move {
+        operator::serve(for_operators, &of_operator, (operated, followed), &folder, door, ending).await
+    });
     if let Some(keeper) = keeper {
         let (ending, probe) = (stop.clone(), keeper.probe());
         probes = probes.merge(probe);
@@ -119,7 +123,7 @@ async fn serve(
     let contract = contract::router(openapi::document(&settings.commands.roles));
     let whole =
         guarded(routes, &settings.guard, guard)?.merge(probes).merge(contract).merge(console::router());
-    greet(settings, listener.local_addr()?, url, monitor);
+    greet(settings, (listener.local_addr()?, operator_address), url, monitor);
     let serving = process::serve(listener, whole, settings.limits.door(settings.guard.hosts()), stop.clone());
     tokio::pin!(serving);
     let result = tokio::select! {
@@ -160,7 +164,12 @@ async fn finish(mut tasks: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn greet(settings: &Settings, address: SocketAddr, url: &str, monitor: Option<&str>) {
+fn greet(
+    settings: &Settings,
+    (address, operator): (SocketAddr, SocketAddr),
+    url: &str,
+    monitor: Option<&str>,
+) {
     let data = settings.local.data.display();
     let url = nats::connection::without_secrets(url);
     let order = r#"{"flow":"marketplace","channel":"phone","customer":{"id":"gentleman","name":"홍길동","phone":"010-0000-0000"},"lines":[{"item_id":"2001","name":"gram","quantity":1,"unit_price":9000000}],"currency":"KRW","address":{"line":"England","region":"london"},"payment":{"method":"card","token":"tok_ok"}}"#;
@@ -174,6 +183,7 @@ fn greet(settings: &Settings, address: SocketAddr, url: &str, monitor: Option<&s
         "\nTwelve is up.\n\n  \
          REST      http://{address}        (all calls: /docs; also /readyz, /metrics, /views, /flows)\n  \
          console   http://{address}/console\n  \
+         operators http://{operator}        (rebuilds of views, snapshots: /docs; twelve views --help)\n  \
          log       {url}        (nats stream ls --server {url})\n  \
          {monitor}\
          data      {data}\n\n\

@@ -23,6 +23,9 @@ const CALL_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Settings {
+    /// An operator's token, where the node asks for one (`twelve token`)
+    #[arg(long, env = "TWELVE_TOKEN", value_name = "TOKEN", hide_env_values = true, global = true)]
+    token: Option<String>,
     #[command(subcommand)]
     work: Work,
 }
@@ -88,9 +91,10 @@ struct Node {
 }
 
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+    let token = settings.token.as_deref();
     match settings.work {
         Work::Rebuild { local, swap, events_per_second, view, until } => {
-            let operator = Operator::of(&local.views()).await;
+            let operator = Operator::of(&local.views(), token).await;
             match (operator, until) {
                 (Some(operator), until) => {
                     let asked = json!({
@@ -108,36 +112,36 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
             }
         }
         Work::Verify(node) => {
-            let operator = node.operator().await?;
+            let operator = node.operator(token).await?;
             operator.post("verify", &json!({})).await?;
             tell(&operator.watch().await?)
         }
         Work::Swap { node, although_it_differs } => {
-            let operator = node.operator().await?;
+            let operator = node.operator(token).await?;
             tell(&operator.post("swap", &json!({ "although_it_differs": although_it_differs })).await?)
         }
         Work::Rollback(node) => {
-            let operator = node.operator().await?;
+            let operator = node.operator(token).await?;
             operator.post("rollback", &json!({})).await?;
             tell(&operator.watch().await?)
         }
         Work::Cancel(node) => {
-            node.operator().await?.post("rebuild/cancel", &json!({})).await?;
+            node.operator(token).await?.post("rebuild/cancel", &json!({})).await?;
             println!("the rebuild ends; what serves is untouched");
             Ok(())
         }
         Work::Status(node) => {
-            let status = node.operator().await?.status().await?;
+            let status = node.operator(token).await?.status().await?;
             println!("{status:#}");
             Ok(())
         }
         Work::Snapshot(node) => {
-            let taken = node.operator().await?.post("snapshots", &json!({})).await?;
-            println!("a snapshot of {} events is kept", taken["events"]);
+            let snapshot = node.operator(token).await?.post("snapshots", &json!({})).await?;
+            println!("a snapshot of {} events is kept", snapshot["events"]);
             Ok(())
         }
         Work::Snapshots(node) => {
-            println!("{:#}", node.operator().await?.get("snapshots").await?);
+            println!("{:#}", node.operator(token).await?.get("snapshots").await?);
             Ok(())
         }
         Work::Compare { node, old, new } => compare_stores(&node.data.join("views"), old, new),
@@ -151,18 +155,20 @@ struct Operator {
 }
 
 impl Node {
-    async fn operator(&self) -> anyhow::Result<Operator> {
+    async fn operator(&self, token: Option<&str>) -> anyhow::Result<Operator> {
         let views = self.data.join("views");
-        let found = Operator::of(&views).await;
+        let found = Operator::of(&views, token).await;
         found.with_context(|| format!("no node is running on {}; start one: twelve up", views.display()))
     }
 }
 
 impl Operator {
     /// The node that serves the views of this folder; `None` if none runs.
-    async fn of(views: &Path) -> Option<Self> {
+    async fn of(views: &Path, token: Option<&str>) -> Option<Self> {
         let url = std::fs::read_to_string(views.join(ADDRESS_FILE)).ok()?;
-        let http = reqwest::Client::builder().timeout(CALL_MAX).build().ok()?;
+        let bearer = token.and_then(|token| format!("Bearer {token}").parse().ok());
+        let headers = bearer.map(|bearer| (reqwest::header::AUTHORIZATION, bearer)).into_iter().collect();
+        let http = reqwest::Client::builder().timeout(CALL_MAX).default_headers(headers).build().ok()?;
         let operator = Self { http, url: url.trim().to_owned() };
         let answers = operator.http.get(operator.path("rebuild")).send().await.is_ok();
         answers.then_some(operator)
@@ -190,6 +196,8 @@ impl Operator {
 
     async fn status(&self) -> anyhow::Result<Value> {
         let answer = self.http.get(self.path("rebuild")).send().await?;
+        let is_refused = [401, 403].contains(&answer.status().as_u16());
+        anyhow::ensure!(!is_refused, "the node asks for an operator's token; give --token or TWELVE_TOKEN");
         anyhow::ensure!(answer.status().is_success(), "nothing was rebuilt since this node started");
         Ok(answer.json().await?)
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -18,7 +19,7 @@ const SUSPECTS_MAX: usize = 100_000;
 const TOLD_MAX: usize = 20;
 
 /// What a comparison found.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Comparison {
     /// Rows and list places that were looked at.
     pub entries: u64,
@@ -35,7 +36,8 @@ pub struct Comparison {
 }
 
 /// How much a view has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "ViewSum")]
 pub struct Sum {
     pub view: &'static str,
     pub rows: u64,
@@ -64,7 +66,7 @@ pub fn sums(store: &Store) -> Result<Vec<Sum>, StoreError> {
 }
 
 /// One entry on which the generations disagree.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Difference {
     pub view: String,
     /// The row's key: as text where it is one, else in hexadecimal.

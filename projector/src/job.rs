@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -73,8 +74,9 @@ pub enum JobError {
     Store(#[from] store::StoreError),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "RebuildState")]
 pub enum State {
     Building,
     Comparing,
@@ -100,7 +102,8 @@ impl State {
 }
 
 /// How far a job is, for people.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Rebuild")]
 pub struct Status {
     pub state: State,
     /// `null` for the views of a moment, which are no generation.

@@ -185,6 +185,14 @@ pub enum LiveEvent<T> {
     Ended { data: Ended },
 }
 
+/// One event of a rebuild's progress.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ProgressEvent {
+    #[schemars(extend("const" = "progress"))]
+    pub event: &'static str,
+    pub data: projector::job::Status,
+}
+
 /// The live streams, by what they begin with.
 pub type OrderEvent = LiveEvent<Order>;
 pub type CustomerEvent = LiveEvent<Snapshot<OrderSummary>>;

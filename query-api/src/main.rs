@@ -64,11 +64,14 @@ async fn main() -> anyhow::Result<()> {
         stop: stop.clone(),
     };
     let listener = process::listen(settings.listen).await?;
+    let operated = (settings.operator.listen().await?, guard.clone());
+    tracing::info!(address = %operated.0.local_addr()?, "operators are served");
     let (views, followed, folder, ending) =
         (app.views.clone(), log.clone(), settings.views.clone(), stop.clone());
-    let hosts = settings.guard.hosts_where_nobody_is_asked();
-    let (operator, door) = (settings.operator.clone(), settings.limits.door(hosts));
-    tasks.spawn(async move { operator::serve(&operator, views, followed, &folder, door, ending).await });
+    let (of_operator, door) = (settings.guard.clone(), settings.limits.door(settings.guard.hosts()));
+    tasks.spawn(async move {
+        operator::serve(operated, &of_operator, (views, followed), &folder, door, ending).await
+    });
     tracing::info!(address = %listener.local_addr()?, "query-api is up");
     let result = process::serve(
         listener,

@@ -1,12 +1,15 @@
 //! The operator's own port: rebuilds beside the living, compared, swapped in, rolled back. Never behind the front door.
 
+pub mod contract;
+
 use std::{convert::Infallible, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Request, State},
     http::StatusCode,
+    middleware::{self, Next},
     response::{
         IntoResponse, Response, Sse,
         sse::{Event, KeepAlive},
@@ -14,20 +17,21 @@ use axum::{
     routing::{get, post},
 };
 use clap::Args;
+use domain::{Timestamp, access::Role};
 use futures::stream;
 use nats::EventLog;
 use projector::{
     NodeSettings, Unreadable, Views,
     as_of::InvalidMoment,
-    job::{Job, JobError, Status, Work},
+    job::{self, Job, JobError, Status, Work},
     snapshot::{self, About, TakeError},
     store::CACHE_MB,
     view,
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
-use service::{Code, Door, Problem, bodied, process, same_site, settings};
-use tokio::{sync::watch, time::timeout};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use service::{Caller, Code, Door, Guard, GuardSettings, Problem, bodied, guarded, process, settings};
+use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 /// In the views' folder: where the operator's port is.
@@ -62,6 +66,11 @@ pub struct OperatorSettings {
 }
 
 impl OperatorSettings {
+    /// Listens for operators.
+    pub async fn listen(&self) -> anyhow::Result<TcpListener> {
+        process::listen(self.operator_listen).await
+    }
+
     /// How the view node behaves.
     pub fn node(&self) -> NodeSettings {
         let every = Duration::from_secs(self.snapshot_every_s.into());
@@ -75,22 +84,32 @@ impl OperatorSettings {
 
 /// Serves operators until `stop`, and notes where in `folder`, for `twelve views` to find.
 pub async fn serve(
-    settings: &OperatorSettings,
-    views: Views,
-    log: EventLog,
+    (listener, guard): (TcpListener, Option<Guard>),
+    settings: &GuardSettings,
+    (views, log): (Views, EventLog),
     folder: &Path,
     door: Door,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let listener = process::listen(settings.operator_listen).await?;
     let note = folder.join(ADDRESS_FILE);
     std::fs::write(&note, format!("http://{}", listener.local_addr()?))
         .with_context(|| format!("cannot write {}", note.display()))?;
-    // A page that a browser on this machine shows can call a loopback address, too.
-    let whole = same_site(bodied(router(views, log), &door.settings), &[])?;
+    let calls = router(views, log).layer(middleware::from_fn(operators_only));
+    // A page that a browser on this machine shows can call a loopback address, too: no other site's may.
+    let of_operator = GuardSettings { trusted_origins: Vec::new(), ..settings.clone() };
+    let whole = guarded(bodied(calls, &door.settings), &of_operator, guard)?
+        .merge(service::contract::router(contract::document()));
     let served = process::serve(listener, whole, door, stop).await;
     drop(std::fs::remove_file(note));
     served
+}
+
+/// Lets through those who proved to be operators; all, where nobody is asked.
+async fn operators_only(caller: Caller, request: Request, next: Next) -> Response {
+    match caller.permit(|person| person.is(Role::Operator)) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
 }
 
 fn router(views: Views, log: EventLog) -> Router {
@@ -109,18 +128,39 @@ fn router(views: Views, log: EventLog) -> Router {
         .merge(snapshots)
 }
 
-async fn snapshots(State((_, log)): State<(Views, EventLog)>) -> Result<Json<Value>, Problem> {
-    let kept = snapshot::fitting(&log).await.map_err(|error| not_taken(&error))?;
-    Ok(Json(json!({ "items": kept.iter().map(|(_, about)| told(about)).collect::<Vec<_>>() })))
+/// A snapshot of the views.
+#[derive(Serialize, JsonSchema)]
+struct Snapshot {
+    taken_at: Timestamp,
+    /// Events that are folded in it.
+    events: u64,
+    newest_event: Timestamp,
 }
 
-async fn take_snapshot(State((views, log)): State<(Views, EventLog)>) -> Result<Json<Value>, Problem> {
+/// The snapshots that a new node could start from, the newest first.
+#[derive(Serialize, JsonSchema)]
+struct SnapshotList {
+    items: Vec<Snapshot>,
+}
+
+/// The rebuild ends.
+#[derive(Serialize, JsonSchema)]
+struct Canceled {
+    state: job::State,
+}
+
+async fn snapshots(State((_, log)): State<(Views, EventLog)>) -> Result<Json<SnapshotList>, Problem> {
+    let kept = snapshot::fitting(&log).await.map_err(|error| not_taken(&error))?;
+    Ok(Json(SnapshotList { items: kept.iter().map(|(_, about)| told(about)).collect() }))
+}
+
+async fn take_snapshot(State((views, log)): State<(Views, EventLog)>) -> Result<Json<Snapshot>, Problem> {
     let about = snapshot::take(&views, &log).await.map_err(|error| not_taken(&error))?;
     Ok(Json(told(&about)))
 }
 
-fn told(about: &About) -> Value {
-    json!({ "taken_at": about.taken_at, "events": about.events(), "newest_event": about.newest })
+fn told(about: &About) -> Snapshot {
+    Snapshot { taken_at: about.taken_at, events: about.events(), newest_event: about.newest }
 }
 
 fn not_taken(error: &TakeError) -> Problem {
@@ -128,8 +168,10 @@ fn not_taken(error: &TakeError) -> Problem {
     Problem::unavailable(Code::SnapshotUnavailable, nats::causes(error), RETRY_AFTER_S)
 }
 
-#[derive(Default, Deserialize)]
+/// What is asked for; each call takes what it knows of it.
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "RebuildRequest")]
 struct Asked {
     /// Whether the generation takes over by itself if it agrees with the serving one.
     swap: bool,
@@ -229,7 +271,7 @@ async fn pace(State(views): State<Views>, body: String) -> Result<Json<Status>, 
 
 async fn cancel(State(views): State<Views>) -> Result<Response, Problem> {
     views.jobs().cancel().map_err(|error| refused(&error))?;
-    Ok((StatusCode::ACCEPTED, Json(json!({ "state": "canceled" }))).into_response())
+    Ok((StatusCode::ACCEPTED, Json(Canceled { state: job::State::Canceled })).into_response())
 }
 
 async fn swap(State(views): State<Views>, body: String) -> Result<Json<Status>, Problem> {

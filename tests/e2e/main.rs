@@ -41,6 +41,7 @@ mod rental;
 mod alerts;
 mod appliance;
 mod archive;
+mod operator;
 mod orders;
 mod overload;
 mod outages;
