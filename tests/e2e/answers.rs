@@ -208,7 +208,7 @@ async fn refusals(strict: &Strict<'_>, id: &str) {
     assert_eq!(strict.post("/sagas/{order_id}/resume", id, &json!({})).await.status, 409);
     assert_eq!(strict.post("/breakers/{call}", "none", &json!({ "hold": null })).await.status, 404);
     let far = strict.get("/orders/{order_id}", id, "?after=0:999999&wait=1").await;
-    assert_eq!((far.status.as_u16(), far.code()), (503, "view_behind"));
+    assert_eq!((far.status.as_u16(), far.code()), (400, "position_unknown"), "beyond the log");
     assert_eq!(strict.get("/orders", "", "?limit=0").await.status, 400);
     assert_eq!(strict.get("/flows/{name}", "none", "").await.status, 404);
     assert_eq!(strict.get("/views/{name}", "none", "").await.status, 404);
