@@ -377,7 +377,7 @@ async fn a_command_that_only_looks_makes_nothing_where_the_data_or_the_server_is
     }
     let server = twelve_tests::Server::start().await;
     let (fine, said) = run(&["rebuild", "--data", &data, "--nats", server.url()]);
-    assert!(!fine && said.contains("ORDERS-0 is not there"), "{said}");
+    assert!(!fine && said.contains("ORDERS-0 is missing"), "{said}");
     let jetstream = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connected"));
     let absent = jetstream.get_stream("ORDERS-0").await;
     assert!(absent.is_err() && !typo.join("views").join("current").exists(), "nothing was made");
