@@ -73,12 +73,19 @@ async fn a_platform_whose_log_lines_nobody_reads_serves_on() {
     assert!(child.wait().expect("it ends").success());
 }
 
+/// Starts `twelve` as a terminal does, also where the tests themselves run below `nohup`.
+fn in_a_terminal(arguments: &[&str]) -> Process {
+    let mut command = Command::new("env");
+    command.arg("--default-signal=HUP").arg(binary("twelve")).args(arguments);
+    Process::foreign(command.stderr(Stdio::null()))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_that_closes_stops_the_platform_and_its_nats_server_but_not_below_nohup() {
     let folder = tempfile::tempdir().expect("a folder");
     let (arguments, client, nats) = own(&folder.path().display().to_string());
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let process = Process::start("twelve", &arguments);
+    let process = in_a_terminal(&arguments);
     client.until_ready().await;
     assert!(is_listening(&nats), "{nats}");
     signal("HUP", process.id());
@@ -102,7 +109,7 @@ async fn a_tool_that_is_interrupted_stops_the_server_that_it_brought() {
         let tools = workspace().join(".tools").display().to_string();
         let place = ["--data", &data, "--nats-listen", &nats, "--tools", &tools];
         let bench = ["bench", "history", "--orders", "100000000"];
-        let process = Process::start("twelve", &[&bench[..], &place].concat());
+        let process = in_a_terminal(&[&bench[..], &place].concat());
         until("its server listens", || is_listening(&nats)).await;
         signal(name, process.id());
         process.wait();

@@ -26,6 +26,10 @@ pub fn binary(name: &str) -> PathBuf {
     folder.join(name)
 }
 
+/// The longest that a process may take which is to end without being asked to.
+const END_MAX: Duration = Duration::from_mins(5);
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+
 /// A running process; it is killed when the test ends.
 pub struct Process {
     child: Child,
@@ -84,9 +88,16 @@ impl Process {
         self.child.wait().expect("it ended");
     }
 
-    /// Waits until it ended, and says whether with success.
+    /// Waits until it ended, [`END_MAX`] at most, and says whether with success.
     pub fn wait(mut self) -> bool {
-        self.child.wait().expect("it ended").success()
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a process that can be asked") {
+                return status.success();
+            }
+            assert!(started.elapsed() < END_MAX, "{} does not end", self.name);
+            std::thread::sleep(LOOK_PAUSE);
+        }
     }
 
     /// Sends Ctrl-C, waits until it ended, and says how long that took. It must end with success.
@@ -108,7 +119,7 @@ impl Process {
                 return started.elapsed();
             }
             assert!(started.elapsed() < LIMIT, "{} does not stop", self.name);
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(LOOK_PAUSE).await;
         }
     }
 }
