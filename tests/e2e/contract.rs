@@ -69,7 +69,7 @@ async fn no_made_up_call_finds_a_fault_of_ours_or_an_answer_that_is_not_in_the_c
     command.args(["--request-timeout", "20"]);
     command.args(["--suppress-health-check", "all", "--generation-database", "none", "--no-color"]);
     command.current_dir(platform.data.path()).kill_on_drop(true);
-    let run = tokio::time::timeout(std::time::Duration::from_mins(4), command.output()).await;
+    let run = tokio::time::timeout(std::time::Duration::from_mins(10), command.output()).await;
     let Output { status, stdout, stderr } = run.expect("in time").expect("it runs");
     let said = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
     assert!(status.success() && said.contains("passed"), "{said}");

@@ -27,7 +27,9 @@ async fn orders_of_an_earlier_build_go_on_where_they_were_and_their_keys_get_the
         let (listen, nats) = (free_port(), free_port());
         let folder = data.path().display().to_string();
         let (listen, nats) = (format!("127.0.0.1:{listen}"), format!("127.0.0.1:{nats}"));
-        let started = ["up", "--data", &folder, "--listen", &listen, "--nats-listen", &nats];
+        let tools = workspace().join(".tools").display().to_string();
+        let started =
+            ["up", "--data", &folder, "--tools", &tools, "--listen", &listen, "--nats-listen", &nats];
         let process = Process::start("twelve", &started);
         let client = Client::new(&format!("http://{listen}"));
         client.until_ready().await;
@@ -36,11 +38,12 @@ async fn orders_of_an_earlier_build_go_on_where_they_were_and_their_keys_get_the
         }
         go_on(&client, &orders).await;
         for arguments in [
-            ["views", "verify", "--data", &folder],
-            ["doctor", "--nats", &format!("nats://{nats}"), "--json"],
+            vec!["views", "verify", "--data", &folder],
+            vec!["doctor", "--nats", &format!("nats://{nats}"), "--json"],
         ] {
-            let output = Command::new(binary("twelve")).args(arguments).output().expect("it runs");
-            assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
+            let output = Command::new(binary("twelve")).args(&arguments).output().expect("it runs");
+            let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            assert!(output.status.success(), "{arguments:?}: {said}");
         }
         process.interrupt().await;
     }
