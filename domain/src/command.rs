@@ -129,7 +129,9 @@ impl Command {
 pub enum Refusal {
     #[error("there is no such order")]
     OrderNotFound,
-    #[error("the order was not carried on in time and is over; what was taken goes back, please order anew")]
+    #[error(
+        "the order was not completed in time and has expired; a payment that was taken is refunded; place a new order"
+    )]
     OrderExpired,
     #[error("the order stands already")]
     AlreadyPlaced,

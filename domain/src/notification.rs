@@ -9,9 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Timestamp,
     command::Refusal,
-    event::{Event, NotificationEvent, NotificationFailed, NotificationSent, OrderEvent, Recorded},
+    event::{
+        Event, NotificationEvent, NotificationFailed, NotificationSent, OrderEvent, PaymentEvent, Recorded,
+    },
     flow::Flow,
     id::EventId,
+    payment::Payment,
     state::OrderState,
     status::Status,
 };
@@ -89,6 +92,8 @@ pub struct Notice {
     pub sequence: u64,
     pub status: Status,
     pub since: Timestamp,
+    /// Whether the customer paid, or may have: only then does a message about the end of an order speak of a refund.
+    pub has_paid: bool,
 }
 
 /// The changes of a story that wait to be told, oldest first. Of an order whose customer left nothing to be reached by,
@@ -96,18 +101,19 @@ pub struct Notice {
 pub fn due<'a>(flow: &Flow, story: impl IntoIterator<Item = &'a Recorded>) -> Vec<Notice> {
     let Some(rule) = &flow.notify else { return Vec::new() };
     let (mut state, mut told, mut notices) = (OrderState::default(), None, Vec::new());
-    let mut is_reachable = true;
+    let (mut is_reachable, mut has_paid) = (true, false);
     for recorded in story {
         if let Event::Ordering(OrderEvent::OrderPlaced(placed)) = &recorded.event {
             is_reachable = placed.customer.reached_by(rule.medium).is_some();
         }
         state = state.evolve(recorded);
+        has_paid = may_have_paid(has_paid, &recorded.event, state.payment);
         let status = state.is_visible().then(|| state.status());
         if let Some(status) = status.filter(|status| told != Some(*status)) {
             told = Some(status);
             if rule.on.is_empty() || rule.on.contains(&status) {
                 let (about, sequence) = (recorded.event_id, recorded.position.sequence);
-                notices.push(Notice { about, sequence, status, since: recorded.time });
+                notices.push(Notice { about, sequence, status, since: recorded.time, has_paid });
             }
         }
     }
@@ -116,6 +122,19 @@ pub fn due<'a>(flow: &Flow, story: impl IntoIterator<Item = &'a Recorded>) -> Ve
     }
     notices.retain(|notice| !state.notifications.0.contains(&notice.about));
     notices
+}
+
+/// Whether money of the customer was taken, as far as the story up to this event says. An attempt without an outcome
+/// counts, as it may have been charged; what was given back was taken.
+fn may_have_paid(before: bool, event: &Event, payment: Payment) -> bool {
+    if let Event::Payment(PaymentEvent::PaymentCanceled(canceled)) = event {
+        return canceled.returned.amount > 0;
+    }
+    match payment {
+        Payment::Requested { .. } | Payment::Approved { .. } => true,
+        Payment::None | Payment::Declined { .. } => false,
+        Payment::Deferred { .. } | Payment::Canceled => before,
+    }
 }
 
 /// Decides about a record; `None` means that the change was dealt with already.

@@ -103,7 +103,9 @@ impl Life {
             let state = self.state();
             let mut command = step.command;
             if command == Command::ReturnPayment {
-                command = Command::Payment(payment::closed(state.payment, state.order, won(0)));
+                let taken =
+                    if let Payment::Approved { amount, .. } = state.payment { amount } else { won(0) };
+                command = Command::Payment(payment::closed(state.payment, state.order, taken));
             }
             self.does(command);
         }
@@ -281,4 +283,31 @@ fn a_customer_who_left_nothing_to_be_reached_by_is_given_up_once() {
     assert_eq!(life.state().status(), Status::Canceled);
     assert_eq!(notification::due(&life.flow, &life.story), first);
     assert_eq!(first.len(), 1);
+}
+
+#[test]
+fn only_a_customer_who_paid_is_told_of_a_refund() {
+    let told_of_refund = |life: &Life| {
+        let notices = notification::due(&life.flow, &life.story);
+        let end = notices.iter().find(|notice| notice.status == Status::Canceled);
+        end.unwrap_or_else(|| panic!("the end is told: {notices:?}")).has_paid
+    };
+    let canceled = |pays: fn(&mut Life)| {
+        let mut life = Life::placed("appliance", true);
+        if let Some(rule) = &mut life.flow.notify {
+            rule.on.clear();
+        }
+        pays(&mut life);
+        life.does(Command::Ordering(OrderCommand::RequestCancel { reason: None })).goes_on();
+        life
+    };
+    let approved = canceled(|life| {
+        life.pays().does(approve(1)).goes_on();
+    });
+    assert!(told_of_refund(&approved), "the charge was approved");
+    assert!(!told_of_refund(&canceled(|_| ())), "no attempt was made");
+    let declined = canceled(|life| {
+        life.pays().does(decline(1));
+    });
+    assert!(!told_of_refund(&declined), "the card was declined");
 }

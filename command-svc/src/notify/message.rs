@@ -17,6 +17,8 @@ struct Templates {
     subject: String,
     /// What a customer is called whose name may not stand in a message.
     nameless: String,
+    /// Stands where a text says `{refund}`, for a customer who paid.
+    refund: String,
     text: BTreeMap<Status, String>,
 }
 
@@ -60,7 +62,9 @@ pub(super) fn write(
     let id = order_id.to_string();
     let order = id.rsplit('-').next().unwrap_or_default();
     let fill = |template: &str| {
+        let refund = if notice.has_paid { templates.refund.as_str() } else { "" };
         let filled = template.replace("{order}", order).replace("{total}", &placed.total.to_string());
+        let filled = filled.replace("{refund}", refund);
         // Last, so that nothing in a name is taken for a placeholder.
         filled.replace("{name}", name)
     };
