@@ -1,5 +1,6 @@
 //! A local nats-server: found or installed, started on the data directory, kept running, stopped again.
 
+mod lock;
 mod watch;
 
 use std::{
@@ -14,8 +15,10 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::TcpStream,
     process::{Child, Command},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
+
+use lock::Lock;
 
 use crate::connection::{SERVER_VERSION_MIN, version};
 
@@ -25,6 +28,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(15);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const INSTALL_TIMEOUT: Duration = Duration::from_mins(5);
 const POLL: Duration = Duration::from_millis(5);
+/// How long a server that runs on the folder may stay without an answer before a start gives up.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A server that ends by itself so soon after its start, and so often in a row, is not started again.
 const SOON: Duration = Duration::from_secs(10);
 const SOON_MAX: u32 = 5;
@@ -59,6 +64,14 @@ pub enum ServerError {
     Start { binary: PathBuf, log: PathBuf, source: std::io::Error },
     #[error("nats-server was started but is not ready after {START_TIMEOUT:?}: {reason}; its log is {log}")]
     NotReady { reason: String, log: PathBuf },
+    #[error(
+        "a nats-server{} runs on {directory} and has not answered for {ANSWER_TIMEOUT:?}. No second one is started: two \
+         on the same data lose events. Let it answer, or end it (kill -9), and start again",
+        pid.map_or(String::new(), |pid| format!(" (pid {pid})"))
+    )]
+    Silent { directory: PathBuf, pid: Option<u32> },
+    #[error("another process started nats-server again, at {url}; start this process again to use it there")]
+    Elsewhere { url: String },
     #[error("nats-server ended by itself {SOON_MAX} times in a row, soon after its start; its log is {log}")]
     KeepsEnding { log: PathBuf },
     #[error("nats-server (pid {pid}) did not stop")]
@@ -96,10 +109,9 @@ pub struct Running {
 
 /// The server that runs on this directory ([`LocalOptions::directory`]); `None` if none answers.
 pub async fn running(directory: &Path) -> Option<Running> {
-    let directory = std::path::absolute(directory).ok()?;
+    let directory = directory.canonicalize().ok()?;
     let name = server_name(&directory);
-    for entry in std::fs::read_dir(directory.join("ports")).ok()?.flatten() {
-        let Some(Announced { url, monitor, .. }) = announced(&entry.path()) else { continue };
+    for Announced { url, monitor, .. } in announcements(&directory) {
         if said_name(&url).await.as_deref() == Some(&*name) {
             return Some(Running { url, monitor });
         }
@@ -124,28 +136,60 @@ impl LocalServer {
     /// Starts a server on `options.directory`, or takes over the one that still runs there.
     pub async fn start(options: &LocalOptions) -> Result<Self, ServerError> {
         let binary = find_or_install(&options.tools).await?;
-        let directory = absolute(&options.directory)?;
-        let ports = directory.join("ports");
-        create(&ports)?;
-        let name = server_name(&directory);
-        if let Some(found) = Self::adopt(&binary, &directory, &name).await {
-            tracing::info!(pid = found.pid, url = %found.url, "a nats-server still runs on this data; using it");
-            return Ok(found);
-        }
+        let directory = canonical(&options.directory)?;
+        create(&directory.join("ports"))?;
+        let lock = match Self::enter(&binary, &directory).await? {
+            Entry::Found(found) => {
+                tracing::info!(pid = found.pid, url = %found.url, "a nats-server still runs on this data; using it");
+                return Ok(*found);
+            }
+            Entry::Free(lock) => lock,
+        };
         let log = log_of(&directory);
         std::fs::write(&log, "").map_err(|source| ServerError::Write { path: log, source })?;
-        let mut child = launch(&binary, &directory, &free(options.listen))?;
+        let mut child = launch(&binary, &directory, &free(options.listen), lock)?;
         let Announced { pid, url, monitor, ports_file } = ready(&mut child, &directory).await?;
         Ok(Self { binary, directory, pid, url, monitor, ports_file, child: Some(child) })
+    }
+
+    /// The server that runs on the folder, once it answers, or the right to start one.
+    async fn enter(binary: &Path, directory: &Path) -> Result<Entry, ServerError> {
+        let until = Instant::now() + ANSWER_TIMEOUT;
+        loop {
+            if let Some(found) = Self::adopt(binary, directory).await {
+                return Ok(Entry::Found(Box::new(found)));
+            }
+            if let Some(lock) = Lock::try_take(directory)? {
+                // No server runs: what was announced is of ones that are gone.
+                for Announced { ports_file, .. } in announcements(directory) {
+                    std::fs::remove_file(&ports_file)
+                        .map_err(|source| ServerError::Write { path: ports_file, source })?;
+                }
+                return Ok(Entry::Free(lock));
+            }
+            if Instant::now() >= until {
+                let pid = announcements(directory).first().map(|server| server.pid);
+                return Err(ServerError::Silent { directory: directory.to_owned(), pid });
+            }
+            sleep(POLL).await;
+        }
     }
 
     async fn restart(&mut self) -> Result<(), ServerError> {
         if let Err(error) = std::fs::remove_file(&self.ports_file) {
             tracing::debug!(%error, file = %self.ports_file.display(), "it took its ports file with it");
         }
+        let lock = match Self::enter(&self.binary, &self.directory).await? {
+            Entry::Found(found) if found.url == self.url => {
+                *self = *found;
+                return Ok(());
+            }
+            Entry::Found(found) => return Err(ServerError::Elsewhere { url: found.url }),
+            Entry::Free(lock) => lock,
+        };
         let listen = self.url.trim_start_matches("nats://").to_owned();
-        // Kept at once: whoever stops us meanwhile stops it, too.
-        let child = self.child.insert(launch(&self.binary, &self.directory, &listen)?);
+        // Kept at once: a stop of this process meanwhile stops the server, too.
+        let child = self.child.insert(launch(&self.binary, &self.directory, &listen, lock)?);
         self.pid = child.id().unwrap_or(self.pid);
         let ready = ready(child, &self.directory).await?;
         (self.ports_file, self.url, self.monitor) = (ready.ports_file, ready.url, ready.monitor);
@@ -208,22 +252,23 @@ impl LocalServer {
         }
     }
 
-    /// A server that announced itself in `ports`, still answers, and goes by our name.
-    async fn adopt(binary: &Path, directory: &Path, name: &str) -> Option<Self> {
-        for entry in std::fs::read_dir(directory.join("ports")).ok()?.flatten() {
-            let ports_file = entry.path();
-            if let Some(Announced { pid, url, monitor, ports_file }) = announced(&ports_file)
-                && said_name(&url).await.as_deref() == Some(name)
-            {
+    /// A server that announced itself in `ports`, answers, and goes by our name.
+    async fn adopt(binary: &Path, directory: &Path) -> Option<Self> {
+        let name = server_name(directory);
+        for Announced { pid, url, monitor, ports_file } in announcements(directory) {
+            if said_name(&url).await.as_deref() == Some(&*name) {
                 let (binary, directory) = (binary.to_owned(), directory.to_owned());
                 return Some(Self { binary, directory, pid, url, monitor, ports_file, child: None });
-            }
-            if let Err(error) = std::fs::remove_file(&ports_file) {
-                tracing::debug!(%error, file = %ports_file.display(), "a stale ports file stays");
             }
         }
         None
     }
+}
+
+/// What a start finds on a folder.
+enum Entry {
+    Found(Box<LocalServer>),
+    Free(Lock),
 }
 
 fn log_of(directory: &Path) -> PathBuf {
@@ -231,7 +276,7 @@ fn log_of(directory: &Path) -> PathBuf {
 }
 
 /// Starts a server on the directory, to listen there.
-fn launch(binary: &Path, directory: &Path, listen: &str) -> Result<Child, ServerError> {
+fn launch(binary: &Path, directory: &Path, listen: &str, lock: Lock) -> Result<Child, ServerError> {
     let config = directory.join("nats-server.conf");
     std::fs::write(&config, configuration(directory, &server_name(directory), listen))
         .map_err(|source| ServerError::Write { path: config.clone(), source })?;
@@ -245,7 +290,7 @@ fn launch(binary: &Path, directory: &Path, listen: &str) -> Result<Child, Server
     Command::new(binary)
         .arg("-c")
         .arg(config)
-        .stdin(Stdio::null())
+        .stdin(lock.into_stdin())
         .stdout(output.try_clone().map_err(failed)?)
         .stderr(output)
         // Its own group: a Ctrl-C at the terminal is for us, and we stop the server last.
@@ -317,13 +362,20 @@ fn server_name(directory: &Path) -> String {
     format!("twelve-{}", domain::id::fingerprint(directory.display().to_string().as_bytes()))
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, ServerError> {
+/// The folder's one name, whichever links and `..` lead to it; it is made if it is not there.
+fn canonical(path: &Path) -> Result<PathBuf, ServerError> {
     create(path)?;
-    std::path::absolute(path).map_err(|source| ServerError::Write { path: path.to_owned(), source })
+    path.canonicalize().map_err(|source| ServerError::Write { path: path.to_owned(), source })
 }
 
 fn create(path: &Path) -> Result<(), ServerError> {
     std::fs::create_dir_all(path).map_err(|source| ServerError::Write { path: path.to_owned(), source })
+}
+
+/// The servers that announced themselves on a folder, running or not.
+fn announcements(directory: &Path) -> Vec<Announced> {
+    let entries = std::fs::read_dir(directory.join("ports")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| announced(&entry.path())).collect()
 }
 
 /// What a server's ports file says, once it is written.

@@ -182,3 +182,63 @@ async fn a_log_that_keeps_all_orders_is_not_archived_and_nothing_is_written_befo
     }
     assert_eq!(platform.client.event_types(&id).await, before, "nothing was written");
 }
+
+/// How many nats-servers run on this folder.
+fn nats_servers_on(folder: &Path) -> usize {
+    let config = folder.join("nats/nats-server.conf").display().to_string();
+    let processes = std::fs::read_dir("/proc").expect("processes").flatten();
+    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    lines.filter(|line| String::from_utf8_lossy(line).contains(&config)).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nats_server_that_hangs_is_waited_for_and_no_second_one_is_started_on_its_data() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (listen, nats) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+    let client = Client::new(&format!("http://{listen}"));
+    let first = own(folder.path(), &listen, &nats);
+    client.until_ready().await;
+    let placed = client.post("/orders", &order("gentleman")).await;
+    first.kill();
+    let pid = nats_pid(folder.path());
+    signal("STOP", pid);
+    let second = own(folder.path(), &listen, &nats);
+    let ready = tokio::time::timeout(Duration::from_secs(5), client.until_ready()).await;
+    let servers = nats_servers_on(folder.path());
+    signal("CONT", pid);
+    assert!(ready.is_err(), "nothing is ready on a log that does not answer");
+    assert_eq!(servers, 1);
+    client.until_ready().await;
+    assert_eq!(nats_pid(folder.path()), pid);
+    assert_eq!(client.get(&format!("/orders/{}", placed.order_id())).await.status, 200);
+    second.interrupt().await;
+    signal("QUIT", pid);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_has_one_nats_server_by_whichever_path_it_is_reached() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).expect("made");
+    std::os::unix::fs::symlink(&data, folder.path().join("link")).expect("linked");
+    let (listen, nats) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+    let client = Client::new(&format!("http://{listen}"));
+    let platform = own(&data, &listen, &nats);
+    client.until_ready().await;
+    let config = || std::fs::read_to_string(data.join("nats/nats-server.conf")).expect("its configuration");
+    let before = config();
+    for path in ["link", "data/../data"] {
+        let path = folder.path().join(path);
+        let _ended = Command::new(binary("twelve"))
+            .args(["archive", "--older-than", "90", "--dry-run", "--data"])
+            .arg(&path)
+            .output()
+            .expect("it runs");
+        assert_eq!(config(), before, "{} is the same folder", path.display());
+        let doctor = Command::new(binary("twelve")).args(["doctor", "--data"]).arg(&path).output();
+        let said = String::from_utf8(doctor.expect("it runs").stdout).expect("a text");
+        assert!(said.contains("nats-server"), "{said}");
+    }
+    assert_eq!(nats_servers_on(&data), 1);
+    platform.interrupt().await;
+}

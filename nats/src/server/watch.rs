@@ -60,9 +60,8 @@ impl LocalServer {
     /// Whether another process started it again, which we then use.
     async fn adopt_again(&mut self) -> bool {
         let until = Instant::now() + OWNER_MAX;
-        let name = server_name(&self.directory);
         while Instant::now() < until {
-            if let Some(found) = Self::adopt(&self.binary, &self.directory, &name).await
+            if let Some(found) = Self::adopt(&self.binary, &self.directory).await
                 && found.url == self.url
             {
                 *self = found;
