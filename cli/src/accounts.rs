@@ -19,7 +19,7 @@ const CONFIGURATION: &str = "accounts.conf";
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Then, in the server's configuration:  include ./accounts.conf\n\
-    and each process with its own key:         command-svc --nats-nkey nats-keys/command.nk …")]
+    and each process with its own key:         twelve command-svc --nats-nkey nats-keys/command.nk …")]
 pub(crate) struct Settings {
     /// Where the keys are kept; those that are there stay as they are
     #[arg(long, value_name = "DIR", default_value = "nats-keys")]
@@ -30,7 +30,7 @@ pub(crate) struct Settings {
     partitions: u16,
 }
 
-/// Makes the keys that are missing, and writes the server's part anew.
+/// Makes the keys that are missing, and writes the server's part again.
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     let folder = &settings.out;
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;

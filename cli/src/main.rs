@@ -1,4 +1,4 @@
-//! `twelve`: everything in one process, and the tools around it.
+//! `twelve`: everything in one process, each part as a process of its own, and the tools around it.
 
 // First: its macros are for all that follow.
 #[macro_use]
@@ -16,6 +16,7 @@ mod local;
 mod openapi;
 mod orders;
 mod rest;
+mod services;
 mod setup;
 mod streams;
 mod token;
@@ -45,6 +46,8 @@ struct Twelve {
 enum Command {
     /// Start everything in one process, with a nats-server of its own
     Up(Box<up::Settings>),
+    #[command(flatten)]
+    Service(services::Service),
     /// Fill a running platform with a day of orders, so that every page and query shows something
     Demo(demo::Settings),
     /// List, show, follow and cancel a running platform's orders
@@ -88,9 +91,11 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let twelve: Twelve = settings::parse()?;
-    let _telemetry = twelve.process.telemetry.start("twelve")?;
+    let name = if let Command::Service(service) = &twelve.command { service.name() } else { "twelve" };
+    let _telemetry = twelve.process.telemetry.start(name)?;
     match twelve.command {
         Command::Up(settings) => up::run(*settings).await,
+        Command::Service(service) => service.run().await,
         Command::Demo(settings) => demo::run(settings).await,
         Command::Orders(settings) => orders::run(settings).await,
         Command::Flow(settings) => flow::run(settings),

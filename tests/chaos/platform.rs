@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
@@ -14,7 +13,7 @@ use reqwest::Method;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use twelve_tests::{
-    Client, LIMIT, Process, binary, flows, free_port, payments::PaymentProvider, processes::signal, tools,
+    Client, LIMIT, Process, flows, free_port, payments::PaymentProvider, processes::signal, program, tools,
 };
 
 use crate::servers::{Servers, append_to};
@@ -186,7 +185,7 @@ impl Platform {
         let clock = self.clock(service);
         let log = append_to(&self.folder.path().join(format!("service{service}.log")));
         let it = &mut self.services[service];
-        let mut command = Command::new(binary(it.program));
+        let mut command = program(it.program);
         command.args(&it.arguments).stderr(log);
         if let Some(faketime) = &self.faketime {
             // Only the clock on the wall: timeouts go on as they are.

@@ -13,6 +13,7 @@ use twelve_tests::{
     client::{Answer, order},
     free_port,
     issuer::{Issuer, Key, claims, now},
+    program,
     webhook::Webhook,
 };
 
@@ -282,8 +283,8 @@ async fn a_token_that_asks_for_what_is_not_understood_and_a_key_for_encryption_a
 
 #[test]
 fn nothing_that_others_can_reach_starts_without_knowing_who_may_call() {
-    for program in ["command-svc", "query-api"] {
-        let output = Command::new(binary(program))
+    for name in ["command-svc", "query-api"] {
+        let output = program(name)
             .args(["--listen", "0.0.0.0:0", "--nats", "nats://127.0.0.1:1"])
             .output()
             .expect("it runs");

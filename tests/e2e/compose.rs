@@ -43,11 +43,10 @@ fn the_compose_file_is_valid_and_what_it_names_is_there() {
             let source = volume["source"].as_str().expect("a source");
             assert!(volume["type"] != "bind" || std::path::Path::new(source).exists(), "{name}: {source}");
         }
-        let Some(program) = texts(&service["entrypoint"]).first().map(|path| path.trim_start_matches('/'))
-        else {
-            continue;
-        };
-        let output = Command::new(binary(program)).arg("--help").output().expect("it runs");
+        let entrypoint = texts(&service["entrypoint"]);
+        let Some((path, which)) = entrypoint.split_first() else { continue };
+        let program = binary(path.trim_start_matches('/'));
+        let output = Command::new(program).args(which).arg("--help").output().expect("it runs");
         let help = String::from_utf8_lossy(&output.stdout).into_owned();
         for flag in texts(&service["command"]).iter().filter(|argument| argument.starts_with("--")) {
             assert!(

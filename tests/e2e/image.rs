@@ -50,9 +50,7 @@ fn build(folder: &Path) -> String {
     buildah(&["add", &container, "base", "/"]);
     buildah(&["commit", "--rm", &container, BASE]);
     fs::create_dir_all(folder.join("target/release")).expect("made");
-    for name in ["command-svc", "query-api", "projector", "twelve"] {
-        fs::copy(binary(name), folder.join("target/release").join(name)).expect("copied");
-    }
+    fs::copy(binary("twelve"), folder.join("target/release/twelve")).expect("copied");
     let file = workspace().join("deploy/Dockerfile").display().to_string();
     let base = format!("BASE={BASE}");
     buildah(&["bud", "--isolation", "chroot", "--build-arg", &base, "-f", &file, "-t", IMAGE, "."]);
@@ -92,7 +90,7 @@ async fn the_image_runs_as_nobody_on_a_root_that_cannot_be_written_and_ends_when
     let listen = format!("127.0.0.1:{}", free_port());
     configure(
         folder.path(),
-        &["/command-svc", "--nats", server.url(), "--durability", "fsync", "--listen", &listen],
+        &["/twelve", "command-svc", "--nats", server.url(), "--durability", "fsync", "--listen", &listen],
     );
     let name = format!("twelve-test-{}", std::process::id());
     let mut command = Command::new("runc");

@@ -8,6 +8,7 @@ use twelve_tests::{
     client::order,
     free_port,
     manifests::{faults, faults_elsewhere, objects, render},
+    program,
 };
 
 const ALL: [&str; 5] = ["base", "overlays/hpa-15", "overlays/hpa-50", "overlays/keda", "overlays/nack"];
@@ -185,8 +186,8 @@ fn settings() -> Option<Vec<(String, String)>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn x_16_each_key_of_the_config_map_is_a_setting_and_another_value_changes_what_a_service_does() {
     let Some(mut settings) = settings() else { return };
-    let help = |program: &str| {
-        let output = Command::new(binary(program)).arg("--help").output().expect("it runs");
+    let help = |name: &str| {
+        let output = program(name).arg("--help").output().expect("it runs");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let known = help("command-svc") + &help("query-api");

@@ -82,7 +82,7 @@ async fn the_projector_rebuilds_beside_a_view_node_that_serves_and_both_agree() 
     queries.order_after(&placed.order_id(), placed.header("log-position")).await;
     queries.until_status(&placed.order_id(), "out_for_delivery").await;
     let projector = |arguments: &[&str]| {
-        let program = std::process::Command::new(twelve_tests::binary("projector"))
+        let program = twelve_tests::program("projector")
             .args(["--nats", server.url(), "--views", &views])
             .args(arguments)
             .output()

@@ -7,10 +7,11 @@ use twelve_tests::{
     flows::{self, changed},
     free_port,
     processes::signal,
+    program,
 };
 
-fn run(program: &str, arguments: &[&str]) -> Output {
-    Command::new(binary(program)).args(arguments).output().expect("it runs")
+fn run(name: &str, arguments: &[&str]) -> Output {
+    program(name).args(arguments).output().expect("it runs")
 }
 
 #[test]
@@ -55,8 +56,7 @@ fn a_bad_setting_is_refused_by_its_name_wherever_it_comes_from() {
     std::fs::write(&file, "roles = [\"cook\"]").expect("written");
     refused(run("twelve", &["--config", &path, "up"]), &["--roles", "cook"]);
     refused(run("twelve", &["--config", "/nonexistent/twelve.toml", "up"]), &["/nonexistent/twelve.toml"]);
-    let output =
-        Command::new(binary("command-svc")).env("TWELVE_PARTITIONS", "many").output().expect("it runs");
+    let output = program("command-svc").env("TWELVE_PARTITIONS", "many").output().expect("it runs");
     refused(output, &["--partitions", "many"]);
 }
 

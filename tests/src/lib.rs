@@ -27,7 +27,7 @@ pub use client::Client;
 pub use disk::SmallDisk;
 pub use gateway::Gateway;
 pub use node::Node;
-pub use processes::{Process, binary};
+pub use processes::{Process, binary, program};
 pub use secured::Secured;
 pub use server::Server;
 pub use services::Services;

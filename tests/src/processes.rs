@@ -9,6 +9,20 @@ use std::{
 
 use crate::{LIMIT, workspace};
 
+/// The services that `twelve` is when it is started as one of them.
+const SERVICES: [&str; 3] = ["command-svc", "query-api", "projector"];
+
+/// One of our programs: `twelve` itself, or one of its services as a process of its own.
+pub fn program(name: &str) -> Command {
+    let mut command = Command::new(binary("twelve"));
+    if SERVICES.contains(&name) {
+        command.arg(name);
+    } else {
+        assert_eq!(name, "twelve", "a program of ours");
+    }
+    command
+}
+
 /// The path of one of our binaries, built if need be.
 pub fn binary(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
@@ -37,9 +51,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts one of our binaries.
+    /// Starts one of our programs.
     pub fn start(name: &str, arguments: &[&str]) -> Self {
-        let mut command = Command::new(binary(name));
+        let mut command = program(name);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
         if std::env::var_os("TWELVE_TEST_LOG").is_none() {
             command.stderr(Stdio::null());
@@ -47,17 +61,17 @@ impl Process {
         Self::spawn(name, &mut command)
     }
 
-    /// Starts one of our binaries with settings in its environment.
+    /// Starts one of our programs with settings in its environment.
     pub fn start_with(name: &str, arguments: &[&str], environment: &[(String, String)]) -> Self {
-        let mut command = Command::new(binary(name));
+        let mut command = program(name);
         command.args(arguments).envs(environment.iter().cloned()).stdin(Stdio::null());
         Self::spawn(name, command.stdout(Stdio::null()).stderr(Stdio::null()))
     }
 
-    /// Starts one of our binaries, what it says going to the files `stdout` and `stderr` in `folder`.
+    /// Starts one of our programs, what it says going to the files `stdout` and `stderr` in `folder`.
     pub fn start_into(name: &str, arguments: &[&str], folder: &Path) -> Self {
         let file = |name: &str| std::fs::File::create(folder.join(name)).expect("a file");
-        let mut command = Command::new(binary(name));
+        let mut command = program(name);
         command.args(arguments).stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
         Self::spawn(name, &mut command)
     }

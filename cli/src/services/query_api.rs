@@ -1,21 +1,24 @@
-//! `query-api`: a view node as a process of its own.
+//! `twelve query-api`: a view node as a process of its own.
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::Parser;
+use clap::{Args, ValueEnum as _};
+use command_svc::Role;
 use nats::FlowBook;
 use projector::Views;
 use query_api::{App, AsOf, OperatorSettings, console, operator, readiness, router};
 use service::{
-    FlowSettings, GuardSettings, LimitSettings, contract, guarded, limited,
-    process::{self, ProcessSettings},
+    FlowSettings, GuardSettings, LimitSettings, contract, guarded, limited, process,
     settings::{self, LogSettings, ServerSettings},
 };
 
-/// Follows the log into views of its own and answers queries from them. Start as many as there is need for.
-#[derive(Parser, Debug)]
-#[command(version, about)]
-struct Settings {
+use crate::openapi;
+
+/// Its name on the nats-server and in traces.
+pub(crate) const NAME: &str = "twelve-query-api";
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Settings {
     /// Where to listen for queries, probes and metrics
     #[arg(long, env = "TWELVE_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8082",
           value_parser = settings::address)]
@@ -35,25 +38,17 @@ struct Settings {
     guard: GuardSettings,
     #[command(flatten)]
     limits: LimitSettings,
-    #[command(flatten)]
-    process: ProcessSettings,
 }
 
-/// What all services serve.
-const WHOLE_CONTRACT: &str = include_str!("../../docs/openapi.json");
-
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let settings: Settings = settings::parse()?;
-    let _telemetry = settings.process.telemetry.start("twelve-query-api")?;
+/// Serves until a signal stops it.
+pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let guard = settings.guard.guard(settings.listen)?;
     let stop = process::stop_on_signal()?;
-    let log =
-        settings.log.open(&settings.server.nats, "twelve-query-api", settings.server.durability).await?;
+    let log = settings.log.open(&settings.server.nats, NAME, settings.server.durability).await?;
     process::metrics_handle()?;
     let (views, mut tasks) = Views::start(&log, &settings.views, settings.operator.node(), &stop).await?;
     // The front door sends readers of the contract here, so it is the whole one.
-    let contract = contract::router(serde_json::from_str(WHOLE_CONTRACT)?);
+    let contract = contract::router(openapi::document(Role::value_variants()));
     let probes = process::probes(readiness(views.clone(), &log))?;
     let app = App {
         views,

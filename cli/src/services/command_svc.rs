@@ -1,19 +1,20 @@
-//! `command-svc`: the command side as a process of its own.
+//! `twelve command-svc`: the command side as a process of its own.
 
 use std::{net::SocketAddr, sync::Arc};
 
-use clap::Parser;
+use clap::Args;
 use command_svc::{CommandService, CommandSettings};
 use service::{
     FlowSettings, GuardSettings, LimitSettings, contract, guarded, limited,
-    process::{self, Check, ProcessSettings},
+    process::{self, Check},
     settings::{self, LogSettings, ServerSettings},
 };
 
-/// Takes commands by REST, decides them on the log, and runs the saga. Each role may run in a process of its own.
-#[derive(Parser, Debug)]
-#[command(version, about)]
-struct Settings {
+/// Its name on the nats-server and in traces.
+pub(crate) const NAME: &str = "twelve-command-svc";
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Settings {
     /// Where to listen for REST calls, probes and metrics
     #[arg(long, env = "TWELVE_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8081",
           value_parser = settings::address)]
@@ -30,18 +31,13 @@ struct Settings {
     guard: GuardSettings,
     #[command(flatten)]
     limits: LimitSettings,
-    #[command(flatten)]
-    process: ProcessSettings,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let settings: Settings = settings::parse()?;
-    let _telemetry = settings.process.telemetry.start("twelve-command-svc")?;
+/// Serves until a signal stops it, or a part of it ends by itself.
+pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let guard = settings.guard.guard(settings.listen)?;
     let stop = process::stop_on_signal()?;
-    let log =
-        settings.log.open(&settings.server.nats, "twelve-command-svc", settings.server.durability).await?;
+    let log = settings.log.open(&settings.server.nats, NAME, settings.server.durability).await?;
     let connection = log.connection().clone();
     let (watched, complete) = (connection.clone(), Check::of_log(log.lost()));
     let flows = nats::FlowBook::new(&log, settings.flows.load()?);

@@ -1,18 +1,19 @@
-//! `projector`: offline work on the views: build a generation from the log, compare two, list what is there.
+//! `twelve projector`: offline work on the views: build a generation from the log, compare two.
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Subcommand};
 use projector::{Store, compare, generations, rebuild};
 use service::{
-    process::{self, ProcessSettings},
-    settings::{self, LogSettings, ServerSettings},
+    process,
+    settings::{LogSettings, ServerSettings},
 };
 
-/// Builds views from the log without serving them. A view node (`query-api`) builds the ones it serves itself.
-#[derive(Parser, Debug)]
-#[command(version, about)]
-struct Settings {
+/// Its name on the nats-server and in traces.
+pub(crate) const NAME: &str = "twelve-projector";
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Settings {
     /// Where the views are
     #[arg(long, env = "TWELVE_VIEWS", value_name = "DIR", default_value = ".twelve/views")]
     views: PathBuf,
@@ -20,13 +21,11 @@ struct Settings {
     server: ServerSettings,
     #[command(flatten)]
     log: LogSettings,
-    #[command(flatten)]
-    process: ProcessSettings,
     #[command(subcommand)]
     work: Work,
 }
 
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand, Clone, Debug)]
 enum Work {
     /// Build the next generation from the whole log, beside the serving one, and make it current
     Rebuild,
@@ -34,15 +33,13 @@ enum Work {
     Compare { old: u32, new: u32 },
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let settings: Settings = settings::parse()?;
-    let _telemetry = settings.process.telemetry.start("twelve-projector")?;
+/// Does it, and prints what came of it.
+pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let stop = process::stop_on_signal()?;
     match settings.work {
         Work::Rebuild => {
             let (url, durability) = (&settings.server.nats, settings.server.durability);
-            let log = settings.log.open(url, "twelve-projector", durability).await?;
+            let log = settings.log.open(url, NAME, durability).await?;
             let report = rebuild::rebuild(&log, &settings.views, None, stop, |progress| {
                 tracing::info!(events = progress.events, of = progress.events_total, "rebuilding");
             })
