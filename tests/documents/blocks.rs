@@ -5,11 +5,12 @@ use std::process::Command;
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag};
 use twelve_tests::workspace;
 
-/// A fenced block.
+/// A block of code, fenced or indented.
 pub(crate) struct Block {
     /// The line of the document on which it begins.
     pub(crate) line: usize,
     pub(crate) language: String,
+    pub(crate) body: String,
     pub(crate) steps: Vec<Step>,
     /// Why it cannot be run.
     pub(crate) not_run: Option<String>,
@@ -25,38 +26,58 @@ pub(crate) struct Step {
     pub(crate) expected: Vec<String>,
 }
 
-/// All fenced blocks of a document of the workspace.
+/// All blocks of code of a document of the workspace.
 pub(crate) fn of(document: &str) -> Vec<Block> {
     let path = workspace().join(document);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{document}: {error}"));
     parse(&text, document)
 }
 
-fn parse(text: &str, document: &str) -> Vec<Block> {
+pub(crate) fn parse(text: &str, document: &str) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let (mut comments, mut open, mut body) = (String::new(), false, String::new());
+    // What a reader sees since the block before.
+    let mut words = String::new();
     for (event, range) in Parser::new(text).into_offset_iter() {
         if let Event::Html(html) = &event {
             comments.push_str(html);
-        } else if let Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(language))) = &event {
+        } else if let Event::Start(Tag::CodeBlock(kind)) = &event {
+            let language = match kind {
+                CodeBlockKind::Fenced(language) => language.to_string(),
+                CodeBlockKind::Indented => String::new(),
+            };
             let line = text[..range.start].matches('\n').count() + 1;
-            blocks.push(block(line, language.to_string(), &std::mem::take(&mut comments), document));
+            let block = block(line, language, &std::mem::take(&mut comments), document);
+            let says_so = std::mem::take(&mut words).contains("Ctrl-C");
+            assert!(!block.stops || says_so, "{document}:{line}: no word of Ctrl-C for the reader");
+            blocks.push(block);
             (open, body) = (true, String::new());
         } else if let (Event::Text(part), true) = (&event, open) {
             body.push_str(part);
         } else if let (Event::End(_), true, Some(block)) = (&event, open, blocks.last_mut()) {
             open = false;
             block.steps = steps(&body);
+            block.body.clone_from(&body);
         } else if matches!(&event, Event::Start(tag) if *tag != Tag::HtmlBlock) {
-            // A mark is of the block right below it.
-            comments.clear();
+            assert!(comments.is_empty(), "{document}: a mark is of the block right below it: {comments}");
+        } else if let Event::Text(part) | Event::Code(part) = &event {
+            words.push_str(part);
         }
     }
+    assert!(comments.is_empty(), "{document}: a mark above nothing: {comments}");
     blocks
 }
 
 fn block(line: usize, language: String, comments: &str, document: &str) -> Block {
-    let mut block = Block { line, language, steps: vec![], not_run: None, fails: false, stops: false };
+    let mut block = Block {
+        line,
+        language,
+        body: String::new(),
+        steps: vec![],
+        not_run: None,
+        fails: false,
+        stops: false,
+    };
     for mark in comments.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let mark = mark.strip_prefix("<!--").and_then(|mark| mark.strip_suffix("-->"));
         let mark =
@@ -98,12 +119,27 @@ fn is_whole(command: &str) -> bool {
 
 #[test]
 fn a_block_is_commands_of_one_or_more_lines_and_what_they_print() {
-    let text = "# T\n\n<!-- fails -->\n```console\n$ a 'b\nc'\nsaid\n$ cat <<END\nx\nEND\n$ d \\\n  e\n```\n\n\
-                <!-- not run: there is none -->\n\nwords\n\n```console\n$ f\n```\n";
+    let text = "# T\n\n<!-- fails -->\n```console\n$ a 'b\nc'\nsaid\n$ cat <<END\nx\nEND\n$ d \\\n  e\n```\n";
     let blocks = parse(text, "T.md");
     let commands: Vec<&str> = blocks[0].steps.iter().map(|step| step.command.as_str()).collect();
     assert_eq!(commands, ["a 'b\nc'", "cat <<END\nx\nEND", "d \\\n  e"]);
     assert_eq!(blocks[0].steps[0].expected, ["said"]);
     assert_eq!((blocks[0].line, blocks[0].fails), (4, true));
-    assert_eq!(blocks[1].not_run, None, "a mark is of the block right below it");
+}
+
+#[test]
+fn a_mark_that_is_not_known_or_is_above_no_block_or_says_what_the_reader_is_not_told_is_a_fault() {
+    let block = "```console\n$ a\n```\n";
+    let faulty = [
+        format!("<!-- ctlr-c -->\n{block}"),
+        format!("<!-- fails: never -->\n{block}"),
+        format!("<!-- not run: there is none -->\n\nwords\n\n{block}"),
+        format!("{block}\n<!-- fails -->\n"),
+        format!("Stop it:\n\n<!-- ctrl-c -->\n{block}"),
+    ];
+    for text in faulty {
+        assert!(std::panic::catch_unwind(|| parse(&text, "T.md")).is_err(), "{text}");
+    }
+    let stops = parse(&format!("Stop it (Ctrl-C):\n\n<!-- ctrl-c -->\n{block}"), "T.md");
+    assert!(stops[0].stops);
 }

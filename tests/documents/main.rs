@@ -1,11 +1,16 @@
-//! Documents are run: every `console` block as it stands, in order, in a real shell on a fresh data folder.
+//! Documents are run: every `console` block as it stands, in order, in real shells on a fresh data folder.
+//!
+//! A block whose last command goes on until it is stopped has a terminal of its own, without any variable of another;
+//! all other blocks are pasted into one and the same. What goes on must still do so after each block.
 //!
 //! A block is commands (`$ …`) and, below each, what it is expected to print: each of those lines must be in the
 //! output, times and sizes masked, `…` standing for anything. What is no part of that is said in a comment above it:
 //!
 //! - `<!-- not run: REASON -->`: it cannot be run here;
 //! - `<!-- fails -->`: its last command ends with an error, as the document says;
-//! - `<!-- ctrl-c -->`: what runs in the foreground of other terminals is stopped first, as the document says.
+//! - `<!-- ctrl-c -->`: what goes on in terminals of its own is stopped first; the text above the block says so.
+//!
+//! Any other mark, and one that is above no block, is a fault.
 
 mod blocks;
 mod expected;
@@ -25,8 +30,9 @@ const RUN: [&str; 6] = [
     "docs/upgrade.md",
     "docs/runbooks.md",
 ];
-/// Where commands are shown that take hours or machines of their own; each of their blocks says so.
-const NOT_RUN: [&str; 3] = ["BENCHMARKS.md", "tests/SCENARIOS.md", "tests/bench/README.md"];
+/// Where commands are shown that take hours, or machines or services of their own; each of their blocks says so.
+const NOT_RUN: [&str; 4] =
+    ["BENCHMARKS.md", "docs/payment-provider.md", "tests/SCENARIOS.md", "tests/bench/README.md"];
 /// How a fence may say that it holds commands.
 const COMMANDS: [&str; 5] = ["console", "sh", "bash", "shell", "zsh"];
 
@@ -66,7 +72,16 @@ fn no_block_of_commands_escapes_and_each_that_is_not_run_says_why() {
     let listed = String::from_utf8(listed.expect("git runs").stdout).expect("names are text");
     let (mut with_blocks, mut run_count) = (BTreeSet::new(), 0);
     for document in listed.lines() {
-        for block in blocks::of(document).into_iter().filter(|block| COMMANDS.contains(&&*block.language)) {
+        for block in blocks::of(document) {
+            let is_prompt = |line: &str| line.trim_start().starts_with("$ ");
+            if !COMMANDS.contains(&&*block.language) {
+                let line = block.line;
+                assert!(
+                    !block.body.lines().any(is_prompt),
+                    "{document}:{line}: commands, but no `console` block"
+                );
+                continue;
+            }
             assert_eq!(
                 block.language, "console",
                 "{document}:{}: the one kind of block that is run",

@@ -6,6 +6,7 @@
 use std::{
     ffi::OsString,
     io::{BufRead as _, BufReader, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
@@ -20,10 +21,13 @@ use twelve_tests::{binary, tools, workspace};
 
 /// The longest that a program may take to end after Ctrl-C.
 const STOP_MAX: Duration = Duration::from_secs(40);
-/// What the shell is told first: a network of its own, the layer above the workspace, and where to go on.
+/// The shell's first command: a network of its own, and the layer above the workspace. Each part runs only if the one
+/// before it did, so nothing is deleted or written where there is no layer; what it prints is 0 only if all did.
 const BEGIN: &str = r#"
-ip link set lo up && mount -t overlay overlay -o "lowerdir=$W,upperdir=$T/upper,workdir=$T/work" "$W" && cd "$W"
-rm -rf .twelve flows; set -o pipefail; exec 3>&1; echo $?
+ip link set lo up \
+&& mount -t overlay overlay -o "lowerdir=$W,upperdir=$T/upper,workdir=$T/work" "$W" && cd "$W" \
+&& rm -rf .twelve flows && set -o pipefail && FIRST_PATH=$PATH && BEGUN_WITH=$(compgen -e | tr '\n' ' ') \
+&& exec 3>&1; echo $?
 "#;
 /// Settings of whoever runs the tests, which a newcomer has not.
 const NOT_OURS: [&str; 8] = [
@@ -51,7 +55,7 @@ pub(crate) struct Ran {
     pub(crate) output: String,
 }
 
-/// A command that goes on in a terminal of its own.
+/// Commands of which the last goes on, in a terminal of their own.
 pub(crate) struct Job {
     command: String,
     pid: String,
@@ -126,16 +130,23 @@ impl Shell {
         }
     }
 
-    /// Begins a command that goes on.
-    pub(crate) fn begin(&mut self, command: &str) -> Job {
-        let (script, output) = self.step(command);
+    /// Begins commands of which the last goes on, in a terminal of their own: it has no variable of the other one.
+    pub(crate) fn begin(&mut self, commands: &str) -> Job {
+        let (script, output) = self.step(&format!("set -e\n{commands}"));
         let begin = format!(
-            "set -m; . '{}' >'{}' 2>&1 </dev/null 3>&- & set +m; echo $! >&3\n",
+            "set -m; (for name in $(compgen -e); do [[ \" $BEGUN_WITH \" = *\" $name \"* ]] || unset \"$name\"; done; \
+             PATH=$FIRST_PATH; exec bash --noprofile --norc '{}') >'{}' 2>&1 </dev/null 3>&- & set +m; echo $! >&3\n",
             show(&script),
             show(&output)
         );
         let pid = self.ask(&begin, STOP_MAX).expect("the shell answers");
-        Job { command: command.to_owned(), pid, output }
+        Job { command: commands.to_owned(), pid, output }
+    }
+
+    /// Whether it goes on.
+    pub(crate) fn is_running(&mut self, job: &Job) -> bool {
+        let asked = self.ask(&format!("kill -0 {} 2>/dev/null; echo $? >&3\n", job.pid), STOP_MAX);
+        asked.expect("the shell answers") == "0"
     }
 
     /// Ctrl-C, until it has ended.
@@ -193,16 +204,26 @@ fn show(path: &Path) -> String {
     path.display().to_string()
 }
 
+/// A folder with a `cargo` that starts the `twelve` of this very build for `cargo twelve`, and is cargo for all else:
+/// cargo would build the program once more, for minutes, as its dependencies have other features without the tests.
+fn cargo() -> PathBuf {
+    let alias = std::fs::read_to_string(workspace().join(".cargo/config.toml")).expect("the alias");
+    assert!(alias.contains("\ntwelve = \"run --package twelve --\"\n"), "`cargo twelve` is the program");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("documents");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let (script, cargo) = (folder.join("cargo"), env!("CARGO"));
+    let text =
+        format!("#!/bin/sh\n[ \"$1\" = twelve ] || exec '{cargo}' \"$@\"\nshift\nexec twelve \"$@\"\n");
+    std::fs::write(&script, text).expect("a script");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("it can be run");
+    folder
+}
+
 /// Where the shell finds programs: what the documents ask for, and this machine's.
 fn path() -> OsString {
     static FOUND: OnceLock<OsString> = OnceLock::new();
     let find = || {
-        let ours = binary("twelve").parent().expect("a folder").to_owned();
-        // Its features alone differ from those of the whole workspace; then `cargo twelve` has nothing left to build.
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "twelve"]).current_dir(workspace());
-        assert!(build.status().expect("cargo runs").success(), "twelve builds");
-        let mut folders = vec![ours];
+        let mut folders = vec![cargo(), binary("twelve").parent().expect("a folder").to_owned()];
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let server = runtime.block_on(nats::server::find_or_install(&workspace().join(".tools")));
         let found =
@@ -213,4 +234,17 @@ fn path() -> OsString {
         std::env::join_paths(folders).expect("no colon")
     };
     FOUND.get_or_init(find).clone()
+}
+
+#[test]
+fn without_its_layer_the_shell_does_not_begin_and_deletes_nothing() {
+    let (workspace, parts) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let data = workspace.path().join(".twelve/log");
+    std::fs::create_dir_all(&data).expect("a folder");
+    let mut command = apart();
+    // Neither `upper` nor `work` is there, so there can be no layer.
+    command.args(["bash", "--noprofile", "--norc", "-c", BEGIN]).current_dir(workspace.path());
+    let begun = command.env("W", workspace.path()).env("T", parts.path()).output().expect("bash runs");
+    assert_ne!(String::from_utf8_lossy(&begun.stdout).trim(), "0", "it begins in the real folder");
+    assert!(data.is_dir(), "the real folder's data is gone");
 }
