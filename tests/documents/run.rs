@@ -229,7 +229,7 @@ fn a_terminal_in_which_something_goes_on_takes_no_other_command() {
     assert!(taken("Ctrl-C\n<!-- ctrl-c -->\n```console\n$ true\n```\n").contains("nothing for Ctrl-C"));
     // A variable of one terminal is none of another's.
     let two = "```console\n$ A=1; export B=2\n$ [ $A$B = 12 ]\n```\n\n\
-               ```console\n$ function nginx { echo \"<$A$B>\"; sleep 60; }\n$ nginx -c x\n<>\n```\n";
+               ```console\n$ function nginx { echo \"<$A$B>\"; exec sleep 60; }\n$ nginx -c x\n<>\n```\n";
     assert_eq!(taken(two), "");
     let ends = "```console\n$ function twelve { echo no; }\n$ twelve command-svc --config x\n```\n";
     assert!(taken(ends).contains("has ended"), "what was to go on has ended");

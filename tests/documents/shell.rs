@@ -84,7 +84,11 @@ impl Shell {
         let curl = "fail-with-body\nsilent\nshow-error\n";
         std::fs::write(folder.path().join("home/.curlrc"), curl).expect("a file");
         let mut command = apart();
-        command.args(["bash", "--noprofile", "--norc"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // Ctrl-C works in a terminal, also where these tests were started in the background and it was ignored.
+        command
+            .args(["env", "--default-signal=INT", "bash", "--noprofile", "--norc"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_not_ours(name)) {
             command.env_remove(name);
         }
