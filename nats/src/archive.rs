@@ -7,29 +7,35 @@
 //!
 //! The log cannot guard a subject that it has no message of any more. So an event that would be an order's first is
 //! preceded by a look into the list of the archived ([`Archive::holds`]). That list may be older than the archive by
-//! [`FRESH_FOR`], so [`KNOWN_AFTER`] passes between the coming of an order to the archive and its leaving the log.
+//! [`FRESH_FOR`](list::FRESH_FOR), so [`KNOWN_AFTER`] passes between the coming of an order to the archive and its
+//! leaving the log.
 
 mod find;
+mod list;
 mod object;
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use async_nats::jetstream::{context::GetStreamErrorKind, object_store::ObjectMetadata, stream::Config};
+use async_nats::jetstream::{object_store::ObjectMetadata, stream::Config};
 use domain::{Event, OrderId, event::SagaEvent};
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use self::object::{Kept, Opened, mark, pack, stretches, unpack};
 pub use self::{find::Found, object::About};
+use self::{
+    list::{ObjectList, Objects},
+    object::{Kept, Opened, mark, pack, stretches, unpack},
+};
 use crate::{
     broker::{Failure, Raw},
     codec::{Stored, Undecodable},
     connection::Connection,
-    follow::BATCH_EVENTS_MAX,
+    follow::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, data_bytes, sequence_of},
     log::{EventLog, LoadError},
     objects::{self, Bucket},
     subject,
@@ -38,8 +44,6 @@ use crate::{
 pub(crate) const BUCKET: &str = "TWELVE-ARCHIVE";
 /// The description of an object, as JSON, under this name.
 const ABOUT: &str = "about";
-/// How old the list of the archived may be that a process goes by.
-const FRESH_FOR: Duration = Duration::from_secs(5);
 /// After so long every process knows what was archived before; only then does it leave the log.
 pub const KNOWN_AFTER: Duration = Duration::from_secs(15);
 /// Orders that one object has at most. Reading one order reads its object.
@@ -47,22 +51,28 @@ pub const ORDERS_AN_OBJECT: usize = 1_000;
 /// Bytes of opened objects that a process keeps at hand: those of orders that were open at the same time are wanted
 /// together when the log is read.
 const OPENED_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Orders whose events are counted at a time.
+const COUNTED_AT_A_TIME: usize = 8;
 /// How long one object may take to be sent or fetched.
 const TRANSFER_MAX: Duration = Duration::from_mins(5);
-/// How long the list of all objects may take.
-const LIST_MAX: Duration = Duration::from_secs(30);
 
 /// Why the archive cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     #[error("the archive's object store did not answer")]
     Store(#[source] Failure),
+    #[error(transparent)]
+    Look(Arc<ArchiveError>),
     #[error("the bucket {BUCKET} is not there; make it: twelve nats setup --old-orders archive")]
     Missing,
     #[error("object {name} of the archive does not read as it was written")]
     Torn { name: String, source: Failure },
     #[error("object {name} of the archive does not hold what was put into it for order {order_id}")]
     Differs { name: String, order_id: OrderId },
+    #[error(
+        "the log has {there} events of order {order_id}, and {events} of them are to leave it: all stay, and a later run looks again"
+    )]
+    NotWhole { order_id: OrderId, there: usize, events: usize },
     #[error("{removed} of the {events} events of order {order_id} left the log; the archive has all of them")]
     Removed { order_id: OrderId, removed: u64, events: usize },
     #[error(
@@ -86,19 +96,10 @@ fn torn<E: Into<Failure>>(name: &str) -> impl Fn(E) -> ArchiveError {
     move |source| ArchiveError::Torn { name: name.to_owned(), source: source.into() }
 }
 
-/// What a process knows of the archive.
-#[derive(Default)]
-struct Known {
-    looked_at: Option<Instant>,
-    /// The last sequence of the object store's stream by then.
-    sequence: u64,
-    objects: Arc<Vec<(String, About)>>,
-}
-
 /// The archive of a log.
 pub struct Archive {
     connection: Connection,
-    known: tokio::sync::Mutex<Known>,
+    list: ObjectList,
     /// Those that were read last, the last one at the end.
     opened: Mutex<Vec<(String, Arc<Opened>)>>,
 }
@@ -112,59 +113,20 @@ pub struct Whole {
 
 impl Archive {
     pub(crate) fn new(connection: Connection) -> Self {
-        Self { connection, known: tokio::sync::Mutex::default(), opened: Mutex::default() }
+        let list = ObjectList::new(connection.clone());
+        Self { connection, list, opened: Mutex::default() }
     }
 
-    /// Every object there is, with its name, as of at most [`FRESH_FOR`] ago.
-    pub async fn objects(&self) -> Result<Arc<Vec<(String, About)>>, ArchiveError> {
-        let mut known = self.known.lock().await;
-        if known.looked_at.is_none_or(|at| at.elapsed() > FRESH_FOR) {
-            let looked_at = Some(Instant::now());
-            let sequence = self.sequence().await?;
-            let objects = if sequence == known.sequence {
-                Arc::clone(&known.objects)
-            } else {
-                Arc::new(timeout(LIST_MAX, self.list()).await.map_err(failed)??)
-            };
-            *known = Known { looked_at, sequence, objects };
-        }
-        Ok(Arc::clone(&known.objects))
-    }
-
-    /// How far the object store's stream goes; 0 if there is none.
-    async fn sequence(&self) -> Result<u64, ArchiveError> {
-        match self.connection.shared.jetstream.get_stream(objects::stream(BUCKET)).await {
-            Ok(stream) => Ok(stream.cached_info().state.last_sequence),
-            Err(error) => match error.kind() {
-                GetStreamErrorKind::JetStream(answer)
-                    if answer.error_code() == async_nats::jetstream::ErrorCode::STREAM_NOT_FOUND =>
-                {
-                    Ok(0)
-                }
-                GetStreamErrorKind::JetStream(_)
-                | GetStreamErrorKind::EmptyName
-                | GetStreamErrorKind::Request
-                | GetStreamErrorKind::InvalidStreamName => Err(failed(error)),
-            },
-        }
-    }
-
-    async fn list(&self) -> Result<Vec<(String, About)>, ArchiveError> {
-        let mut objects = Vec::new();
-        for info in self.bucket().await?.list().await.map_err(failed)? {
-            let about = info.metadata.get(ABOUT).map(String::as_str).unwrap_or_default();
-            let about = serde_json::from_str(about).map_err(torn(&info.name))?;
-            objects.push((info.name, about));
-        }
-        objects.sort_by_key(|(_, about): &(String, About)| (about.partition, about.first));
-        Ok(objects)
+    /// Every object there is, with its name, as of at most [`list::FRESH_FOR`] before this is asked.
+    pub async fn objects(&self) -> Result<Arc<Objects>, ArchiveError> {
+        self.list.objects().await
     }
 
     async fn bucket(&self) -> Result<Bucket, ArchiveError> {
-        Bucket::find(&self.connection, BUCKET).await.map_err(failed)?.ok_or(ArchiveError::Missing)
+        bucket(&self.connection).await
     }
 
-    /// Whether an order is in the archive, as of at most [`FRESH_FOR`] ago.
+    /// Whether an order is in the archive, as of at most [`list::FRESH_FOR`] ago.
     pub(crate) async fn holds(&self, partition: u16, order_id: OrderId) -> Result<bool, ArchiveError> {
         let objects = self.objects().await?;
         if !objects.iter().any(|(_, about)| about.partition == partition && about.may_hold(order_id)) {
@@ -203,7 +165,17 @@ impl Archive {
                 events.extend(within.iter().map(|kept| (kept.sequence, kept.stored(partition))));
             }
         }
-        Ok((events.into_values().collect(), upto))
+        // As a page of the log: so many bytes, and the next ones with the next call.
+        let mut bytes = 0;
+        let within = |event: &Result<Stored, Undecodable>| {
+            let has_room = bytes < BATCH_BYTES_MAX;
+            bytes += data_bytes(event);
+            has_room
+        };
+        let beyond = events.len();
+        let taken: Vec<_> = events.into_values().take_while(within).collect();
+        let upto = if taken.len() < beyond { taken.last().map_or(upto, sequence_of) } else { upto };
+        Ok((taken, upto))
     }
 
     async fn open(&self, name: &str) -> Result<Arc<Opened>, ArchiveError> {
@@ -304,6 +276,10 @@ impl Archive {
     }
 }
 
+async fn bucket(connection: &Connection) -> Result<Bucket, ArchiveError> {
+    Bucket::find(connection, BUCKET).await.map_err(failed)?.ok_or(ArchiveError::Missing)
+}
+
 impl EventLog {
     /// The archive of this log, if its old orders are archived.
     pub fn archive(&self) -> Result<&Archive, ArchiveError> {
@@ -330,6 +306,9 @@ impl EventLog {
                 None => missing.push(story.clone()),
             }
         }
+        // What was read of an order goes into the archive for good, so it must not lack an event.
+        let counting = missing.iter().map(|story| self.confirm_whole(story.order_id, story.events()));
+        stream::iter(counting).buffer_unordered(COUNTED_AT_A_TIME).try_collect::<()>().await?;
         if !missing.is_empty() {
             let name = archive.put(partition, &missing).await?;
             there.insert(name, missing);
@@ -338,6 +317,17 @@ impl EventLog {
             archive.verify(&name, &stories).await?;
         }
         Ok(())
+    }
+
+    /// Whether the log has so many events of an order, as the partition's leader counts them.
+    async fn confirm_whole(&self, order_id: OrderId, events: usize) -> Result<(), ArchiveError> {
+        let partition = order_id.partition(self.partitions());
+        let jetstream = &self.broker.shared.jetstream;
+        let stream = jetstream.get_stream_no_info(subject::stream(partition)).await.map_err(failed)?;
+        let counts = stream.info_with_subjects(subject::order(partition, order_id)).await.map_err(failed)?;
+        let counts: Vec<(String, usize)> = counts.try_collect().await.map_err(failed)?;
+        let there = counts.iter().map(|(_, count)| count).sum();
+        if there == events { Ok(()) } else { Err(ArchiveError::NotWhole { order_id, there, events }) }
     }
 
     /// Takes a story of so many events out of the log that has been in the archive for [`KNOWN_AFTER`].
@@ -350,6 +340,7 @@ impl EventLog {
             .get_stream_no_info(subject::stream(partition))
             .await
             .map_err(failed)?;
+        self.confirm_whole(order_id, events).await?;
         let purged = stream.purge().filter(subject::order(partition, order_id)).await.map_err(failed)?;
         if purged.purged == events as u64 {
             return Ok(());

@@ -4,7 +4,10 @@
 //! it stored something (it republishes the headers of each message), and looks every now and then all the same: such a
 //! signal may be lost, on a connection that is made again, for one.
 
-use std::time::Duration;
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use async_nats::{
     Message,
@@ -26,6 +29,8 @@ use crate::{
 
 /// Events handed over together at most.
 pub const BATCH_EVENTS_MAX: usize = direct::PAGE_MESSAGES_MAX;
+/// Bytes of the data of events that are handed over together, but for the last one of them.
+pub const BATCH_BYTES_MAX: usize = direct::PAGE_BYTES_MAX;
 /// How often the log is looked at although it tells of nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The first pause before a replica is asked again that has not stored yet what the leader told of; each next one is
@@ -34,6 +39,11 @@ const BEHIND_PAUSE: Duration = Duration::from_millis(1);
 /// How long after the last event it is looked whether the partition ends there.
 const END_LOOK_PAUSE: Duration = Duration::from_millis(500);
 const RESTART_PAUSE: Duration = Duration::from_millis(50);
+/// How long a follower may fail until that is told, and how often it is told again, with how far behind it is.
+const STALLED_AFTER: Duration = Duration::from_secs(2);
+const STALLED_EVERY: Duration = Duration::from_secs(5);
+/// How often at most it is logged.
+const WARN_EVERY: Duration = Duration::from_secs(30);
 
 /// Some events of one partition, in order.
 #[derive(Debug)]
@@ -45,6 +55,18 @@ pub struct Batch {
     /// The sequence that is read up to: every event up to it was handed over, or exists no more. It may be further than
     /// the last event of this batch.
     pub upto: u64,
+}
+
+impl Batch {
+    /// Bytes of the events' data.
+    pub fn bytes(&self) -> usize {
+        self.events.iter().map(data_bytes).sum()
+    }
+}
+
+/// Bytes of an event's data; of one that does not read, none is kept.
+pub fn data_bytes(event: &Result<Stored, Undecodable>) -> usize {
+    event.as_ref().map_or(0, |stored| stored.data.len())
 }
 
 /// One partition as the server describes it.
@@ -153,15 +175,51 @@ impl EventLog {
         sink: mpsc::Sender<Batch>,
         stop: CancellationToken,
     ) {
+        let mut stall = Stall::new();
         loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                ended = self.follow_once(partition, &mut after, &sink) => match ended {
-                    Ok(()) => return,
-                    Err(error) => tracing::debug!(partition, after, %error, "following starts anew"),
+            let following = async {
+                let ended = self.follow_once(partition, &mut after, &sink, &mut stall).await;
+                let Err(error) = ended else { return true };
+                if sink.is_closed() {
+                    return true;
                 }
+                tracing::debug!(partition, after, %error, "following starts anew");
+                metrics::counter!("twelve_log_follow_failures_total", "partition" => partition.to_string())
+                    .increment(1);
+                if stall.is_due() {
+                    self.tell_stall(&mut stall, (partition, after), &error, &sink).await;
+                }
+                sleep(RESTART_PAUSE).await;
+                false
+            };
+            if stop.run_until_cancelled(following).await.unwrap_or(true) {
+                return;
             }
-            sleep(RESTART_PAUSE).await;
+        }
+    }
+
+    /// Says why following does not go on, and hands over how many events there are by now that it does not come to.
+    async fn tell_stall(
+        &self,
+        stall: &mut Stall,
+        (partition, after): (u16, u64),
+        error: &Failure,
+        sink: &mpsc::Sender<Batch>,
+    ) {
+        if stall.is_to_be_logged() {
+            let (why, since) = (crate::causes(&**error), stall.since.elapsed());
+            tracing::warn!(
+                partition,
+                after,
+                why,
+                ?since,
+                "a follower of the log cannot go on, and tries again"
+            );
+        }
+        if let Ok(info) = self.partition_info(partition).await {
+            let pending = info.last_sequence.saturating_sub(after);
+            // Where there is no room, somebody is at work on what there is.
+            drop(sink.try_send(Batch { partition, events: Vec::new(), pending, upto: after }));
         }
     }
 
@@ -170,6 +228,7 @@ impl EventLog {
         partition: u16,
         after: &mut u64,
         sink: &mpsc::Sender<Batch>,
+        stall: &mut Stall,
     ) -> Result<(), Failure> {
         let (shared, name) = (&self.broker.shared, subject::stream(partition));
         let mut connects = shared.connects.clone();
@@ -182,8 +241,7 @@ impl EventLog {
         loop {
             connects.borrow_and_update();
             let asked = direct::page(&self.broker, &name, direct::ALL, *after + 1);
-            let Some(page) = self.broker.answered(asked).await else { continue };
-            let page = page?;
+            let page = self.broker.answered(asked).await.ok_or("the connection was made anew")??;
             let is_last = page.pending == 0;
             if !page.messages.is_empty() {
                 (is_at_end, end_pause, behind_pause) = (false, END_LOOK_PAUSE, BEHIND_PAUSE);
@@ -195,6 +253,7 @@ impl EventLog {
                 note(signal, &mut told)?;
             }
             if !is_last {
+                stall.ends();
                 continue;
             }
             let patience = if told > *after { behind_pause } else { LOOK_EVERY };
@@ -212,6 +271,7 @@ impl EventLog {
                     }
                 }
             }
+            stall.ends();
         }
     }
 
@@ -271,6 +331,9 @@ impl EventLog {
     }
 
     /// Hands over what lies between `after` and `next` and left the log; `false` if nobody listens any more.
+    ///
+    /// What the archive does not have either is lost only if the stream's leader does not have it: a replica may have
+    /// answered that lost it alone.
     async fn fill(
         &self,
         partition: u16,
@@ -285,6 +348,7 @@ impl EventLog {
             };
             let missing = (upto + 1 - from).saturating_sub(events.len() as u64);
             if missing > 0 {
+                self.confirm_missing(partition, (from, upto), &events).await?;
                 metrics::counter!("twelve_log_events_missing_total").increment(missing);
                 tracing::error!(partition, from, upto, missing, "the log and its archive lack events");
             }
@@ -294,6 +358,87 @@ impl EventLog {
             }
         }
         Ok(true)
+    }
+
+    /// Whether the stream's leader lacks what lies in a stretch of sequences and is none of these events, too; an error
+    /// if it has any of it.
+    async fn confirm_missing(
+        &self,
+        partition: u16,
+        (from, upto): (u64, u64),
+        events: &[Result<Stored, Undecodable>],
+    ) -> Result<(), Failure> {
+        let stream = self.broker.shared.jetstream.get_stream_no_info(subject::stream(partition)).await?;
+        let archived: HashSet<u64> = events.iter().map(sequence_of).collect();
+        let mut from = from;
+        while from <= upto {
+            if archived.contains(&from) {
+                from += 1;
+                continue;
+            }
+            let next = stream.get_first_raw_message_by_subject(subject::partition_filter(partition), from);
+            match next.await {
+                Ok(next) if next.sequence > upto => return Ok(()),
+                // It is in the archive, and has not left the log yet.
+                Ok(next) if archived.contains(&next.sequence) => from = next.sequence + 1,
+                Ok(next) => {
+                    let sequence = next.sequence;
+                    return Err(
+                        format!("a page lacked the event at sequence {sequence}, which the log has").into()
+                    );
+                }
+                Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where an event is, whether it reads or not.
+pub(crate) fn sequence_of(event: &Result<Stored, Undecodable>) -> u64 {
+    match event {
+        Ok(stored) => stored.recorded.position.sequence,
+        Err(undecodable) => undecodable.position.sequence,
+    }
+}
+
+/// Since when a follower does not go on, and when that was told and logged.
+struct Stall {
+    since: Instant,
+    told: Option<Instant>,
+    logged: Option<Instant>,
+}
+
+impl Stall {
+    fn new() -> Self {
+        Self { since: Instant::now(), told: None, logged: None }
+    }
+
+    /// It goes on.
+    fn ends(&mut self) {
+        if let Some(logged) = self.logged.take() {
+            tracing::info!(after = ?logged.elapsed(), "a follower of the log goes on again");
+        }
+        (self.since, self.told) = (Instant::now(), None);
+    }
+
+    /// Whether it is to be told by now.
+    fn is_due(&mut self) -> bool {
+        let is_due = self.since.elapsed() >= STALLED_AFTER
+            && self.told.is_none_or(|told| told.elapsed() >= STALLED_EVERY);
+        if is_due {
+            self.told = Some(Instant::now());
+        }
+        is_due
+    }
+
+    fn is_to_be_logged(&mut self) -> bool {
+        let is_due = self.logged.is_none_or(|logged| logged.elapsed() >= WARN_EVERY);
+        if is_due {
+            self.logged = Some(Instant::now());
+        }
+        is_due
     }
 }
 

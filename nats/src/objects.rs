@@ -13,7 +13,16 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE};
 use bytes::Bytes;
 use tokio::io::AsyncRead;
 
-use crate::{broker::Failure, connection::Connection, direct::Pages, topology};
+use crate::{
+    broker::{Broker, Failure, Raw},
+    connection::Connection,
+    direct::Pages,
+    topology,
+};
+
+/// How often a list is read that lacks what the stream's leader has, because a replica answered that is behind.
+const LIST_TRIES_MAX: u32 = 100;
+const LIST_PAUSE: Duration = Duration::from_millis(20);
 
 /// A bucket that is there.
 pub(crate) struct Bucket {
@@ -59,15 +68,32 @@ impl Bucket {
         }
     }
 
-    /// What is said of each object that is there, in no order.
+    /// What is said of each object that is there, in no order; of all that were put before this was asked.
     pub(crate) async fn list(&self) -> Result<Vec<ObjectInfo>, Failure> {
+        for _ in 0..LIST_TRIES_MAX {
+            let newest = self.connection.last(stream(self.name), self.abouts()).await?;
+            let (all, upto) = self.list_once().await?;
+            if newest.is_none_or(|Raw { sequence, .. }| sequence <= upto) {
+                return Ok(all);
+            }
+            tokio::time::sleep(LIST_PAUSE).await;
+        }
+        Err(format!("the replicas of bucket {} do not have its newest object", self.name).into())
+    }
+
+    /// The subjects of what is said of objects.
+    fn abouts(&self) -> String {
+        format!("$O.{}.M.>", self.name)
+    }
+
+    /// As a replica has it, and the sequence of the newest of it.
+    async fn list_once(&self) -> Result<(Vec<ObjectInfo>, u64), Failure> {
         let mut all = Vec::new();
-        let about = format!("$O.{}.M.>", self.name);
-        let mut pages = Pages::new(&self.connection, stream(self.name), about);
+        let mut pages = Pages::new(&self.connection, stream(self.name), self.abouts());
         loop {
             let page = pages.next().await?;
             if page.is_empty() {
-                return Ok(all);
+                return Ok((all, pages.upto()));
             }
             for body in page {
                 let info: ObjectInfo = serde_json::from_slice(&body)?;

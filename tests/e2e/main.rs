@@ -47,6 +47,7 @@ mod overload;
 mod outages;
 mod deadlines;
 mod own_flows;
+mod pages;
 mod payments;
 mod quiet;
 mod rebuild;

@@ -64,6 +64,15 @@ impl Node {
         Self::of(Arc::clone(&self.server), self.log.clone(), more)
     }
 
+    /// Reaches its server by this address.
+    #[must_use]
+    pub fn through(mut self, url: &str) -> Self {
+        for argument in self.arguments.iter_mut().filter(|argument| *argument == self.server.url()) {
+            url.clone_into(argument);
+        }
+        self
+    }
+
     pub fn views(&self) -> PathBuf {
         self.folder.path().join("views")
     }

@@ -59,6 +59,16 @@ const ALL: &[(&str, Kind, &str)] = &[
     ("twelve_live_followers", Gauge, "Live streams that are open"),
     ("twelve_live_resumed_total", Counter, "Live streams that were resumed, by where from"),
     ("twelve_log_events_missing_total", Counter, "Events that the log lacks, as readers met the gaps"),
+    (
+        "twelve_log_follow_failures_total",
+        Counter,
+        "Times that a follower of a partition of the log could not go on, and began again",
+    ),
+    (
+        "twelve_log_pages_torn_total",
+        Counter,
+        "Pages of the log that lost messages on their way, and were asked for again",
+    ),
     ("twelve_notification_retries_total", Counter, "Messages to customers that could not be sent yet"),
     ("twelve_notifications_total", Counter, "Messages to customers, by medium and outcome"),
     (
@@ -84,6 +94,11 @@ const ALL: &[(&str, Kind, &str)] = &[
     ("twelve_view_commits_total", Counter, "Commits of the views"),
     ("twelve_view_messages_quarantined", Gauge, "Messages on the log that are no order's, and are not read"),
     ("twelve_view_orders_set_aside", Gauge, "Orders with an event that this program cannot read"),
+    (
+        "twelve_view_outdated",
+        Gauge,
+        "1 while this node serves views of an older definition, which do not move until they are built anew",
+    ),
     ("twelve_view_position", Gauge, "The last sequence of the partition that is visible in the views"),
     ("twelve_view_snapshot_seconds", Histogram, "Time that a snapshot of the views took"),
     ("twelve_view_stopped", Gauge, "1 while the views of this node do not go on"),
