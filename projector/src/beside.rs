@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nats::{EventLog, follow::PartitionInfo};
+use nats::{
+    EventLog,
+    follow::{BATCH_BYTES_MAX, PartitionInfo},
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -28,12 +31,19 @@ use crate::{
     view,
 };
 
-/// Batches that a rebuild reads ahead. They have about a hundred events each: enough to go on reading while rows are
-/// encoded.
-pub(crate) const BATCHES_WAITING_MAX: usize = 256;
+/// Bytes of events' data that a rebuild reads ahead.
+const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Batches that a rebuild reads ahead: where the log is long, of a thousand events each, which is enough to go on
+/// reading while rows are encoded.
+pub(crate) const BATCHES_WAITING_MAX: usize = WAITING_BYTES_MAX / BATCH_BYTES_MAX;
 /// How long readers' positions may stand still while two generations are brought to the same one.
 pub(crate) const MEETING_MAX: Duration = Duration::from_secs(5);
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// The longest pause before the log is asked again how far it goes, where it does not answer.
+const LOOK_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The pause before outdated views are built again whose rebuild failed; each next one is twice as long.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+const RETRY_PAUSE_MAX: Duration = Duration::from_mins(1);
 /// Names the generation that is being built, so that a crash does not lose the work.
 const BUILDING: &str = "building";
 /// Names the generation that served before, to which a rollback goes back.
@@ -51,7 +61,8 @@ impl Views {
         if differences > 0 && !although_it_differs {
             return Err(JobError::Differs(differences));
         }
-        self.take_over(&job)
+        job.set_state(State::Swapping);
+        self.take_over(&job).inspect_err(|_| job.returns_to(State::Ready))
     }
 
     fn take_over(&self, job: &Job) -> Result<(), JobError> {
@@ -108,13 +119,19 @@ impl Views {
     ) -> anyhow::Result<()> {
         let mut next = first.map(|work| (work, 0));
         let mut tasks = JoinSet::new();
+        // How long to wait before outdated views are built again; `None`: there is no need to.
+        let (mut retry_after, mut retry_pause) = (None, RETRY_PAUSE);
         loop {
             let (work, most) = if let Some(next) = next.take() {
                 next
             } else {
+                let pause = retry_after.unwrap_or_default();
                 tokio::select! {
                     () = stop.cancelled() => break,
                     Some(asked) = asked.recv() => asked,
+                    () = tokio::time::sleep(pause), if retry_after.is_some() => {
+                        (Work::Rebuild { swap: true, only: None }, 0)
+                    }
                 }
             };
             let done = match &work {
@@ -123,9 +140,20 @@ impl Views {
                     self.run_job(&log, &work, most, &mut tasks, &stop).await
                 }
             };
-            if let Err(error) = done {
-                tracing::error!(error = %format!("{error:#}"), "a rebuild could not be done");
-                self.jobs().has_begun();
+            let failure = match done {
+                Ok(state) => (state == State::Failed).then(|| self.jobs().failure()).flatten(),
+                Err(error) => {
+                    let why = format!("{error:#}");
+                    tracing::error!(error = why, "a rebuild could not be done");
+                    self.jobs().has_begun();
+                    Some(why)
+                }
+            };
+            let is_rebuild = matches!(work, Work::Rebuild { .. });
+            if is_rebuild && self.is_outdated() {
+                retry_after = failure.is_some().then_some(retry_pause);
+                retry_pause = (retry_pause * 2).min(RETRY_PAUSE_MAX);
+                self.note_rebuild_failure(failure);
             }
         }
         joined(tasks).await
@@ -138,7 +166,7 @@ impl Views {
         most: u64,
         tasks: &mut JoinSet<anyhow::Result<()>>,
         stop: &CancellationToken,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<State> {
         let infos = partition_infos(log).await?;
         let (projection, job) = self.prepare(work, most, &infos)?;
         if !log.is_archived() {
@@ -150,7 +178,8 @@ impl Views {
         let (building, mut own) = (stop.child_token(), JoinSet::new());
         let waiting = (BATCHES_WAITING_MAX, node::BATCHES_WAITING_MAX);
         generation::run_quietly(&mut own, log, worker, waiting, &building);
-        let done = self.see_through(log, &job, stop).await;
+        let ends = infos.iter().map(|info| info.last_sequence).collect();
+        let done = self.see_through(log, &job, ends, stop).await;
         if let Err(error) = &done {
             job.fail(format!("{error:#}"));
         }
@@ -166,7 +195,7 @@ impl Views {
             note(self.directory(), BUILDING, None)?;
         }
         self.jobs().changed();
-        done
+        done.map(|()| job.state())
     }
 
     fn prepare(
@@ -178,6 +207,8 @@ impl Views {
         let directory = self.directory();
         let created: Vec<String> = infos.iter().map(|info| info.created.clone()).collect();
         let serving = self.serving();
+        let is_frozen = serving.definition()? != Some(view::definition());
+        anyhow::ensure!(!(is_frozen && *work == Work::Verify), JobError::Frozen);
         let generation = match work {
             Work::Rollback => self
                 .noted(PREVIOUS)
@@ -209,7 +240,6 @@ impl Views {
         note(directory, BUILDING, is_resumed.then_some(generation))?;
         let folded: u64 = projection.checkpoints().iter().map(|checkpoint| checkpoint.sequence).sum();
         let reached = projection.checkpoints().iter().map(|checkpoint| AtomicU64::new(checkpoint.sequence));
-        let is_frozen = serving.definition()? != Some(view::definition());
         let left = infos.iter().map(|info| info.last_sequence).sum::<u64>().saturating_sub(folded);
         let store = projection.store().clone();
         let job = Job::new(work.clone(), Some(store), reached.collect(), (left, most), is_frozen);
@@ -246,7 +276,7 @@ impl Views {
         moment: &Moment,
         most: u64,
         stop: &CancellationToken,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<State> {
         let job = Job::new(Work::Until(moment.clone()), None, Vec::new(), (0, most), false);
         let job = Arc::new(job);
         *lock(&self.jobs().newest) = Some(Arc::clone(&job));
@@ -277,7 +307,7 @@ impl Views {
             Err(error) => job.fail(format!("{error:#}")),
         }
         self.jobs().changed();
-        Ok(())
+        Ok(job.state())
     }
 
     /// Waits for the generation to catch up, compares it, and does with it what was asked.
@@ -285,15 +315,22 @@ impl Views {
         &self,
         log: &EventLog,
         job: &Arc<Job>,
+        ends: Vec<u64>,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
-        while !self.has_caught_up_with(log, job).await? {
-            if !go_on(job, stop).await {
-                return Ok(());
-            }
+        if !self.catch_up(log, job, ends, stop).await {
+            return Ok(());
         }
         if job.serving_is_frozen {
-            job.set_state(State::Swapping);
+            // What does not move any more is compared with nothing; whoever did not ask for a swap is waited for.
+            let swaps = job.work != Work::Rebuild { swap: false, only: None };
+            job.set_state(if swaps { State::Swapping } else { State::Ready });
+            self.jobs().changed();
+            while !swaps || !job.is_presentable.load(Ordering::Acquire) {
+                if !go_on(job, LOOK_PAUSE, stop).await {
+                    return Ok(());
+                }
+            }
         } else {
             job.set_state(State::Comparing);
             self.jobs().changed();
@@ -318,7 +355,7 @@ impl Views {
             );
             self.jobs().changed();
             if !swaps {
-                while go_on(job, stop).await {}
+                while go_on(job, LOOK_PAUSE, stop).await {}
                 return Ok(());
             }
         }
@@ -327,14 +364,45 @@ impl Views {
         Ok(())
     }
 
-    /// Whether the generation is where the serving one is, or, where that one is frozen, where the log is.
-    async fn has_caught_up_with(&self, log: &EventLog, job: &Job) -> anyhow::Result<bool> {
-        let wanted: Vec<u64> = if job.serving_is_frozen {
-            partition_infos(log).await?.iter().map(|info| info.last_sequence).collect()
-        } else {
-            self.positions().iter().map(|position| position.sequence).collect()
-        };
-        Ok(job.reached().iter().zip(wanted).all(|(reached, wanted)| *reached >= wanted))
+    /// Waits until the generation is where the serving one is, or, where that one is frozen, where the log is, which
+    /// ended at `ends`; false once it is not wanted any more.
+    async fn catch_up(
+        &self,
+        log: &EventLog,
+        job: &Arc<Job>,
+        mut ends: Vec<u64>,
+        stop: &CancellationToken,
+    ) -> bool {
+        let mut pause = LOOK_PAUSE;
+        loop {
+            let has_caught_up = if !job.serving_is_frozen {
+                job.has_reached(self.positions().iter().map(|position| position.sequence))
+            } else if job.has_reached(ends.iter().copied()) {
+                // The log went on meanwhile.
+                match partition_infos(log).await {
+                    Ok(infos) => {
+                        ends = infos.iter().map(|info| info.last_sequence).collect();
+                        pause = LOOK_PAUSE;
+                        job.has_reached(ends.iter().copied())
+                    }
+                    Err(error) => {
+                        let (generation, error) = (job.generation(), format!("{error:#}"));
+                        tracing::warn!(
+                            error,
+                            generation,
+                            "how far the log goes is not known; it is asked again"
+                        );
+                        pause = (pause * 2).min(LOOK_PAUSE_MAX);
+                        false
+                    }
+                }
+            } else {
+                false
+            };
+            if has_caught_up || !go_on(job, pause, stop).await {
+                return has_caught_up;
+            }
+        }
     }
 
     fn compare(&self, job: &Job) -> Result<Comparison, JobError> {
@@ -363,15 +431,15 @@ async fn joined(mut tasks: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits a moment; false once the job is over, or is to be.
-async fn go_on(job: &Job, stop: &CancellationToken) -> bool {
+/// Waits for so long; false once the job is over, or is to be.
+async fn go_on(job: &Job, pause: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => return false,
         () = job.canceled.cancelled() => {
             job.set_state(State::Canceled);
             return false;
         }
-        () = tokio::time::sleep(LOOK_PAUSE) => {}
+        () = tokio::time::sleep(pause) => {}
     }
     !job.state().is_over()
 }

@@ -27,8 +27,10 @@ use crate::{
 
 /// The least time from one commit's beginning to the next one's, so that a stream of events shares commits.
 const COMMIT_DISTANCE: Duration = Duration::from_millis(2);
-/// Events that a generation which is built may hold back because the serving one is not there yet.
+/// Events, and bytes of their data, that a generation which is built may hold back because the serving one is not there
+/// yet: of all partitions together, but for the last batch.
 const HELD_MAX: usize = 50_000;
+const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Events older than this are not traced.
 const TRACED_MAX: Duration = Duration::from_mins(1);
 /// How much a rebuild gives way, from 0, not at all, to 19, altogether.
@@ -53,6 +55,8 @@ pub(crate) struct Worker {
 #[derive(Default)]
 struct Held {
     events: VecDeque<Event>,
+    /// Of the events' data.
+    bytes: usize,
     /// As in [`Batch::upto`].
     upto: u64,
 }
@@ -292,13 +296,15 @@ impl Worker {
     /// Builds until this generation serves (true), or is not wanted any more.
     fn build(&mut self, job: &Job, batches: &mut mpsc::Receiver<Batch>) -> anyhow::Result<bool> {
         loop {
-            if job.is_canceled() {
+            if job.is_canceled() || job.state() == State::Failed {
                 return Ok(false);
             }
-            if job.serving_is_frozen && job.state() == State::Swapping {
-                self.projection.finish()?;
-                self.projection.set_pace(Pace::LIVE);
-                job.is_presentable.store(true, Ordering::Release);
+            if job.serving_is_frozen && self.stands_to_take_over(job)? {
+                if batches.is_closed() {
+                    return Ok(false);
+                }
+                sleep(IDLE_PAUSE);
+                continue;
             }
             if self.is_serving() {
                 self.projection.finish()?;
@@ -329,12 +335,38 @@ impl Worker {
         }
     }
 
+    /// Whether this generation is about to take the place of a frozen one: then everything that was folded is written,
+    /// and nothing more is folded until it serves, for on a quiet log nobody would write that.
+    fn stands_to_take_over(&mut self, job: &Job) -> Result<bool, StoreError> {
+        if self.is_serving() {
+            return Ok(false);
+        }
+        if job.state() != State::Swapping {
+            job.is_presentable.store(false, Ordering::Release);
+            return Ok(false);
+        }
+        if !job.is_presentable.load(Ordering::Acquire) {
+            self.projection.commit()?;
+            self.projection.finish()?;
+            self.projection.set_pace(Pace::LIVE);
+            job.note_reached(&self.projection);
+            job.is_presentable.store(true, Ordering::Release);
+        }
+        Ok(true)
+    }
+
     /// Takes what is there; true once the followers ended.
     fn take(&mut self, batches: &mut mpsc::Receiver<Batch>) -> bool {
-        while self.held.values().map(|held| held.events.len()).sum::<usize>() < HELD_MAX {
+        let events = |held: &Held| held.events.len();
+        let bytes = |held: &Held| held.bytes;
+        while self.held.values().map(events).sum::<usize>() < HELD_MAX
+            && self.held.values().map(bytes).sum::<usize>() < HELD_BYTES_MAX
+        {
             match batches.try_recv() {
                 Ok(batch) => {
+                    let bytes = batch.bytes();
                     let held = self.held.entry(batch.partition).or_default();
+                    held.bytes += bytes;
                     held.events.extend(batch.events);
                     held.upto = held.upto.max(batch.upto);
                 }
@@ -358,6 +390,7 @@ impl Worker {
             if due > 0 || upto > reached {
                 let events_due = held.events.drain(..due).collect();
                 let batch = Batch { partition: *partition, events: events_due, pending: 0, upto };
+                held.bytes = held.bytes.saturating_sub(batch.bytes());
                 (events, left) = (events + due as u64, left - due);
                 // Readers hear of these from the serving generation.
                 let _: Vec<Visible> = self.projection.fold(batch)?;
@@ -397,3 +430,6 @@ fn sequence(event: &Event) -> u64 {
         Err(undecodable) => undecodable.position.sequence,
     }
 }
+
+#[cfg(test)]
+mod tests;

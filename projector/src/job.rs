@@ -58,6 +58,10 @@ pub enum JobError {
     NoPrevious,
     #[error("the generation that served before was folded by another definition, or from another log")]
     Outdated,
+    #[error(
+        "the views that serve are of an older definition and do not move, so there is nothing to verify them against; build them anew"
+    )]
+    Frozen,
     #[error("the generations did not come to the same position within {MEETING_MAX:?}")]
     NoMeeting,
     #[error(
@@ -195,6 +199,14 @@ impl Job {
         *lock(&self.state) = state;
     }
 
+    /// Back from [`State::Swapping`], unless it is over meanwhile.
+    pub(crate) fn returns_to(&self, state: State) {
+        let mut is = lock(&self.state);
+        if *is == State::Swapping {
+            *is = state;
+        }
+    }
+
     pub(crate) fn is_canceled(&self) -> bool {
         self.canceled.is_cancelled() || self.is_at_rest.load(Ordering::Acquire)
     }
@@ -206,6 +218,11 @@ impl Job {
 
     pub(crate) fn reached(&self) -> Vec<u64> {
         self.reached.iter().map(|reached| reached.load(Ordering::Acquire)).collect()
+    }
+
+    /// Whether each partition is written at least up to there.
+    pub(crate) fn has_reached(&self, ends: impl IntoIterator<Item = u64>) -> bool {
+        self.reached().into_iter().zip(ends).all(|(reached, end)| reached >= end)
     }
 
     pub(crate) fn note_reached(&self, projection: &Projection) {
@@ -297,6 +314,11 @@ impl Jobs {
     /// The newest job, running or over.
     pub fn newest(&self) -> Option<Arc<Job>> {
         lock(&self.newest).clone()
+    }
+
+    /// Why the newest job failed, if it did.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.newest().and_then(|job| lock(&job.failure).clone())
     }
 
     /// Tells of changes of the newest job.

@@ -127,11 +127,13 @@ impl Followers {
         }
     }
 
-    /// The views are at these sequences now. Where that is further than what was told, nothing is remembered any more.
+    /// The views are at these sequences now. Where that is further than what was told, nothing is remembered any more,
+    /// and followers hear that they are cut off: what they missed is in the views, and nobody will tell it.
     pub(crate) fn jump(&self, upto: &[u64]) {
         let mut told = self.lock();
         if told.upto != upto {
             told.remembered.clear();
+            told.topics.clear();
             upto.clone_into(&mut told.remembered_after);
             upto.clone_into(&mut told.upto);
         }
@@ -154,7 +156,7 @@ pub struct Following {
 }
 
 impl Following {
-    /// The next event; an error once the follower is too far behind, or the node ends.
+    /// The next event; an error once the follower is too far behind or cut off, or the node ends.
     pub async fn next(&mut self) -> Result<LiveEvent, RecvError> {
         self.events.recv().await
     }
@@ -163,8 +165,9 @@ impl Following {
 impl Drop for Following {
     fn drop(&mut self) {
         let mut told = self.followers.lock();
-        // This one still counts.
-        if told.topics.get(&self.topic).is_some_and(|sender| sender.receiver_count() <= 1) {
+        // This one still counts. Where it was cut off, the topic is that of others.
+        let is_cut_off = self.events.is_closed();
+        if !is_cut_off && told.topics.get(&self.topic).is_some_and(|sender| sender.receiver_count() <= 1) {
             told.topics.remove(&self.topic);
         }
         metrics::gauge!("twelve_live_followers").decrement(1.0);

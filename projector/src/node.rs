@@ -59,6 +59,10 @@ pub struct Health {
     pub set_aside: Vec<SetAside>,
     /// The messages that are no order's, and were passed over.
     pub quarantine: Quarantine,
+    /// Whether what serves is of an older definition, and does not move until it is built anew.
+    pub is_outdated: bool,
+    /// Why building it anew failed the last time, which is tried again.
+    pub rebuild_failure: Option<String>,
 }
 
 impl Health {
@@ -117,6 +121,7 @@ impl Views {
         let is_outdated = projection.store().definition()? != Some(view::definition());
         let views = Self::over(&projection, directory, &infos);
         let mut tasks = JoinSet::new();
+        views.set_outdated(is_outdated);
         if is_outdated {
             tracing::warn!(
                 "the views are defined otherwise now: they serve as they stand and are built anew"
@@ -199,9 +204,31 @@ impl Views {
         for (applied, reached) in self.shared.applied.iter().zip(reached) {
             applied.send_if_modified(|sequence| std::mem::replace(sequence, reached) != reached);
         }
-        self.shared.health.lock().unwrap_or_else(PoisonError::into_inner).stopped = None;
+        self.health_of().stopped = None;
         metrics::gauge!("twelve_view_stopped").set(0.0);
+        self.set_outdated(false);
         Ok(())
+    }
+
+    fn health_of(&self) -> MutexGuard<'_, Health> {
+        self.shared.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether what serves from here on is of an older definition.
+    fn set_outdated(&self, is_outdated: bool) {
+        metrics::gauge!("twelve_view_outdated").set(f64::from(u8::from(is_outdated)));
+        let mut health = self.health_of();
+        health.is_outdated = is_outdated;
+        health.rebuild_failure = None;
+    }
+
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.health_of().is_outdated
+    }
+
+    /// Why outdated views could not be built anew; `None`: nothing is known against it.
+    pub(crate) fn note_rebuild_failure(&self, why: Option<String>) {
+        self.health_of().rebuild_failure = why;
     }
 
     /// What was committed becomes known: positions, and what is visible live.
@@ -214,7 +241,7 @@ impl Views {
                 std::mem::replace(sequence, checkpoint.sequence) != checkpoint.sequence
             });
         }
-        let mut health = self.shared.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut health = self.health_of();
         if health.set_aside.len() != projection.set_aside().len() {
             health.set_aside = projection.set_aside().values().cloned().collect();
             metrics::gauge!("twelve_view_orders_set_aside").set(precise(health.set_aside.len() as u64));
@@ -230,7 +257,7 @@ impl Views {
 
     pub(crate) fn set_stopped(&self, why: String) {
         metrics::gauge!("twelve_view_stopped").set(1.0);
-        self.shared.health.lock().unwrap_or_else(PoisonError::into_inner).stopped = Some(why);
+        self.health_of().stopped = Some(why);
     }
 
     /// What this node does at an event that does not read.
@@ -240,7 +267,7 @@ impl Views {
 
     /// Whether folding goes on.
     pub fn health(&self) -> Health {
-        self.shared.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.health_of().clone()
     }
 
     /// The serving generation, for a query.

@@ -222,6 +222,9 @@ async fn rebuild(State(views): State<Views>, body: String) -> Result<Response, P
 }
 
 async fn verify(State(views): State<Views>, body: String) -> Result<Response, Problem> {
+    if views.health().is_outdated {
+        return Err(refused(&JobError::Frozen));
+    }
     // Until then, rows may be ahead of the positions that they are compared at.
     if !views.has_caught_up() && views.health().stopped.is_none() {
         return Err(refused(&JobError::CatchingUp));
@@ -312,7 +315,7 @@ fn refused(error: &JobError) -> Problem {
         JobError::NotWhole => Code::ViewsNotWhole,
         JobError::CatchingUp => Code::ViewsCatchingUp,
         JobError::NoPrevious => Code::NoPreviousGeneration,
-        JobError::Outdated => Code::GenerationOutdated,
+        JobError::Outdated | JobError::Frozen => Code::GenerationOutdated,
         JobError::NoMeeting | JobError::Closed | JobError::Store(_) => {
             tracing::error!(error = %nats::causes(error), "the views could not be changed over");
             return Problem::unavailable(Code::ViewsUnavailable, error.to_string(), RETRY_AFTER_S);

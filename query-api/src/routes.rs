@@ -16,6 +16,7 @@ use domain::{OrderId, sight::Sight};
 use nats::{EventLog, FlowBook};
 use projector::{
     Views,
+    node::Health,
     view::{
         coupons::Coupons,
         order_key,
@@ -98,13 +99,14 @@ fn order_id(text: &str) -> Result<OrderId, Problem> {
     text.parse().map_err(|_| Problem::order_not_found())
 }
 
-/// Ready: the log is complete, connected, caught up with the log as it was at the start, and not standing still.
+/// Ready: the log is complete, connected, caught up with the log as it was at the start, and not standing still; views
+/// of an older definition, as long as nothing is known against their being built anew.
 pub fn readiness(views: Views, log: &EventLog) -> Readiness {
     let (connection, log) = (log.connection().clone(), Check::of_log(log.lost()));
     Arc::new(move || {
         let connected = connection.is_connected();
         let caught_up = views.has_caught_up();
-        let stopped = views.health().stopped;
+        let Health { stopped, is_outdated, rebuild_failure, .. } = views.health();
         vec![
             log.clone(),
             Check {
@@ -114,13 +116,18 @@ pub fn readiness(views: Views, log: &EventLog) -> Readiness {
             },
             Check {
                 name: "views",
-                ok: caught_up && stopped.is_none(),
-                detail: match (stopped, caught_up) {
+                ok: caught_up && stopped.is_none() && rebuild_failure.is_none(),
+                detail: match (stopped.or_else(|| rebuild_failure.as_deref().map(outdated)), caught_up) {
                     (Some(why), _) => why,
+                    (None, true) if is_outdated => "of an older definition, and being built anew".into(),
                     (None, true) => "caught up with the log as it was at the start".into(),
                     (None, false) => "catching up".into(),
                 },
             },
         ]
     })
+}
+
+fn outdated(why: &str) -> String {
+    format!("of an older definition, and could not be built anew, which is tried again: {why}")
 }

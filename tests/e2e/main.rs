@@ -18,6 +18,7 @@ mod cross;
 mod demo;
 mod doctor;
 mod edge;
+mod frozen;
 mod fuzz;
 mod gateway;
 mod grpc;
