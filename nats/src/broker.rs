@@ -99,6 +99,15 @@ pub struct Handed {
     pub receipt: Box<dyn Receipt>,
 }
 
+/// How a worker joins a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joining {
+    /// It asks to be at once the one who is handed the messages.
+    pub takes_over: bool,
+    /// It makes the list if that is missing, because the log is declared so.
+    pub may_make: bool,
+}
+
 /// The way back for a word about a message that was handed out.
 pub trait Receipt: Send + Sync {
     fn tell(&self, word: Word) -> BoxFuture<'_, Result<(), Failure>>;
@@ -145,13 +154,13 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// Sends a command to its context and waits at most `limit` for the answer.
     fn ask(&self, ask: &Ask, limit: Duration) -> impl Future<Output = Result<Answer, AskError>> + Send;
 
-    /// Joins the workers of a partition's list, of whom one at a time is handed the messages; `take_over` asks to be
-    /// that one at once.
+    /// Joins the workers of a partition's list, of whom one at a time is handed the messages. Where the list is
+    /// missing, that is an error, unless it may be made.
     fn join(
         &self,
         list: List,
         partition: u16,
-        take_over: bool,
+        joining: Joining,
     ) -> impl Future<Output = Result<BoxStream<'static, Result<Handed, Failure>>, Failure>> + Send;
 }
 
@@ -235,16 +244,18 @@ impl Broker for Connection {
         &self,
         list: List,
         partition: u16,
-        take_over: bool,
+        joining: Joining,
     ) -> Result<BoxStream<'static, Result<Handed, Failure>>, Failure> {
         let stream = self.shared.jetstream.get_stream_no_info(list.stream(partition)).await?;
         let name = &list.consumer(partition);
-        let consumer = if self.may_make() {
+        let consumer = if joining.may_make {
             stream.get_or_create_consumer(name, list.declared(partition)).await?
         } else {
             stream.get_consumer::<pull::Config>(name).await?
         };
-        if take_over && let Err(error) = stream.unpin_consumer(name, GROUP).await {
+        if joining.takes_over
+            && let Err(error) = stream.unpin_consumer(name, GROUP).await
+        {
             tracing::debug!(partition, %error, "nobody had the place");
         }
         let messages = consumer

@@ -136,11 +136,6 @@ impl Connection {
         Self::open_as(&self.shared.url, name, &self.shared.identity).await
     }
 
-    /// Whether this process may make what it finds missing. Where processes have keys, the set-up key makes it.
-    pub(crate) fn may_make(&self) -> bool {
-        self.shared.identity.nats_nkey.is_none()
-    }
-
     /// Whether the server is reachable at this moment.
     pub fn is_connected(&self) -> bool {
         self.shared.client.connection_state() == async_nats::connection::State::Connected

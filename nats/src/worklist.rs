@@ -13,10 +13,11 @@ use futures::{
 };
 
 use crate::{
-    broker::{Broker, Failure, Handed, Receipt, Word},
+    broker::{Broker, Failure, Handed, Joining, Receipt, Word},
     connection::Connection,
     log::EventLog,
     subject,
+    topology::Streams,
 };
 
 /// Work that was neither finished nor prolonged for this long is handed out again.
@@ -182,12 +183,13 @@ impl<B: Broker> Worklist<B> {
 
     fn join(&self, pause: Duration) -> BoxFuture<'static, Result<Messages, Failure>> {
         let (broker, list) = (self.log.broker().clone(), self.list);
-        let (partition, take_over) = (self.partition, self.take_over);
+        let may_make = self.log.topology.streams == Streams::Make;
+        let (partition, joining) = (self.partition, Joining { takes_over: self.take_over, may_make });
         Box::pin(async move {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            broker.join(list, partition, take_over).await
+            broker.join(list, partition, joining).await
         })
     }
 }

@@ -1,9 +1,16 @@
 //! The log on the server, as it is declared.
 
 use domain::{Command, OrderId, event::PaymentEvent};
-use nats::{AppendError, Connection, Durability, EventLog, topology::Topology};
+use nats::{
+    AppendError, Connection, Durability, EventLog,
+    topology::{Streams, Topology},
+    worklist::{List, Worklist},
+};
 use serde_json::Value;
 use twelve_tests::{Platform, Server, client::order, log::requested};
+
+/// Long enough for a worker to join a list some times.
+const JOINS: std::time::Duration = std::time::Duration::from_secs(1);
 
 async fn raw(server: &Server) -> async_nats::jetstream::Context {
     async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("the server answers"))
@@ -64,6 +71,23 @@ async fn the_log_cannot_be_deleted_from_nor_purged_and_forgets_nothing_by_itself
     let other = open(&server, 8).await.err().expect("another number of partitions is refused");
     assert!(other.to_string().contains("--partitions 4"), "{other}");
     assert!(open(&server, 2).await.is_err(), "fewer, too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_work_queue_that_is_missing_is_made_where_the_log_is_declared_so_and_only_there() {
+    let server = Server::start().await;
+    let log = open(&server, 1).await.expect("a log");
+    for (streams, are_missing) in [(Streams::Verify, true), (Streams::Make, false)] {
+        let connection = Connection::open(server.url(), "test").await.expect("the server answers");
+        let topology = Topology { partitions: 1, streams, ..Topology::default() };
+        let declared = EventLog::look(connection, topology, Durability::Fsync);
+        let mut worklist = Worklist::new(&declared, 0, List::Saga);
+        // It is joined again and again.
+        let worked = tokio::time::timeout(JOINS, worklist.next()).await;
+        assert!(worked.is_err(), "there is no work");
+        let faults = log.queue_faults(&[List::Saga]).await.expect("described");
+        assert_eq!(!faults.is_empty(), are_missing, "{streams:?}: {faults:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

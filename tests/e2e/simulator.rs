@@ -10,7 +10,7 @@ use futures::{
 };
 use nats::{
     Broker, Connection, Durability, EventLog,
-    broker::{Failure, Handed, Message, Unpublished, Word},
+    broker::{Failure, Handed, Joining, Message, Unpublished, Word},
     subject,
     topology::Topology,
     worklist::List,
@@ -24,6 +24,8 @@ use simulation::{
 use tokio::time::{Instant, timeout, timeout_at};
 use twelve_tests::Server;
 
+/// Asks to be the one who is handed the messages, and makes the list.
+const JOINING: Joining = Joining { takes_over: true, may_make: true };
 /// Orders of one partition that deeds are done to.
 const ORDERS: u64 = 4;
 const DEEDS: u64 = 150;
@@ -153,7 +155,7 @@ async fn a_day_at_work(broker: &impl Broker) -> Vec<String> {
     for number in 0..5 {
         published(broker.publish(message(number, "work", None)).await);
     }
-    let mut first = broker.join(List::Saga, 0, true).await.expect("a place");
+    let mut first = broker.join(List::Saga, 0, JOINING).await.expect("a place");
     let at_once = handed(&mut first, AT_ONCE).await;
     said.push(format!("{at_once:?}"));
     let [one, two, three, _forgotten, five] = at_once.as_slice() else { panic!("{at_once:?}") };
@@ -164,7 +166,7 @@ async fn a_day_at_work(broker: &impl Broker) -> Vec<String> {
     let soon: Vec<Handed> = handed(&mut first, SOON).await;
     let again = soon.iter().map(|handed| handed.sequence).collect::<std::collections::BTreeSet<_>>();
     said.push(format!("again {again:?}"));
-    let mut second = broker.join(List::Saga, 0, true).await.expect("a place");
+    let mut second = broker.join(List::Saga, 0, JOINING).await.expect("a place");
     let taken_over = handed(&mut second, SOON).await;
     let again = taken_over.iter().map(|handed| handed.sequence).collect::<std::collections::BTreeSet<_>>();
     said.push(format!("the second {again:?}"));
@@ -193,7 +195,7 @@ async fn deadlines<B: Broker>(broker: B) -> Vec<String> {
     let topology = Topology { partitions: 1, ..Topology::default() };
     let log = EventLog::look(broker.clone(), topology, Durability::Memory);
     let after = |seconds| log.now() + jiff::SignedDuration::from_secs(seconds);
-    let mut due = broker.join(List::Due, 0, true).await.expect("a place");
+    let mut due = broker.join(List::Due, 0, JOINING).await.expect("a place");
     log.set_deadline(order(1), after(1)).await.expect("set");
     log.set_deadline(order(2), after(3_600)).await.expect("set");
     log.set_deadline(order(2), after(2)).await.expect("set anew");

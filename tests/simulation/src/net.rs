@@ -16,7 +16,7 @@ use jiff::SignedDuration;
 use nats::{
     Broker, Durability, LoadError,
     ask::{Answer, Ask, AskError},
-    broker::{Failure, Handed, Message, Page, Raw, Unpublished},
+    broker::{Failure, Handed, Joining, Message, Page, Raw, Unpublished},
     connection::SERVER_TIMEOUT,
     worklist::List,
 };
@@ -392,10 +392,10 @@ impl Broker for Line {
         &self,
         list: List,
         partition: u16,
-        take_over: bool,
+        joining: Joining,
     ) -> Result<BoxStream<'static, Result<Handed, Failure>>, Failure> {
         let join = move |net: &Arc<Net>| {
-            let member = net.server().join(list, partition, take_over);
+            let member = net.server().join(list, partition, joining.takes_over);
             let news = lock(&net.news).entry((list, partition)).or_default().subscribe();
             Worker::new(net, (list, partition, member), news, net.starts.subscribe())
         };
