@@ -1,14 +1,11 @@
 //! What a deployment's nats-server is like, held against what the log needs. Nothing is changed by looking.
 
-use async_nats::jetstream::{
-    consumer::{PullConsumer, pull},
-    context::GetStreamError,
-    stream::Info,
-};
+use async_nats::jetstream::{context::GetStreamError, stream::Info};
 
 use crate::{
     connection::{Connection, SERVER_VERSION_MIN, version},
     follow::PartitionInfo,
+    health::is_missing,
     room::Room,
     setup, subject,
     topology::{self, OldOrders, Topology, TopologyError, UNCOMPRESS},
@@ -207,15 +204,28 @@ fn replicas(declared: &Topology, name: &str, info: &Info) -> Finding {
     finding
 }
 
-/// How far a worklist is behind; nothing if nobody works on it here.
+/// How far a worklist is behind; nothing if it cannot be looked at, where its stream says why.
 async fn behind(connection: &Connection, list: List, partition: u16) -> Option<Finding> {
-    let name = list.consumer(partition);
-    let stream = connection.shared.jetstream.get_stream_no_info(list.stream(partition)).await.ok()?;
-    let consumer: PullConsumer = stream.get_consumer::<pull::Config>(&name).await.ok()?;
-    let info = consumer.get_info().await.ok()?;
+    let (stream, name) = (list.stream(partition), list.consumer(partition));
+    let what = format!("work {stream}/{name}");
+    let stream = connection.shared.jetstream.get_stream_no_info(stream).await.ok()?;
+    let info = match stream.consumer_info(&name).await {
+        Ok(info) => info,
+        Err(error) if is_missing(&error) => {
+            let advice = "nobody is handed its work; run: twelve nats setup";
+            return Some(Finding::good(what, "missing").but(Verdict::Bad, advice));
+        }
+        Err(error) => {
+            let advice = "if its servers are there, it has no leader: docs/runbooks.md says what to do";
+            return Some(Finding::good(what, crate::causes(&error)).but(Verdict::Bad, advice));
+        }
+    };
     let waiting = info.num_pending + info.num_ack_pending as u64;
-    let finding =
-        Finding::good(format!("work {}/{name}", list.stream(partition)), format!("{waiting} to do"));
+    let finding = Finding::good(what, format!("{waiting} to do"));
+    if info.paused {
+        let advice = "it is paused, so nobody is handed its work: nats consumer resume STREAM QUEUE";
+        return Some(finding.but(Verdict::Bad, advice));
+    }
     if waiting <= BEHIND_MAX {
         return Some(finding);
     }

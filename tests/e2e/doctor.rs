@@ -29,6 +29,29 @@ async fn a_deployment_that_is_well_is_found_so_and_what_could_be_better_is_named
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_work_queue_that_is_missing_or_paused_is_found_so() {
+    let server = Server::start().await;
+    let log = history::log(&server, 1).await;
+    log.ensure_queues().await.expect("made");
+    let client = async_nats::connect(server.url()).await.expect("connected");
+    let at = ["--nats", server.url(), "--partitions", "1"];
+    let work = |said: &str| -> Vec<String> {
+        said.lines().filter(|line| line.contains("work ")).map(str::to_owned).collect()
+    };
+    let (_, said) = doctor(&at);
+    assert!(work(&said).iter().all(|line| line.starts_with("ok ")) && work(&said).len() == 3, "{said}");
+
+    let pause = r#"{"pause_until":"2100-01-01T00:00:00Z"}"#;
+    client.request("$JS.API.CONSUMER.PAUSE.ORDERS-0.saga", pause.into()).await.expect("paused by hand");
+    let jetstream = async_nats::jetstream::new(client);
+    let due = jetstream.get_stream("DEADLINES").await.expect("the deadlines");
+    due.delete_consumer("due-0").await.expect("deleted by hand");
+    let (fine, said) = doctor(&at);
+    assert!(!fine && said.contains("BAD   work ORDERS-0/saga") && said.contains("it is paused"), "{said}");
+    assert!(said.contains("BAD   work DEADLINES/due-0") && said.contains("twelve nats setup"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_breaks_a_promise_is_found_and_what_to_do_is_said() {
     let server = Server::start().await;
     let (fine, said) = doctor(&["--nats", server.url()]);
