@@ -82,8 +82,8 @@ async fn ended(
     if let Some(child) = child {
         return child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
     }
-    let mut unanswered = 0;
-    while unanswered < UNANSWERED_MAX || runs(pid) {
+    let (began, mut unanswered) = (began(pid), 0);
+    while unanswered < UNANSWERED_MAX || runs(pid, began) {
         sleep(LOOK_EVERY).await;
         let name = said_name(url).await;
         unanswered = if name == Some(server_name(directory)) { 0 } else { unanswered + 1 };
@@ -91,10 +91,18 @@ async fn ended(
     format!("process {pid}, which another process started, is gone")
 }
 
-/// Whether there is such a process.
-fn runs(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+/// Whether the process is there that began then: its number may be another's by now.
+fn runs(number: u32, since: Option<u64>) -> bool {
+    let pid = i32::try_from(number).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok()) && began(number) == since
+}
+
+/// When a process began, in ticks since this machine was started; `None` if there is none, or the system does not tell.
+fn began(pid: u32) -> Option<u64> {
+    /// The field's place behind the program's name, which stands in parentheses (proc(5), `starttime`).
+    const PLACE: usize = 19;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(PLACE)?.parse().ok()
 }
 
 /// Waits until a server says that it could not write, and its disk has room by now; says what it says.
@@ -130,4 +138,18 @@ fn has_room(at: &Path) -> bool {
         .and_then(|mut file| file.write_all(&vec![0; ROOM_BYTES]).and_then(|()| file.sync_all()));
     drop(std::fs::remove_file(at));
     written.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_process_that_has_the_number_of_an_earlier_one_is_not_taken_for_it() {
+        let pid = std::process::id();
+        let began = began(pid).expect("the system tells");
+        assert!(runs(pid, Some(began)));
+        assert!(!runs(pid, Some(began - 1)), "the earlier one is gone");
+    }
 }
