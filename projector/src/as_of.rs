@@ -13,7 +13,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     beside::BATCHES_WAITING_MAX,
@@ -173,12 +173,14 @@ pub async fn views(
     Ok(Folded { views: Views::over(&projection, now.directory(), &infos), until })
 }
 
-/// As [`views`], on a thread that gives way to all others; given up when the caller does.
+/// As [`views`], on a thread that gives way to all others; given up when the caller does. The caller's `turn` is given
+/// back once the thread is done, which may be a while after it was given up.
 pub async fn views_quietly(
     log: &EventLog,
     now: &Views,
     moment: &Moment,
     events_max: u64,
+    turn: impl Send + 'static,
 ) -> Result<Folded, AsOfError> {
     let (done, folded) = oneshot::channel();
     let over = CancellationToken::new();
@@ -191,6 +193,7 @@ pub async fn views_quietly(
             let folding = over.run_until_cancelled(views(&log, &now, &moment, events_max));
             runtime.block_on(folding).unwrap_or(Err(AsOfError::GivenUp))
         });
+        drop(turn);
         // Nobody may have waited.
         drop(done.send(folded));
     });
@@ -255,11 +258,13 @@ async fn fold(
     let reading = CancellationToken::new();
     let _ends = reading.clone().drop_guard();
     let mut followers = JoinSet::new();
-    let mut open: BTreeMap<u16, u64> = BTreeMap::new();
+    let mut open: BTreeMap<u16, (u64, DropGuard)> = BTreeMap::new();
     for ((partition, info), from) in (0..).zip(infos).zip(projection.checkpoints()) {
         if info.last_sequence > from.sequence {
-            let (log, sink, reading, after) = (log.clone(), sink.clone(), reading.clone(), from.sequence);
-            open.insert(partition, info.last_sequence);
+            // Each ends when its partition is folded: what lies behind the cut is not read.
+            let (log, sink, reading, after) =
+                (log.clone(), sink.clone(), reading.child_token(), from.sequence);
+            open.insert(partition, (info.last_sequence, reading.clone().drop_guard()));
             followers.spawn(async move { log.follow(partition, after, sink, reading).await });
         }
     }
@@ -267,7 +272,7 @@ async fn fold(
     let (mut events, mut next) = (0, vec![None; infos.len()]);
     while !open.is_empty() {
         let Some(mut batch) = batches.recv().await else { break };
-        let Some(last) = open.get(&batch.partition).copied() else { continue };
+        let Some(last) = open.get(&batch.partition).map(|(last, _)| *last) else { continue };
         let cut = cuts.get(usize::from(batch.partition)).copied().unwrap_or(Cut::Sequence(0));
         let (before, read) = (batch.events.len(), batch.upto);
         let beyond = batch.events.iter().position(|event| !cut.takes_any(event));
@@ -286,7 +291,10 @@ async fn fold(
         let taken = batch.events.len() as u64;
         events += taken;
         if events > events_max {
-            return Err(AsOfError::TooFar { events: open.values().sum(), limit: events_max });
+            return Err(AsOfError::TooFar {
+                events: open.values().map(|(last, _)| last).sum(),
+                limit: events_max,
+            });
         }
         tokio::task::block_in_place(|| projection.fold(batch).map(drop))?;
         // A rest of no length would cost a tick of the timer.

@@ -48,7 +48,7 @@ pub struct AsOf {
 
 struct Shared {
     kept: Mutex<Kept>,
-    folding: Semaphore,
+    folding: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -74,7 +74,7 @@ impl Kept {
 impl AsOf {
     /// Folds at most `events_max` events for one query.
     pub fn new(events_max: u64) -> Self {
-        let shared = Shared { kept: Mutex::default(), folding: Semaphore::new(FOLDS_MAX) };
+        let shared = Shared { kept: Mutex::default(), folding: Arc::new(Semaphore::new(FOLDS_MAX)) };
         Self { events_max, shared: Arc::new(shared) }
     }
 
@@ -82,8 +82,8 @@ impl AsOf {
         if let Some(views) = self.shared.find(moment) {
             return Ok(views);
         }
-        let turn = timeout(TURN_WAIT_MAX, self.shared.folding.acquire()).await;
-        let Ok(Ok(_turn)) = turn else {
+        let turn = timeout(TURN_WAIT_MAX, Arc::clone(&self.shared.folding).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
             let detail = "other moments are being folded; try again";
             return Err(Problem::unavailable(Code::Overloaded, detail, RETRY_AFTER_S));
         };
@@ -91,7 +91,7 @@ impl AsOf {
         if let Some(views) = self.shared.find(moment) {
             return Ok(views);
         }
-        let folding = as_of::views_quietly(&app.log, &app.views, moment, self.events_max);
+        let folding = as_of::views_quietly(&app.log, &app.views, moment, self.events_max, turn);
         let folded = timeout(FOLD_MAX, folding).await.unwrap_or(Err(AsOfError::GivenUp));
         let folded = folded.map_err(|error| refused(&error))?;
         let views = folded.views.clone();
