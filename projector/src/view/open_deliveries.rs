@@ -56,6 +56,7 @@ impl Row {
 
 impl Part for OpenDeliveries {
     const NAME: &'static str = "open-deliveries";
+    const VERSION: u32 = 2;
     type Row = Row;
 
     fn place(row: &Row) -> Option<Vec<u8>> {
@@ -74,14 +75,23 @@ impl Part for OpenDeliveries {
 
     fn concerns(event: &Stored) -> bool {
         match &event.recorded.event {
-            Event::Delivery(_) | Event::Ordering(OrderEvent::OrderCancelRequested(_)) => true,
-            Event::Ordering(_)
+            Event::Delivery(_) => true,
+            // Neither a canceled order nor an expired one is any rider's to pick up.
+            Event::Ordering(event) => match event {
+                OrderEvent::OrderCancelRequested(_) | OrderEvent::OrderExpired(_) => true,
+                OrderEvent::OrderPlaced(_)
+                | OrderEvent::OrderRejected(_)
+                | OrderEvent::OrderCompleted(_)
+                | OrderEvent::OrderCanceled(_)
+                | OrderEvent::ReturnRequested(_)
+                | OrderEvent::OrderReturned(_) => false,
+            },
+            Event::Saga(_)
             | Event::Payment(_)
             | Event::Store(_)
             | Event::Marketing(_)
             | Event::Review(_)
-            | Event::Notification(_)
-            | Event::Saga(_) => false,
+            | Event::Notification(_) => false,
         }
     }
 
