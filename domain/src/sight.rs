@@ -84,9 +84,10 @@ impl Sight {
 
     /// The customer; without phone number and mail address where those are not seen.
     pub fn customer(self, customer: &Customer) -> Option<Customer> {
-        let (phone, email) = if self.contact { (&customer.phone, &customer.email) } else { (&None, &None) };
-        let seen = Customer { phone: phone.clone(), email: email.clone(), ..customer.clone() };
-        self.customer.then_some(seen)
+        // Each field by name, here and below, so that a new one is decided on before anybody sees it.
+        let Customer { id, name, phone, email, language } = customer.clone();
+        let (phone, email) = if self.contact { (phone, email) } else { (None, None) };
+        self.customer.then_some(Customer { id, name, phone, email, language })
     }
 
     /// The address; only its region where the rest is not seen.
@@ -113,9 +114,30 @@ impl Sight {
     fn ordering(self, event: &OrderEvent) -> Option<Event> {
         match event {
             OrderEvent::OrderPlaced(placed) => {
-                let customer = self.customer(&placed.customer)?;
-                let address = self.address(&placed.address);
-                self.goods.then(|| OrderPlaced { customer, address, ..placed.clone() }.into())
+                let OrderPlaced {
+                    flow,
+                    channel,
+                    customer,
+                    store_id,
+                    lines,
+                    total,
+                    address,
+                    delivery_type,
+                    awaits_payment,
+                } = placed.clone();
+                let (customer, address) = (self.customer(&customer)?, self.address(&address));
+                let seen = OrderPlaced {
+                    flow,
+                    channel,
+                    customer,
+                    store_id,
+                    lines,
+                    total,
+                    address,
+                    delivery_type,
+                    awaits_payment,
+                };
+                self.goods.then(|| seen.into())
             }
             OrderEvent::OrderExpired(_)
             | OrderEvent::OrderRejected(_)
@@ -134,10 +156,12 @@ impl Sight {
         }
         match event {
             PaymentEvent::PaymentRequested(requested) if self.customer => {
-                Some(PaymentRequested { method: String::new(), ..requested.clone() }.into())
+                let PaymentRequested { flow, customer_id, amount, method: _ } = requested.clone();
+                Some(PaymentRequested { flow, customer_id, amount, method: String::new() }.into())
             }
             PaymentEvent::PaymentApproved(approved) => {
-                Some(PaymentApproved { reference: String::new(), ..approved.clone() }.into())
+                let PaymentApproved { amount, reference: _ } = approved.clone();
+                Some(PaymentApproved { amount, reference: String::new() }.into())
             }
             PaymentEvent::PaymentCanceled(_) => Some(Event::Payment(event.clone())),
             PaymentEvent::PaymentRequested(_)
@@ -152,7 +176,8 @@ impl Sight {
                 Some(DeliveryRequested { address: self.address(&requested.address) }.into())
             }
             DeliveryEvent::DeliveryListed(listed) => {
-                Some(DeliveryListed { address: self.address(&listed.address), ..listed.clone() }.into())
+                let DeliveryListed { address, delivery_type } = listed.clone();
+                Some(DeliveryListed { address: self.address(&address), delivery_type }.into())
             }
             DeliveryEvent::DeliveryPickedUp(_)
             | DeliveryEvent::DeliveryStarted(_)
