@@ -206,10 +206,12 @@ impl<B: Broker> Runner<B> {
         let positions = works.iter().filter_map(|work| work.position);
         let newest = positions.map(|position| position.sequence).max();
         // A deadline that comes due does not say how far the story went since it was set.
-        let is_due = works.iter().any(|work| work.position.is_none());
-        let newest = newest.filter(|_| !is_due);
+        let deadlines = works.iter().filter(|work| work.position.is_none());
+        // What an older program set does not say for when.
+        let reached = deadlines.map(|work| work.due.unwrap_or(Timestamp::MAX)).max();
+        let newest = newest.filter(|_| reached.is_none());
         let tries = works.iter().map(|work| work.deliveries.saturating_sub(1)).max().unwrap_or_default();
-        let advancing = self.advance(order_id, (newest, is_due), tries, news);
+        let advancing = self.advance(order_id, (newest, reached), tries, news);
         tokio::pin!(advancing);
         let advanced = loop {
             tokio::select! {
@@ -239,11 +241,12 @@ impl<B: Broker> Runner<B> {
     }
 
     /// Load, react, send, again, until the order waits for a person or is at its end. The story goes at least up to
-    /// `newest`, or as far as the log says; `tries` were made before. `is_due`: a deadline of the order came due.
+    /// `newest`, or as far as the log says; `tries` were made before. `reached`: the latest deadline of the order that
+    /// came due.
     async fn advance(
         &self,
         order_id: OrderId,
-        (mut newest, is_due): (Option<u64>, bool),
+        (mut newest, mut reached): (Option<u64>, Option<Timestamp>),
         mut tries: u32,
         news: &Notify,
     ) -> Advanced {
@@ -252,10 +255,11 @@ impl<B: Broker> Runner<B> {
             let pause = match self.take_step(order_id, &mut newest, &mut already).await {
                 Taken::Nothing(sequence) => return Advanced::Settled(sequence),
                 Taken::One => {
-                    tries = 0;
+                    // Whatever comes next is not what came due.
+                    (tries, reached) = (0, None);
                     continue;
                 }
-                Taken::NotYet(due, sequence) => match self.wait_until(order_id, (due, is_due), news).await {
+                Taken::NotYet(due, sequence) => match self.wait_until(order_id, (due, reached), news).await {
                     Waited::Scheduled => return Advanced::Settled(sequence),
                     Waited::Interrupted => return Advanced::Interrupted,
                     Waited::Due => continue,
@@ -280,9 +284,14 @@ impl<B: Broker> Runner<B> {
         }
     }
 
-    /// Waits for a deadline: here if it is near, else the server wakes us. It did so already if `is_due`: set again, it
-    /// would come due at once, by the server's clock.
-    async fn wait_until(&self, order_id: OrderId, (due, is_due): (Timestamp, bool), news: &Notify) -> Waited {
+    /// Waits for a deadline: here if it is near, else the server wakes us. It did so already if that deadline, or a later
+    /// one, was `reached`: set again, it would come due at once, by the server's clock.
+    async fn wait_until(
+        &self,
+        order_id: OrderId,
+        (due, reached): (Timestamp, Option<Timestamp>),
+        news: &Notify,
+    ) -> Waited {
         let left = time_left(due, self.executor.log().now()).unwrap_or_default();
         tokio::select! {
             biased;
@@ -292,7 +301,7 @@ impl<B: Broker> Runner<B> {
         if left <= HOLD_MAX {
             return Waited::Due;
         }
-        if is_due {
+        if reached.is_some_and(|reached| reached >= due) {
             metrics::counter!("twelve_deadlines_early_total").increment(1);
             return Waited::Early(left);
         }

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::{
     ask::{Answer, Ask, AskError},
     connection::{Connection, SERVER_TIMEOUT},
-    direct,
+    deadline, direct,
     header::Header,
     log::LoadError,
     subject,
@@ -96,6 +96,8 @@ pub struct Handed {
     pub deliveries: u32,
     /// Messages that wait behind it.
     pub pending: u64,
+    /// The deadline that it is for, if it is for one and says so.
+    pub due: Option<Timestamp>,
     pub receipt: Box<dyn Receipt>,
 }
 
@@ -284,7 +286,8 @@ fn handed(message: jetstream::Message) -> Result<Handed, Failure> {
     let (sequence, pending) = (info.stream_sequence, info.pending);
     let deliveries = u32::try_from(info.delivered).unwrap_or(1);
     let subject = message.subject.to_string();
-    Ok(Handed { subject, sequence, deliveries, pending, receipt: Box::new(Acknowledger(message)) })
+    let due = message.headers.as_ref().and_then(deadline::due_in);
+    Ok(Handed { subject, sequence, deliveries, pending, due, receipt: Box::new(Acknowledger(message)) })
 }
 
 struct Acknowledger(jetstream::Message);

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, pull};
-use domain::{OrderId, Position};
+use domain::{OrderId, Position, Timestamp};
 use futures::{
     StreamExt,
     future::BoxFuture,
@@ -121,6 +121,8 @@ pub struct Work {
     pub position: Option<Position>,
     /// How often it was handed out, this time included.
     pub deliveries: u32,
+    /// Which deadline came due; `None`: it is none, or does not say which.
+    pub due: Option<Timestamp>,
     receipt: Box<dyn Receipt>,
 }
 
@@ -201,7 +203,7 @@ async fn work<B: Broker>(
     (list, partition): (List, u16),
     handed: Handed,
 ) -> Result<Option<Work>, Failure> {
-    let Handed { subject, sequence, deliveries, pending, receipt } = handed;
+    let Handed { subject, sequence, deliveries, pending, due, receipt } = handed;
     tell_behind(list, partition, pending);
     let Some(order_id) = subject::order_in(&subject, partition, log.partitions()) else {
         tracing::error!(
@@ -216,7 +218,7 @@ async fn work<B: Broker>(
         return Ok(None);
     };
     let position = (list == List::Saga).then_some(Position { partition, sequence });
-    Ok(Some(Work { order_id, position, deliveries, receipt }))
+    Ok(Some(Work { order_id, position, deliveries, due, receipt }))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and no log has 2^53 events")]

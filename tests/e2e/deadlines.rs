@@ -108,6 +108,22 @@ async fn a_food_order_without_a_rider_is_shown_to_an_operator_until_a_rider_come
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_after_one_that_was_acted_on_is_set_and_not_asked_for_again_and_again() {
+    let settled = ("when = \"second_step\"", "when = \"second_step\"\nsettle_within_s = 1\n#");
+    let flows = folder(&[("appliance", changed("appliance", &[settled]))]);
+    let platform = up(&flows).await;
+    let client = &platform.client;
+    let id = client.place(&order("appliance")).await;
+    until_metric(client, "twelve_deadlines_set_total", 1.0).await;
+    let down = json!({ "method": "card", "token": "tok_down" });
+    assert_eq!(client.post(&format!("/orders/{id}/payment"), &down).await.status, 503);
+    // To settle the payment; once that is given up, the order waits for another until the day is over.
+    client.until(&id, "given up", |row| row["payment"]["status"] == "declined").await;
+    until_metric(client, "twelve_deadlines_set_total", 3.0).await;
+    assert_eq!(client.metric("twelve_deadlines_early_total").await.unwrap_or_default(), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_passes_although_every_process_was_killed_meanwhile() {
     let flows = hasty(2);
     let mut platform = up(&flows).await;

@@ -52,11 +52,19 @@ async fn a_deadline_that_comes_due_early_by_our_clock_is_waited_for_and_not_set_
     let placed = platform.client.post("/orders", &unpaid).await;
     assert_eq!(placed.status, 201, "{placed:?}");
     until_metric(&platform.client, "twelve_deadlines_set_total", 1.0).await;
-    // As a nats-server does whose clock is ahead of ours.
     let (partition, _) = placed.header("log-position").split_once(':').expect("a position");
-    let due = format!("due.{partition}.{}", placed.order_id());
+    let subject = format!("due.{partition}.{}", placed.order_id());
+    let id = placed.order_id();
+    let saga = platform.client.get(&format!("/sagas/{id}")).await.body;
+    let due = saga["due"].as_str().expect("a deadline").to_owned();
     let client = async_nats::connect(platform.server.url()).await.expect("connected");
-    client.request(due, "".into()).await.expect("stored");
+    let come_due = async |due: &str| {
+        let headers: async_nats::HeaderMap =
+            [("Due".parse().expect("a name"), due.parse().expect("a value"))].into_iter().collect();
+        client.request_with_headers(subject.clone(), headers, "".into()).await.expect("stored");
+    };
+    // As a nats-server does whose clock is ahead of ours.
+    come_due(&due).await;
     until_metric(&platform.client, "twelve_deadlines_early_total", 1.0).await;
     assert_eq!(platform.client.metric("twelve_deadlines_set_total").await, Some(1.0));
     let row = platform.client.get(&format!("/orders/{}", placed.order_id())).await;

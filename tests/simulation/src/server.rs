@@ -45,8 +45,8 @@ pub struct Server {
     lists: BTreeMap<(List, u16), Hands>,
     /// What is in each order's subject, read once.
     stories: BTreeMap<OrderId, Vec<Recorded>>,
-    /// When what was scheduled under a subject is to be delivered, in seconds since 1970, and where.
-    scheduled: BTreeMap<String, (i64, String)>,
+    /// When what was scheduled under a subject is to be delivered, in seconds since 1970, and where; with its headers.
+    scheduled: BTreeMap<String, (i64, String, HeaderMap)>,
     members: u64,
 }
 
@@ -69,6 +69,12 @@ impl Server {
     /// Every message of a stream, oldest first, with its subject.
     pub fn messages(&self, stream: &str) -> impl Iterator<Item = (&str, &Raw)> {
         self.streams.get(stream).into_iter().flat_map(Stream::messages)
+    }
+
+    /// The deadline that a message of a list is for, if it says so.
+    pub fn due_in(&self, list: List, partition: u16, sequence: u64) -> Option<domain::Timestamp> {
+        let raw = self.streams.get(&list.stream(partition))?.raw(sequence)?;
+        nats::deadline::due_in(&raw.headers)
     }
 
     /// Stores a message under its guard, at once.
@@ -105,7 +111,10 @@ impl Server {
         if let (Some(at), Some(target)) = (headers.get(NATS_SCHEDULE), headers.get(NATS_SCHEDULE_TARGET)) {
             let due = at.as_str().strip_prefix("@at ").and_then(|due| due.parse::<domain::Timestamp>().ok());
             let second = due.map_or(0, domain::Timestamp::as_second);
-            self.scheduled.insert(subject.clone(), (second, target.as_str().to_owned()));
+            let kept = headers.iter().filter(|(name, _)| !name.to_string().starts_with("Nats-Schedule"));
+            let kept =
+                kept.filter_map(|(name, values)| Some((name.clone(), values.first()?.clone()))).collect();
+            self.scheduled.insert(subject.clone(), (second, target.as_str().to_owned(), kept));
         }
         let name = stream_of(&subject);
         let keeps_last = !subject.starts_with("orders.");
@@ -142,18 +151,12 @@ impl Server {
 
     /// Delivers what is due by now, in seconds since 1970; answers with the second in which the next will be.
     pub fn deliver_due(&mut self, now_s: i64) -> Option<i64> {
-        let due: Vec<(String, String)> = self
-            .scheduled
-            .iter()
-            .filter(|(_, (second, _))| *second <= now_s)
-            .map(|(subject, (_, target))| (subject.clone(), target.clone()))
-            .collect();
-        for (subject, target) in due {
-            self.scheduled.remove(&subject);
-            let (headers, body) = (HeaderMap::new(), Bytes::new());
-            self.store(Message { subject: target, headers, body, expected: None });
+        let is_due = |_: &String, (second, ..): &mut (i64, String, HeaderMap)| *second <= now_s;
+        let due: Vec<_> = self.scheduled.extract_if(.., is_due).collect();
+        for (_, (_, subject, headers)) in due {
+            self.store(Message { subject, headers, body: Bytes::new(), expected: None });
         }
-        self.scheduled.values().map(|(second, _)| *second).min()
+        self.scheduled.values().map(|(second, ..)| *second).min()
     }
 
     /// A worker joins a list's group, and is known by the number from here on.

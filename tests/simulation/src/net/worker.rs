@@ -73,7 +73,9 @@ impl Worker {
                 let net = Arc::clone(&self.place.net);
                 let receipt = Box::new(Slip { net, list, partition, sequence });
                 let pending = self.handed.len() as u64;
-                return Some((Ok(Handed { subject, sequence, deliveries, pending, receipt }), self));
+                let due = self.place.net.server().due_in(list, partition, sequence);
+                let handed = Handed { subject, sequence, deliveries, pending, due, receipt };
+                return Some((Ok(handed), self));
             }
             self.news.mark_unchanged();
             let handing = self.place.net.server().hand_out(list, partition, member, Instant::now());

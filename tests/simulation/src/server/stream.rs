@@ -57,6 +57,11 @@ impl Stream {
         self.messages.get(&sequence).map(|(subject, _)| subject.as_str())
     }
 
+    /// The message that is still there.
+    pub(super) fn raw(&self, sequence: u64) -> Option<&Raw> {
+        self.messages.get(&sequence).map(|(_, raw)| raw)
+    }
+
     /// The newest so many messages are gone, as if they had never been.
     pub(super) fn lose(&mut self, count: u64) {
         for _ in 0..count {
