@@ -134,7 +134,7 @@ async fn two_that_keep_one_ledger_book_nothing_twice_and_one_is_told() {
         keeping.spawn(async move {
             let mut told = Vec::new();
             // As `twelve ledger follow` does.
-            while let Err(error) = ledger::follow::follow(&log, &ledger, &stop).await {
+            while let Err(error) = ledger::follow::follow(&log, &ledger, &stop, &|| {}).await {
                 told.push(error.to_string());
             }
             told
@@ -170,9 +170,11 @@ async fn a_ledger_of_another_log_is_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
     let ledger = Ledger::open(&url).await.expect("the ledger");
-    let first = Node::new(twelve_tests::partitions(), &[]).await;
+    let first = Node::new(1, &[]).await;
     ledger.checkpoints(&ledger::follow::partitions(&first.log).await.expect("a log")).await.expect("new");
-    let other = Node::new(twelve_tests::partitions(), &[]).await;
-    let refused = ledger::follow::follow(&other.log, &ledger, &CancellationToken::new()).await;
+    let other = Node::new(3, &[]).await;
+    let refused = ledger::follow::follow(&other.log, &ledger, &CancellationToken::new(), &|| {}).await;
     assert!(refused.expect_err("refused").to_string().contains("folded from another log"));
+    let kept = sqlx::query("SELECT part FROM ledger_checkpoints").fetch_all(&sql(&url).await).await;
+    assert_eq!(kept.expect("the checkpoints").len(), 1, "nothing of the other log was noted");
 }

@@ -85,6 +85,32 @@ async fn a_database_that_is_away_shows_in_a_readiness_of_its_own_also_when_nothi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_takes_no_booking_is_never_called_ready_however_often_it_is_tried_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", shown(&folder.path().join("ledger.db")));
+    ledger::Ledger::open(&url).await.expect("made").close().await;
+    sqlx::any::install_default_drivers();
+    let pool = AnyPoolOptions::new().max_connections(1).connect(&url).await.expect("the database");
+    let trigger =
+        "CREATE TRIGGER refuse BEFORE INSERT ON ledger_bookings BEGIN SELECT RAISE(ABORT, 'no'); END";
+    sqlx::query(trigger).execute(&pool).await.expect("made");
+    let platform = Platform::up_with(&["--ledger", &url]).await;
+    let client = &platform.client;
+    client.place(&order("gentleman")).await;
+    let why = until_ledger(client, 503).await;
+    assert!(why.contains("database failed") || why.contains("not been seen"), "{why}");
+    // Over more than one try.
+    let began = Instant::now();
+    while began.elapsed() < std::time::Duration::from_secs(4) {
+        let ready = client.get("/readyz/ledger").await;
+        assert_eq!(ready.status, 503, "{ready:?}");
+    }
+    sqlx::query("DROP TRIGGER refuse").execute(&pool).await.expect("done");
+    until_ledger(client, 200).await;
+    assert_eq!(client.metric("twelve_ledger_up").await, Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn readers_of_a_ledger_make_no_log_no_file_and_no_table() {
     let folder = tempfile::tempdir().expect("a folder");
     let (typo, missing) = (folder.path().join("typo"), folder.path().join("missing.db"));

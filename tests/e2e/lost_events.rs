@@ -111,7 +111,8 @@ async fn keeps_up(log: &EventLog, url: &str) {
     let infos = ledger::follow::partitions(log).await.expect("described");
     let stop = tokio_util::sync::CancellationToken::new();
     let (reading, keeping, ending) = (log.clone(), book.clone(), stop.clone());
-    let follower = tokio::spawn(async move { ledger::follow::follow(&reading, &keeping, &ending).await });
+    let follower =
+        tokio::spawn(async move { ledger::follow::follow(&reading, &keeping, &ending, &|| {}).await });
     let ends: Vec<u64> = infos.iter().map(|info| info.last_sequence).collect();
     let looking = async {
         while book.checkpoints(&infos).await.expect("checkpoints") != ends {

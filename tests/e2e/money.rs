@@ -145,7 +145,7 @@ async fn is_booked_in_spite_of_a_nul(url: &str) {
     let (ledger, stop) = (Ledger::open(url).await.expect("the ledger"), CancellationToken::new());
     let keeping = {
         let (log, ledger, stop) = (node.log.clone(), ledger.clone(), stop.clone());
-        tokio::spawn(async move { ledger::follow::follow(&log, &ledger, &stop).await })
+        tokio::spawn(async move { ledger::follow::follow(&log, &ledger, &stop, &|| {}).await })
     };
     until("booked", async || {
         let balances = ledger.balances().await.expect("balances");

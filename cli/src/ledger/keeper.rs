@@ -1,7 +1,10 @@
 //! Keeps a ledger up with the log beside everything else, and says whether it can.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 /// Before a database that is away is tried again; twice as long after each try, up to the longest.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Why it does not follow the log before it was seen to.
+const STARTING: &str = "it has not been seen to follow the log yet";
 /// How long its connections may take to close.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
@@ -35,7 +40,9 @@ impl Keeper {
             "twelve_ledger_up",
             "1 while the ledger follows the log, 0 while it does not"
         );
-        let keeper = Self { url, log, fault: Fault::default() };
+        // Until something was booked, or there turns out to be nothing to book.
+        metrics::gauge!("twelve_ledger_up").set(0.0);
+        let keeper = Self { url, log, fault: Arc::new(Mutex::new(Some(STARTING.to_owned()))) };
         match keeper.begin().await {
             Ok(ledger) => close(&ledger).await,
             Err(error) if error.is_passing() => keeper.note(&error),
@@ -56,15 +63,20 @@ impl Keeper {
 
     /// Follows the log until `stop`. What may pass is tried again and again; the rest ends it, visibly.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), LedgerError> {
-        let mut pause = RETRY_PAUSE;
+        let (mut pause, began) = (RETRY_PAUSE, AtomicBool::new(false));
         while !stop.is_cancelled() {
             let error = match self.begin().await {
                 Ok(ledger) => {
-                    self.note_following();
-                    pause = RETRY_PAUSE;
-                    let followed = follow::follow(&self.log, &ledger, &stop).await;
+                    let is_up = || {
+                        began.store(true, Ordering::Release);
+                        self.note_following();
+                    };
+                    let followed = follow::follow(&self.log, &ledger, &stop, &is_up).await;
                     close(&ledger).await;
                     let Err(error) = followed else { break };
+                    if began.swap(false, Ordering::AcqRel) {
+                        pause = RETRY_PAUSE;
+                    }
                     error
                 }
                 Err(error) => error,
@@ -112,7 +124,7 @@ impl Keeper {
     fn note_following(&self) {
         metrics::gauge!("twelve_ledger_up").set(1.0);
         if self.fault.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
-            tracing::info!(place = shown(&self.url), "the ledger follows the log again");
+            tracing::info!(place = shown(&self.url), "the ledger follows the log");
         }
     }
 }

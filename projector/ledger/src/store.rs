@@ -129,6 +129,8 @@ impl Ledger {
 
     /// How far each of these partitions is booked, 0 for one that is new; refuses another log.
     pub async fn checkpoints(&self, log: &[PartitionInfo]) -> Result<Vec<u64>, LedgerError> {
+        // What is refused leaves nothing.
+        self.reached(log).await?;
         for (partition, info) in (0_u16..).zip(log) {
             sqlx::query(
                 "INSERT INTO ledger_checkpoints (part, log, sequence) VALUES ($1, $2, 0) ON CONFLICT (part) DO NOTHING",
@@ -262,6 +264,11 @@ impl Ledger {
     pub async fn entries(&self) -> Result<u64, LedgerError> {
         let row = sqlx::query("SELECT COUNT(*) FROM ledger_entries").fetch_one(&self.pool).await?;
         Ok(unsigned(row.try_get(0)?))
+    }
+
+    #[cfg(test)]
+    pub(crate) async fn execute(&self, statement: &'static str) -> Result<(), sqlx::Error> {
+        sqlx::query(statement).execute(&self.pool).await.map(drop)
     }
 
     /// Closes its connections.
