@@ -34,28 +34,43 @@ pub(crate) struct Settings {
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     let folder = &settings.out;
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let mut users = Vec::new();
+    let path_of = |user: User| folder.join(format!("{}.nk", user.name()));
+    let named = |path: &Path| format!("the key {}", path.display());
+    // All that are there, before any is made.
+    let mut found = Vec::new();
     for user in User::ALL {
-        let path = folder.join(format!("{}.nk", user.name()));
-        let public = key(&path).with_context(|| format!("the key {}", path.display()))?;
+        let path = path_of(user);
+        found.push((user, read(&path).with_context(|| named(&path))?));
+    }
+    let mut users = Vec::new();
+    for (user, public) in found {
+        let path = path_of(user);
+        let public = public.map_or_else(|| make(&path).with_context(|| named(&path)), Ok)?;
         println!("{:<10} {public}  {}", user.name(), path.display());
         users.push((user, public));
     }
-    let path = folder.join(CONFIGURATION);
-    fs::write(&path, accounts::configuration(&users, settings.partitions))
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    // Whole or not at all: the server may be reading it.
+    let (path, made) = (folder.join(CONFIGURATION), folder.join(format!("{CONFIGURATION}.new")));
+    let failed = || format!("cannot write {}", path.display());
+    fs::write(&made, accounts::configuration(&users, settings.partitions)).with_context(failed)?;
     // The server may run as another user; the keys stay private.
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+    fs::set_permissions(&made, fs::Permissions::from_mode(0o644))?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    fs::rename(&made, &path).with_context(failed)?;
     println!("server     include {}", path.display());
     Ok(())
 }
 
-/// The public part of the key in this file, made if there is none.
-fn key(path: &Path) -> anyhow::Result<String> {
-    if path.exists() {
-        return Ok(KeyPair::from_seed(fs::read_to_string(path)?.trim())?.public_key());
+/// The public part of the key in this file; `None` if there is none.
+fn read(path: &Path) -> anyhow::Result<Option<String>> {
+    if !path.exists() {
+        return Ok(None);
     }
+    Ok(Some(KeyPair::from_seed(fs::read_to_string(path)?.trim())?.public_key()))
+}
+
+/// Makes a key; its public part.
+fn make(path: &Path) -> anyhow::Result<String> {
     let pair = KeyPair::new_user();
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     writeln!(file, "{}", pair.seed()?)?;

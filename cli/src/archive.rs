@@ -183,7 +183,8 @@ impl Archivist {
             }));
         }
         drop(looked);
-        Ok(finding.await??)
+        tally.younger += finding.await??;
+        Ok(())
     }
 
     /// Looks whether an order is over, and closes it.

@@ -13,6 +13,8 @@ use nats::{
 use serde_json::{Value, json};
 use service::settings::{LogSettings, ServerSettings};
 
+use crate::token::TokenFile;
+
 const CALL_MAX: Duration = Duration::from_secs(5);
 /// Seconds by which clocks may differ.
 const CLOCK_S_MAX: u64 = 2;
@@ -36,9 +38,8 @@ pub(crate) struct Settings {
     /// Services to look at
     #[arg(long, value_name = "URL,…", value_delimiter = ',')]
     url: Vec<String>,
-    /// A token for them, of an operator
-    #[arg(long, env = "TWELVE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    token: TokenFile,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -64,8 +65,9 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let http = reqwest::Client::builder().timeout(CALL_MAX).build()?;
     findings.extend(durability(&settings, &http).await);
     let last = last_positions(&connection, &settings).await;
+    let token = settings.token.read()?;
     for url in &settings.url {
-        findings.extend(service(&http, url, settings.token.as_deref(), &last).await);
+        findings.extend(service(&http, url, token.as_deref(), &last).await);
     }
     connection.close().await;
     tell(&findings, settings.json);

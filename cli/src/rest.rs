@@ -1,19 +1,19 @@
 //! A running platform, called by REST: what a tool says when a call fails is what happened, and what to do next.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
 use serde_json::Value;
 
+use crate::token::TokenFile;
+
 /// The longest that one call may take.
 const CALL_MAX: Duration = Duration::from_secs(30);
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// The longest pause that an answer may ask for.
 const RETRY_AFTER_S_MAX: u64 = 60;
-/// The largest token file, in bytes.
-const TOKEN_BYTES_MAX: u64 = 16 * 1024;
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "The platform that is called")]
@@ -21,9 +21,8 @@ pub(crate) struct RestSettings {
     /// The platform, or the front door before it
     #[arg(long, env = "TWELVE_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
-    /// A file with the token to call with, as `twelve token` prints it
-    #[arg(long, env = "TWELVE_TOKEN_FILE", value_name = "FILE")]
-    token: Option<PathBuf>,
+    #[command(flatten)]
+    token: TokenFile,
 }
 
 /// A caller of the platform.
@@ -44,14 +43,9 @@ pub(crate) struct Answer {
 
 impl RestSettings {
     pub(crate) fn open(&self) -> anyhow::Result<Rest> {
-        let token = self.token.as_deref().map(|path| {
-            let failed = || format!("cannot read the token in {}", path.display());
-            let bytes = std::fs::metadata(path).with_context(failed)?.len();
-            anyhow::ensure!(bytes <= TOKEN_BYTES_MAX, "{} is no token: it has {bytes} bytes", path.display());
-            Ok(std::fs::read_to_string(path).with_context(failed)?.trim().to_owned())
-        });
+        let token = self.token.read()?;
         let http = reqwest::Client::builder().connect_timeout(CONNECT_MAX).build()?;
-        Ok(Rest { http, url: self.url.trim_end_matches('/').to_owned(), token: token.transpose()? })
+        Ok(Rest { http, url: self.url.trim_end_matches('/').to_owned(), token })
     }
 }
 
@@ -99,7 +93,7 @@ impl Answer {
         Ok(Self { status, body, retry_after_s })
     }
 
-    /// Whether nothing was done because of too much to do, or something that is away for a moment.
+    /// Whether there is too much to do, or something is away for a moment; what was asked for may be done all the same.
     pub(crate) fn is_passing(&self) -> bool {
         matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
     }
@@ -123,12 +117,13 @@ impl Answer {
         });
         let advice = match self.status {
             StatusCode::UNAUTHORIZED => {
-                "; name a token: --token FILE (twelve token --id ID --role customer > FILE)".to_owned()
+                "; name a token: --token-file FILE (twelve token --id ID --role customer > FILE)".to_owned()
             }
-            StatusCode::FORBIDDEN => "; take a token with another role: --token FILE".to_owned(),
+            StatusCode::FORBIDDEN => "; take a token with another role: --token-file FILE".to_owned(),
             StatusCode::NOT_FOUND if code == "order_not_found" => "; see twelve orders list".to_owned(),
             _ if self.is_passing() => {
-                format!("; nothing was done, try again in {} s", self.retry_after_s.unwrap_or(1))
+                // Whether something was done all the same, the detail says.
+                format!("; try again in {} s", self.retry_after_s.unwrap_or(1))
             }
             _ => String::new(),
         };

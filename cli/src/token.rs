@@ -23,6 +23,28 @@ pub(crate) const JWKS: &str = "jwks.json";
 const ISSUER: &str = "twelve-development";
 const KEY_ENDING: &str = "ed25519";
 
+/// The largest token file, in bytes.
+const TOKEN_BYTES_MAX: u64 = 16 * 1024;
+
+/// A token to call with, in a file: all who may list processes see what is on the command line.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TokenFile {
+    /// A file with the token to call with, as `twelve token` prints it
+    #[arg(long, env = "TWELVE_TOKEN_FILE", value_name = "FILE", global = true)]
+    token_file: Option<PathBuf>,
+}
+
+impl TokenFile {
+    /// The token; `None` if no file is named.
+    pub(crate) fn read(&self) -> anyhow::Result<Option<String>> {
+        let Some(path) = &self.token_file else { return Ok(None) };
+        let failed = || format!("cannot read the token in {}", path.display());
+        let bytes = fs::metadata(path).with_context(failed)?.len();
+        anyhow::ensure!(bytes <= TOKEN_BYTES_MAX, "{} is no token: it has {bytes} bytes", path.display());
+        Ok(Some(fs::read_to_string(path).with_context(failed)?.trim().to_owned()))
+    }
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum RoleName {
     Customer,
@@ -79,14 +101,15 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     if keys.is_empty() || settings.rotate {
         keys.push(make_key(&folder)?);
     }
-    if settings.forget {
-        for old in keys.drain(..keys.len() - 1) {
-            fs::remove_file(&old).with_context(|| format!("cannot remove {}", old.display()))?;
-        }
-    }
-    publish(&folder, &keys)?;
     let newest = keys.last().context("there is no key")?;
-    println!("{}", issue(settings, newest)?);
+    let token = issue(settings, newest)?;
+    let forgotten = if settings.forget { keys.drain(..keys.len() - 1).collect() } else { Vec::new() };
+    publish(&folder, &keys)?;
+    // Once they are out of the set: what cannot be published forgets no key.
+    for old in forgotten {
+        fs::remove_file(&old).with_context(|| format!("cannot remove {}", old.display()))?;
+    }
+    println!("{token}");
     tracing::info!(keys = %folder.join(JWKS).display(), "twelve up --auth-jwks takes these keys");
     Ok(())
 }

@@ -16,16 +16,16 @@ use query_api::operator::ADDRESS_FILE;
 use serde_json::{Value, json};
 use service::process;
 
-use crate::local::LocalSettings;
+use crate::{local::LocalSettings, token::TokenFile};
 
 const ASK_EVERY: Duration = Duration::from_millis(100);
 const CALL_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Settings {
-    /// An operator's token, where the node asks for one (`twelve token`)
-    #[arg(long, env = "TWELVE_TOKEN", value_name = "TOKEN", hide_env_values = true, global = true)]
-    token: Option<String>,
+    /// Of an operator, where the node asks for a token
+    #[command(flatten)]
+    token: TokenFile,
     #[command(subcommand)]
     work: Work,
 }
@@ -91,7 +91,8 @@ struct Node {
 }
 
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
-    let token = settings.token.as_deref();
+    let token = settings.token.read()?;
+    let token = token.as_deref();
     match settings.work {
         Work::Rebuild { local, swap, events_per_second, view, until } => {
             let operator = Operator::of(&local.views(), token).await;
@@ -197,7 +198,7 @@ impl Operator {
     async fn status(&self) -> anyhow::Result<Value> {
         let answer = self.http.get(self.path("rebuild")).send().await?;
         let is_refused = [401, 403].contains(&answer.status().as_u16());
-        anyhow::ensure!(!is_refused, "the node asks for an operator's token; give --token or TWELVE_TOKEN");
+        anyhow::ensure!(!is_refused, "the node asks for an operator's token: --token-file FILE");
         anyhow::ensure!(answer.status().is_success(), "nothing was rebuilt since this node started");
         Ok(answer.json().await?)
     }

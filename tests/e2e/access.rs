@@ -330,7 +330,19 @@ async fn tokens_for_development_are_made_by_twelve_itself_and_their_keys_can_be_
             .as_array()
             .is_some_and(|keys| keys.len() == 2 && keys.iter().all(|key| key["d"].is_null()))
     );
+    // A set that cannot be published forgets no key.
+    let auth = folder.path().join("auth");
+    let private = || {
+        let files = std::fs::read_dir(&auth).expect("the keys").flatten();
+        files.filter(|file| file.path().extension().is_some_and(|ending| ending == "ed25519")).count()
+    };
+    std::fs::create_dir(auth.join("jwks.new")).expect("in the way");
+    let forget = ["token", "--data", &data, "--id", "op", "--role", "operator", "--forget"];
+    assert!(!Command::new(binary("twelve")).args(forget).output().expect("it runs").status.success());
+    assert_eq!(private(), 2, "both are there");
+    std::fs::remove_dir(auth.join("jwks.new")).expect("out of the way");
     token(&data, &["--id", "op", "--role", "operator", "--forget"]);
+    assert_eq!(private(), 1);
     let keys: Value = serde_json::from_slice(&std::fs::read(&jwks).expect("a key set")).expect("JSON");
     assert_eq!(keys["keys"].as_array().map(Vec::len), Some(1));
 }

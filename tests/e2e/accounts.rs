@@ -231,6 +231,21 @@ fn nkeys_of_a_stranger() -> String {
     seed.trim().to_owned()
 }
 
+#[test]
+fn no_key_is_made_beside_one_that_does_not_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("views.nk"), "no key").expect("written");
+    let made = std::process::Command::new(binary("twelve"))
+        .args(["nats-accounts", "--out"])
+        .arg(folder.path())
+        .output();
+    let made = made.expect("it runs");
+    let said = String::from_utf8_lossy(&made.stderr);
+    assert!(!made.status.success() && said.contains("views.nk"), "{said}");
+    let files = std::fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(files, 1, "what is there is read before anything is made");
+}
+
 /// An inspector sees single events, by the ordinary means.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_inspector_sees_an_orders_events_and_changes_nothing() {

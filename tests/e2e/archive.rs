@@ -131,6 +131,8 @@ async fn an_archived_order_is_read_and_answered_as_before_and_takes_no_commands(
         said(&archive(&platform.server, partitions(), &["--dry-run", "--older-than", "0"]))
             .contains("2 orders with")
     );
+    let young = said(&archive(&platform.server, partitions(), &["--dry-run"]));
+    assert!(young.contains("0 orders with 0 events are over; 0 are not, 3 are younger"), "{young}");
     assert!(said(&archive(&platform.server, partitions(), &[])).contains("0 orders with 0 events are over"));
 
     archive_while_others_order(&platform).await;

@@ -147,13 +147,13 @@ async fn what_fails_on_the_command_line_is_told_with_what_to_do_next() {
     let customer = file("customer", key.token("gentleman", "customer"));
 
     let unknown = refused(client, &["orders", "list"]);
-    assert!(unknown.contains("--token FILE"), "{unknown}");
-    let foreign = refused(client, &["orders", "list", "--token", &customer]);
+    assert!(unknown.contains("--token-file FILE"), "{unknown}");
+    let foreign = refused(client, &["orders", "list", "--token-file", &customer]);
     assert!(foreign.contains("another role"), "{foreign}");
-    let told = said(client, &["demo", "--orders", "30", "--token", &operator]);
+    let told = said(client, &["demo", "--orders", "30", "--token-file", &operator]);
     assert!(told.contains("30 orders were placed"), "{told}");
     let none = "00000000-0000-5000-8000-000000000000";
-    let missing = refused(client, &["orders", "cancel", none, "--token", &operator]);
+    let missing = refused(client, &["orders", "cancel", none, "--token-file", &operator]);
     assert!(missing.contains(none) && missing.contains("no such order"), "{missing}");
 
     let away = Client::new(&format!("http://127.0.0.1:{}", free_port()));
@@ -161,6 +161,6 @@ async fn what_fails_on_the_command_line_is_told_with_what_to_do_next() {
         let failed = refused(&away, arguments);
         assert!(failed.contains(away.url()) && failed.contains("twelve up"), "{failed}");
     }
-    let lost = refused(client, &["orders", "list", "--token", "/nonexistent/token"]);
+    let lost = refused(client, &["orders", "list", "--token-file", "/nonexistent/token"]);
     assert!(lost.contains("/nonexistent/token"), "{lost}");
 }

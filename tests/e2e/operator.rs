@@ -89,9 +89,11 @@ async fn the_operators_port_asks_for_an_operators_token_and_is_told_at_the_start
     assert!(said.contains(&format!("http://{operator}")), "{said}");
     let status = async |token: Option<&str>| {
         let mut views = tokio::process::Command::new(binary("twelve"));
-        views.args(["views", "snapshots", "--data", &data]).env_remove("TWELVE_TOKEN");
+        views.args(["views", "snapshots", "--data", &data]).env_remove("TWELVE_TOKEN_FILE");
         if let Some(token) = token {
-            views.env("TWELVE_TOKEN", token);
+            let file = folder.path().join("token");
+            std::fs::write(&file, token).expect("written");
+            views.arg("--token-file").arg(file);
         }
         views.output().await.expect("it runs").status.success()
     };

@@ -51,8 +51,9 @@ struct Reading {
     /// The sequence of the last one that was met, and how many there are behind the page.
     after: u64,
     pending: u64,
-    /// How many there are.
+    /// How many there are, and of how many orders (what is no order's counts as one).
     count: u64,
+    subjects: u64,
     /// Which partition it is, of how many.
     partition: (u16, u16),
 }
@@ -61,11 +62,12 @@ impl Reading {
     async fn begin(log: &EventLog, partition: u16) -> Result<Self, Failure> {
         let name = subject::stream(partition);
         let stream = log.broker.shared.jetstream.get_stream(&name).await?;
-        let count = stream.cached_info().state.messages;
+        let state = &stream.cached_info().state;
+        let (count, subjects) = (state.messages, state.subjects_count);
         let connection = log.broker.clone();
         let partition = (partition, log.partitions());
         let messages = VecDeque::new();
-        Ok(Self { connection, stream: name, messages, after: 0, pending: count, count, partition })
+        Ok(Self { connection, stream: name, messages, after: 0, pending: count, count, subjects, partition })
     }
 
     async fn next(&mut self) -> Result<Met, Failure> {
@@ -84,18 +86,20 @@ impl Reading {
 
 impl EventLog {
     /// Sends every order that has events in the partition's stream, as soon as its newest of those was met that come
-    /// before the first event that is not older than `before`.
+    /// before the first event that is not older than `before`; answers with how many others there are.
     pub async fn orders_before(
         &self,
         partition: u16,
         before: Timestamp,
         sink: mpsc::Sender<Found>,
-    ) -> Result<(), TopologyError> {
+    ) -> Result<u64, TopologyError> {
         let finding = async {
             let mut reading = Reading::begin(self, partition).await?;
             let newest = newest_before(&mut reading, before).await?;
+            let younger = reading.subjects.saturating_sub(newest.len() as u64);
             let mut reading = Reading::begin(self, partition).await?;
-            find(&mut reading, &newest, sink).await
+            find(&mut reading, &newest, sink).await?;
+            Ok(younger)
         };
         let failed = |source: Failure| TopologyError::Server { stream: subject::stream(partition), source };
         finding.await.map_err(failed)
