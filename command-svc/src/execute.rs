@@ -3,11 +3,8 @@
 use std::{sync::Arc, time::Instant};
 
 use domain::{
-    Command, CommandId, EventId, FlowRef, OrderId, OrderState, Refusal,
-    command::SagaCommand,
+    Command, CommandId, EventId, OrderId, OrderState, Refusal,
     id::{is_same_body, stored_fingerprint},
-    order::OrderCommand,
-    payment::PaymentCommand,
 };
 use nats::{
     AppendError, Broker, Connection, EventLog, FlowBook, FlowBookError, LoadError, NewEvent, Stored,
@@ -182,7 +179,7 @@ impl<B: Broker> Executor<B> {
         // A remembered story is good enough to decide on, and not to deny on. So is the empty one, for a first command.
         let (mut story, mut is_whole) = match self.recent.get(order_id) {
             Some(story) => (story, false),
-            None if names_flow(&intent.command).is_some() => (Arc::default(), false),
+            None if intent.command.names_flow().is_some() => (Arc::default(), false),
             None => (self.read(order_id, 0).await?, true),
         };
         for _ in 0..ATTEMPTS_MAX {
@@ -209,7 +206,9 @@ impl<B: Broker> Executor<B> {
             return Ok(Attempt::Denied(Err(ExecuteError::Moved)));
         }
         let event = match self.decide(&story.state, &intent.command).await? {
-            Ok(Some(_)) if story.events.len() >= EVENTS_BEFORE_REFUSAL_MAX && !ends_order(intent) => {
+            Ok(Some(_))
+                if story.events.len() >= EVENTS_BEFORE_REFUSAL_MAX && !is_taken_at_the_limit(intent) =>
+            {
                 return Ok(Attempt::Denied(Err(Refusal::OrderTooLong.into())));
             }
             Ok(Some(event)) => event,
@@ -257,7 +256,7 @@ impl<B: Broker> Executor<B> {
         state: &OrderState,
         command: &Command,
     ) -> Result<Result<Option<domain::Event>, Refusal>, FlowBookError> {
-        let Some(reference) = state.flow.as_ref().or_else(|| names_flow(command)) else {
+        let Some(reference) = state.flow.as_ref().or_else(|| command.names_flow()) else {
             return Ok(Err(Refusal::OrderNotFound));
         };
         let flow = self.flows.find(reference).await?;
@@ -265,42 +264,10 @@ impl<B: Broker> Executor<B> {
     }
 }
 
-/// Whether a command brings an order to its end, or records what another command led to: these are taken of an order
-/// that has too many events already.
-fn ends_order(intent: &Intent) -> bool {
-    match &intent.command {
-        Command::Ordering(OrderCommand::RequestCancel { .. }) | Command::Saga(SagaCommand::Archive) => true,
-        Command::Ordering(_)
-        | Command::Payment(_)
-        | Command::ChargePayment { .. }
-        | Command::SettlePayment
-        | Command::ReturnPayment
-        | Command::Store(_)
-        | Command::Review(_)
-        | Command::Notification(_)
-        | Command::Marketing(_)
-        | Command::Delivery(_)
-        | Command::Saga(_) => intent.causation_id.is_some(),
-    }
-}
-
-/// The flow that a first command brings to an order.
-fn names_flow(command: &Command) -> Option<&FlowRef> {
-    match command {
-        Command::Ordering(OrderCommand::Place(placed)) => Some(&placed.flow),
-        Command::Payment(PaymentCommand::Request(request)) => Some(&request.flow),
-        Command::Ordering(_)
-        | Command::Payment(_)
-        | Command::ChargePayment { .. }
-        | Command::SettlePayment
-        | Command::ReturnPayment
-        | Command::Store(_)
-        | Command::Review(_)
-        | Command::Notification(_)
-        | Command::Marketing(_)
-        | Command::Delivery(_)
-        | Command::Saga(_) => None,
-    }
+/// Whether a command is taken of an order that has too many events already: one that brings it to its end, or records
+/// what another command led to.
+fn is_taken_at_the_limit(intent: &Intent) -> bool {
+    intent.causation_id.is_some() || intent.command.ends_order()
 }
 
 /// The event that this very command led to before, in the state as it was right after.

@@ -3,18 +3,21 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use domain::{
-    Command, CommandId, Event, Money, OrderState, Refusal,
+    Command, CommandId, Event, EventId, Money, OrderId, OrderState, Refusal,
     event::{PaymentEvent, PaymentRequested},
     order::Order,
     payment::{self, Charge, Payment, PaymentCommand, provider_key},
 };
 use nats::{Broker, Connection, Stored};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     execute::{ExecuteError, Executed, Executor, Intent},
     provider::{PaymentProvider, ProviderError},
 };
+
+/// Times that a key is closed while what the provider says went back cannot be; then the order waits for an operator.
+const IMPOSSIBLE_RETURNS_MAX: u32 = 3;
 
 /// Why a payment command led to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -48,48 +51,43 @@ impl<B: Broker> Payments<B> {
         let (amount, method) = (request.amount, request.method.clone());
         let intent = Intent { command: Command::Payment(PaymentCommand::Request(request)), ..intent };
         let requested = self.record(intent.clone()).await?;
-        if let Some(outcome) = self.outcome(&intent, &requested).await? {
-            return Ok(outcome);
-        }
-        let attempt = requested.state.payment.attempt();
-        let key = provider_key(intent.order_id, attempt);
-        let charge = match self.in_time(self.provider.charge(&key, amount, &method, token)).await {
-            Err(PaymentError::Provider(ProviderError::Refused(why))) => {
-                self.refused(&key, amount, why).await?
+        let number = requested.state.payment.attempt();
+        let request = match requested.event {
+            Some(event) if !requested.replayed => event.recorded.event_id,
+            event => match self.found(intent.order_id, event.map(|event| event.recorded.event_id)).await? {
+                Found::Outcome(outcome) => return Ok(*outcome),
+                Found::Open(request) => request,
+            },
+        };
+        let key = provider_key(intent.order_id, number);
+        let attempt = Attempt { number, key, amount, request, intent };
+        let charged = self.in_time(self.provider.charge(&attempt.key, amount, &method, token)).await;
+        let charge = match charged {
+            Err(PaymentError::Provider(ProviderError::Refused(why) | ProviderError::Mismatch(why))) => {
+                match self.give_up(&attempt, why).await? {
+                    Some(declined) => declined,
+                    None => return self.outcome(&attempt).await,
+                }
             }
             charge => charge?,
         };
         let is_owed_when_refused = charge.is_owed_when_refused();
-        let command = Command::Payment(charge.outcome_of(attempt));
-        let cause = requested.event.as_ref().map(|stored| stored.recorded.event_id);
-        let outcome = Intent {
-            command_id: cause.map_or(intent.command_id, |cause| CommandId::from_step(cause, command.name())),
-            command,
-            causation_id: cause,
-            // What became of the money is recorded, whatever the caller expected the order to be.
-            expected: None,
-            fingerprint: None,
-            ..intent
-        };
-        let executed = match self.record(outcome.clone()).await {
+        match self.record(attempt.intent(charge.outcome_of(number))).await {
+            Ok(Executed { event: Some(event), .. }) => Ok(event),
+            Ok(Executed { event: None, .. }) => self.outcome(&attempt).await,
             Err(ExecuteError::Refused(refusal)) => {
                 // The order was given up while the provider was asked: what it took goes straight back.
                 if is_owed_when_refused {
-                    let returned = self.in_time(self.provider.close(&key, amount)).await?;
-                    if let Err(error) = whole(amount, true, returned) {
-                        tracing::error!(order_id = %intent.order_id, %error, "not all is back of a charge that came too late");
+                    match self.close(&attempt.key, amount, true).await.map_err(for_good) {
+                        Err(error @ PaymentError::Execute(_)) => {
+                            tracing::error!(order_id = %attempt.intent.order_id, %error, "not all is back of a charge that came too late");
+                        }
+                        closed => drop(closed?),
                     }
                 }
-                return Err(ExecuteError::Refused(refusal).into());
+                Err(ExecuteError::Refused(refusal).into())
             }
-            executed => executed?,
-        };
-        match executed.event {
-            Some(event) => Ok(event),
-            None => self
-                .outcome(&outcome, &executed)
-                .await?
-                .ok_or(ExecuteError::Refused(Refusal::PaymentCanceled).into()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -101,56 +99,49 @@ impl<B: Broker> Payments<B> {
 
     /// The provider refused the call to charge, for a reason that lies in it: a decline, once its key is closed, so
     /// that no repeat of it takes anything.
-    async fn refused(&self, key: &str, amount: Money, why: String) -> Result<Charge, PaymentError> {
-        let nothing = Money { amount: 0, ..amount };
-        let returned = self.in_time(self.provider.close(key, nothing)).await?;
-        whole(amount, false, returned)?;
-        Ok(Charge::Declined { reason: format!("the payment provider refused the payment: {why}") })
-    }
-
-    /// The recorded outcome of a charge that was asked for before.
-    async fn outcome(&self, intent: &Intent, requested: &Executed) -> Result<Option<Stored>, PaymentError> {
-        if requested.event.is_some() && !requested.replayed {
+    ///
+    /// Another call under the same key may have been charged, so the attempt is given up in the log first: from there
+    /// on that charge is not taken for paid. `None`: the log has an outcome of the attempt, and nothing is closed.
+    async fn give_up(&self, attempt: &Attempt, why: String) -> Result<Option<Charge>, PaymentError> {
+        let defer = attempt.intent(PaymentCommand::Defer { attempt: attempt.number });
+        let given_up = self.record(defer).await?;
+        if !given_up.state.payment.has_given_up(attempt.number) {
             return Ok(None);
         }
-        let story = self.executor.story(intent.order_id, 0).await.map_err(ExecuteError::from)?;
-        let state = &story.state;
-        if state.order == Order::Expired {
+        self.close(&attempt.key, attempt.amount, false).await.map_err(for_good)?;
+        Ok(Some(Charge::Declined { reason: format!("the payment provider refused the payment: {why}") }))
+    }
+
+    /// The recorded outcome of an attempt that is no longer open.
+    async fn outcome(&self, attempt: &Attempt) -> Result<Stored, PaymentError> {
+        match self.found(attempt.intent.order_id, Some(attempt.request)).await? {
+            Found::Outcome(outcome) => Ok(*outcome),
+            Found::Open(_) => Err(ExecuteError::Refused(Refusal::PaymentCanceled).into()),
+        }
+    }
+
+    /// What the log has of an attempt that was asked for before; `None`: of the newest one.
+    async fn found(&self, order_id: OrderId, request: Option<EventId>) -> Result<Found, PaymentError> {
+        let story = self.executor.story(order_id, 0).await.map_err(ExecuteError::from)?;
+        if story.state.order == Order::Expired {
             return Err(ExecuteError::Refused(Refusal::OrderExpired).into());
         }
-        match state.payment {
-            Payment::Canceled => Err(ExecuteError::Refused(Refusal::PaymentCanceled).into()),
-            Payment::None
-            | Payment::Requested { .. }
-            | Payment::Approved { .. }
-            | Payment::Declined { .. }
-            | Payment::Deferred { .. } => {
-                let decided = |stored: &Stored| match &stored.recorded.event {
-                    Event::Payment(event) => match event {
-                        PaymentEvent::PaymentApproved(_) | PaymentEvent::PaymentDeclined(_) => true,
-                        PaymentEvent::PaymentRequested(_)
-                        | PaymentEvent::PaymentDeferred(_)
-                        | PaymentEvent::PaymentCanceled(_) => false,
-                    },
-                    Event::Ordering(_)
-                    | Event::Store(_)
-                    | Event::Marketing(_)
-                    | Event::Delivery(_)
-                    | Event::Review(_)
-                    | Event::Notification(_)
-                    | Event::Saga(_) => false,
-                };
-                // Of this request, or of the one that was open already; an earlier one may have been declined.
-                let is_request = |stored: &&Stored| {
-                    matches!(stored.recorded.event, Event::Payment(PaymentEvent::PaymentRequested(_)))
-                };
-                let request = requested.event.as_ref().or_else(|| story.events.iter().rfind(is_request));
-                let since = request.map_or(0, |stored| stored.recorded.position.sequence);
-                let mut later =
-                    story.events.iter().filter(|stored| stored.recorded.position.sequence > since);
-                Ok(later.find(|stored| decided(stored)).cloned())
-            }
+        if story.state.payment == Payment::Canceled {
+            return Err(ExecuteError::Refused(Refusal::PaymentCanceled).into());
         }
+        let is_request = |stored: &&Stored| match request {
+            Some(request) => stored.recorded.event_id == request,
+            None => matches!(stored.recorded.event, Event::Payment(PaymentEvent::PaymentRequested(_))),
+        };
+        let request = story.events.iter().rfind(is_request).ok_or(Refusal::PaymentNotRequested);
+        let request = &request.map_err(ExecuteError::from)?.recorded;
+        // Of this attempt; an earlier one may have been declined.
+        let mut later = story
+            .events
+            .iter()
+            .filter(|stored| stored.recorded.position.sequence > request.position.sequence);
+        let outcome = later.find(|stored| payment::is_outcome(&stored.recorded.event)).cloned();
+        Ok(outcome.map_or(Found::Open(request.event_id), |outcome| Found::Outcome(Box::new(outcome))))
     }
 
     /// Asks the provider what became of an attempt that got no answer, and records that.
@@ -159,11 +150,11 @@ impl<B: Broker> Payments<B> {
     /// paid.
     pub async fn settle(&self, intent: Intent) -> Result<Executed, PaymentError> {
         let state = self.state(&intent).await?;
-        let Payment::Requested { attempt, .. } = state.payment else {
+        let Payment::Requested { amount, attempt } = state.payment else {
             return Ok(Executed { event: None, replayed: false, state });
         };
         let key = provider_key(intent.order_id, attempt);
-        let found = self.in_time(self.provider.look_up(&key)).await;
+        let found = self.in_time(self.provider.look_up(&key, amount)).await;
         let command = match found.map_err(for_good)? {
             Some(charge) => charge.outcome_of(attempt),
             None => PaymentCommand::Defer { attempt },
@@ -184,11 +175,42 @@ impl<B: Broker> Payments<B> {
             }
         };
         let key = provider_key(intent.order_id, attempt);
-        let taken = if is_taken { asked } else { Money { amount: 0, ..asked } };
-        let closed = self.in_time(self.provider.close(&key, taken)).await;
-        let returned = whole(asked, is_taken, closed.map_err(for_good)?)?;
+        let returned = self.close(&key, asked, is_taken).await.map_err(for_good)?;
         let command = Command::Payment(payment::closed(state.payment, state.order, returned));
         Ok(self.executor.execute(Intent { command, ..intent }).await?)
+    }
+
+    /// Closes a key, and holds what came back against what was asked for. `is_taken`: whether the log knows that it was
+    /// taken.
+    ///
+    /// What cannot be is asked again, [`IMPOSSIBLE_RETURNS_MAX`] times at most within the time of one call; the calls
+    /// move nothing that the first did not.
+    async fn close(&self, key: &str, asked: Money, is_taken: bool) -> Result<Money, PaymentError> {
+        let taken = if is_taken { asked } else { Money { amount: 0, ..asked } };
+        let until = Instant::now() + self.provider_timeout;
+        let mut impossible = 0;
+        loop {
+            let Ok(closed) = timeout_at(until, self.provider.close(key, taken)).await else {
+                return Err(match impossible {
+                    0 => PaymentError::ProviderLate(self.provider_timeout),
+                    _ => ExecuteError::Refused(Refusal::AmountMismatch).into(),
+                });
+            };
+            let why = match closed {
+                Ok(returned) => match whole(asked, is_taken, returned) {
+                    Ok(returned) => return Ok(returned),
+                    Err(Mismatch::Short) => return Err(ExecuteError::from(Refusal::RefundIncomplete).into()),
+                    Err(error @ Mismatch::Impossible { .. }) => error.to_string(),
+                },
+                Err(ProviderError::Mismatch(why)) => why,
+                Err(error @ (ProviderError::Down(_) | ProviderError::Refused(_))) => return Err(error.into()),
+            };
+            impossible += 1;
+            tracing::error!(key, why, impossible, "what the payment provider says went back cannot be");
+            if impossible >= IMPOSSIBLE_RETURNS_MAX {
+                return Err(ExecuteError::from(Refusal::AmountMismatch).into());
+            }
+        }
     }
 
     /// The story that the command was derived from, if the order's is still the same.
@@ -210,6 +232,42 @@ impl<B: Broker> Payments<B> {
     }
 }
 
+/// An attempt to pay that the provider is asked about for a caller.
+struct Attempt {
+    number: u32,
+    /// Under which the provider knows it.
+    key: String,
+    amount: Money,
+    /// The event that asked for it.
+    request: EventId,
+    /// The caller's command.
+    intent: Intent,
+}
+
+impl Attempt {
+    /// What became of it, to be recorded whatever the caller expected the order to be. Each command follows from the
+    /// request, so calls under one key that record the same are repeats of each other.
+    fn intent(&self, command: PaymentCommand) -> Intent {
+        let command = Command::Payment(command);
+        Intent {
+            command_id: CommandId::from_step(self.request, command.name()),
+            command,
+            causation_id: Some(self.request),
+            expected: None,
+            fingerprint: None,
+            ..self.intent.clone()
+        }
+    }
+}
+
+/// What the log has of an attempt to pay.
+enum Found {
+    /// It was approved or declined.
+    Outcome(Box<Stored>),
+    /// The event that asked for it, and no outcome.
+    Open(EventId),
+}
+
 /// Why what came back is not recorded.
 #[derive(Debug, thiserror::Error)]
 enum Mismatch {
@@ -219,18 +277,9 @@ enum Mismatch {
     Impossible { asked: Money, returned: Money },
 }
 
-impl From<Mismatch> for PaymentError {
-    fn from(mismatch: Mismatch) -> Self {
-        match mismatch {
-            Mismatch::Short => ExecuteError::Refused(Refusal::RefundIncomplete).into(),
-            Mismatch::Impossible { .. } => ProviderError::Down(mismatch.to_string()).into(),
-        }
-    }
-}
-
 /// What came back, held against what was asked for: all of it, or nothing where it is not known that any was taken.
 ///
-/// Less is for an operator to see to. More, or less than nothing, cannot be; the provider is asked again.
+/// Less is for an operator to see to. More, or less than nothing, cannot be.
 fn whole(asked: Money, is_taken: bool, returned: Money) -> Result<Money, Mismatch> {
     if returned == asked || (returned.amount == 0 && !is_taken) {
         return Ok(returned);
@@ -249,9 +298,13 @@ fn for_good(error: PaymentError) -> PaymentError {
             tracing::error!(why, "the payment provider refuses to say what became of a payment");
             ExecuteError::Refused(Refusal::ProviderRefused).into()
         }
-        error @ (PaymentError::Execute(_) | PaymentError::Provider(_) | PaymentError::ProviderLate(_)) => {
-            error
+        PaymentError::Provider(ProviderError::Mismatch(why)) => {
+            tracing::error!(why, "the payment provider took what was not asked for");
+            ExecuteError::Refused(Refusal::AmountMismatch).into()
         }
+        error @ (PaymentError::Execute(_)
+        | PaymentError::Provider(ProviderError::Down(_))
+        | PaymentError::ProviderLate(_)) => error,
     }
 }
 

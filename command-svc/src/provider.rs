@@ -22,6 +22,9 @@ pub enum ProviderError {
     /// It refuses this very call, and would again; of others this says nothing.
     #[error("the payment provider refuses the call: {0}")]
     Refused(String),
+    /// It says that another amount moved than was asked for, or one of another currency.
+    #[error("the payment provider moved what was not asked for: {0}")]
+    Mismatch(String),
 }
 
 /// A payment provider.
@@ -35,8 +38,12 @@ pub trait PaymentProvider: Send + Sync {
         token: &'a str,
     ) -> BoxFuture<'a, Result<Charge, ProviderError>>;
 
-    /// What became of a key; `None`: nothing was ever charged or declined under it.
-    fn look_up<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Charge>, ProviderError>>;
+    /// What became of a key under which `asked` was to be taken; `None`: nothing was ever charged or declined under it.
+    fn look_up<'a>(
+        &'a self,
+        key: &'a str,
+        asked: Money,
+    ) -> BoxFuture<'a, Result<Option<Charge>, ProviderError>>;
 
     /// Closes a key, and says what was given back; `taken` is what our own log knows of.
     fn close<'a>(&'a self, key: &'a str, taken: Money) -> BoxFuture<'a, Result<Money, ProviderError>>;
@@ -53,8 +60,12 @@ impl PaymentProvider for HttpProvider {
         Box::pin(self.charge(key, amount, method, token))
     }
 
-    fn look_up<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Charge>, ProviderError>> {
-        Box::pin(self.look_up(key))
+    fn look_up<'a>(
+        &'a self,
+        key: &'a str,
+        asked: Money,
+    ) -> BoxFuture<'a, Result<Option<Charge>, ProviderError>> {
+        Box::pin(self.look_up(key, asked))
     }
 
     fn close<'a>(&'a self, key: &'a str, taken: Money) -> BoxFuture<'a, Result<Money, ProviderError>> {

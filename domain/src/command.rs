@@ -7,6 +7,7 @@ use crate::{
     coupon::CouponCommand,
     delivery::DeliveryCommand,
     event::{Context, PaymentRequested},
+    flow::FlowRef,
     notification::NotificationCommand,
     order::OrderCommand,
     payment::PaymentCommand,
@@ -61,6 +62,43 @@ impl Command {
             Self::Review(_) => Context::Review,
             Self::Notification(_) => Context::Notification,
             Self::Saga(_) => Context::Saga,
+        }
+    }
+
+    /// The flow that a first command brings to an order.
+    pub fn names_flow(&self) -> Option<&FlowRef> {
+        match self {
+            Self::Ordering(OrderCommand::Place(placed)) => Some(&placed.flow),
+            Self::Payment(PaymentCommand::Request(request)) => Some(&request.flow),
+            Self::Ordering(_)
+            | Self::Payment(_)
+            | Self::ChargePayment { .. }
+            | Self::SettlePayment
+            | Self::ReturnPayment
+            | Self::Store(_)
+            | Self::Review(_)
+            | Self::Notification(_)
+            | Self::Marketing(_)
+            | Self::Delivery(_)
+            | Self::Saga(_) => None,
+        }
+    }
+
+    /// Whether it brings an order to its end, so that it is taken of one that takes nothing else any more.
+    pub const fn ends_order(&self) -> bool {
+        match self {
+            Self::Ordering(OrderCommand::RequestCancel { .. }) | Self::Saga(SagaCommand::Archive) => true,
+            Self::Ordering(_)
+            | Self::Payment(_)
+            | Self::ChargePayment { .. }
+            | Self::SettlePayment
+            | Self::ReturnPayment
+            | Self::Store(_)
+            | Self::Review(_)
+            | Self::Notification(_)
+            | Self::Marketing(_)
+            | Self::Delivery(_)
+            | Self::Saga(_) => false,
         }
     }
 
@@ -191,6 +229,10 @@ pub enum Refusal {
     PaymentAttemptsExhausted,
     #[error("the payment provider gave back less than it took; ask it to give back the rest, then resume")]
     RefundIncomplete,
+    #[error(
+        "the payment provider says that another amount moved than was asked for; have that put right there, then resume"
+    )]
+    AmountMismatch,
     #[error("the payment provider refuses to say what became of the payment, or to close it")]
     ProviderRefused,
     #[error("the order's flow wants a coupon before its delivery starts, and none is issued yet")]
@@ -251,6 +293,7 @@ impl Refusal {
             Self::PaymentCanceled => "payment_canceled",
             Self::PaymentAttemptsExhausted => "payment_attempts_exhausted",
             Self::RefundIncomplete => "refund_incomplete",
+            Self::AmountMismatch => "amount_mismatch",
             Self::ProviderRefused => "provider_refused",
             Self::CouponRequired => "coupon_required",
             Self::CouponCanceled => "coupon_canceled",

@@ -3,11 +3,11 @@
 //!
 //! What is walked: at each moment the customer, the store, two riders, the delivery team and an operator may do
 //! anything; the saga's runner may look at the order, its command may arrive late, twice, or after the runner crashed
-//! and another looked (up to [`WIRES_MAX`] commands under way); the payment provider may approve, decline, be slow
-//! beyond every patience (its answer unheard, the charge landing later) or away, and the payment context may crash
-//! before and after each of its calls (up to [`ERRANDS_MAX`] under way, [`ATTEMPTS_MAX`] attempts to pay); any deadline
-//! may pass. Every decision is made by the code that runs in production: `OrderState::decide`, `OrderState::evolve`,
-//! `saga::react`.
+//! and another looked (up to [`WIRES_MAX`] commands under way); the payment provider may approve, decline, refuse the
+//! call, be slow beyond every patience (its answer unheard, the charge landing later) or away, and the payment context
+//! may crash before and after each of its calls (up to [`ERRANDS_MAX`] under way, [`ATTEMPTS_MAX`] attempts to pay);
+//! any deadline may pass. Every decision is made by the code that runs in production: `OrderState::decide`,
+//! `OrderState::evolve`, `saga::react`.
 //!
 //! What is not: two orders at once (they share nothing), and a log that loses what it acknowledged.
 
@@ -43,17 +43,19 @@ pub const ATTEMPTS_MAX: u32 = 2;
 /// Moments that are walked at most; a flow that has more is not vouched for.
 pub const MOMENTS_MAX: usize = 3_000_000;
 
-/// The process manager as it is walked. Tests walk broken ones.
+/// The process manager, and the payment context, as they are walked. Tests walk broken ones.
 #[derive(Clone, Copy)]
 pub struct Manager {
     pub react: fn(&Flow, &OrderState) -> Option<Step>,
     /// Whether a command holds only for the story that it was derived from.
     pub is_guarded: bool,
+    /// Whether an attempt that the provider refuses is given up in the log before its key is closed.
+    pub gives_up_first: bool,
 }
 
 impl Manager {
     /// As it runs in production.
-    pub const REAL: Self = Self { react: saga::react, is_guarded: true };
+    pub const REAL: Self = Self { react: saga::react, is_guarded: true, gives_up_first: true };
 }
 
 /// What a walk found.
@@ -250,7 +252,9 @@ impl Walk<'_> {
     }
 
     fn errand_goes_on(&mut self, at: usize, moment: &Moment, errand: usize) {
-        for (story, till, made) in moment.till.steps(&mut self.stories, moment.story, errand) {
+        let gives_up_first = self.manager.gives_up_first;
+        for (story, till, made) in moment.till.steps(&mut self.stories, moment.story, errand, gives_up_first)
+        {
             self.visit(Moment { story, till, ..moment.clone() }, Some((at, made)));
         }
     }

@@ -53,6 +53,11 @@ impl Payment {
             | Self::Deferred { attempt, .. } => attempt,
         }
     }
+
+    /// Whether the log has given an attempt up: no approval of it is recorded any more, so its key may be closed.
+    pub fn has_given_up(self, of: u32) -> bool {
+        matches!(self, Self::Deferred { attempt, .. } if attempt == of)
+    }
 }
 
 /// The name under which the provider knows an attempt to pay an order.
@@ -87,9 +92,10 @@ impl Charge {
 /// An order that stands and was deferred can be paid anew; of any other, nothing more is paid.
 pub fn closed(payment: Payment, order: Order, returned: Money) -> PaymentCommand {
     match payment {
-        Payment::Deferred { attempt, .. } if order == Order::Placed => {
-            PaymentCommand::Decline { attempt, reason: "the payment provider gave no answer".into() }
-        }
+        Payment::Deferred { attempt, .. } if order == Order::Placed => PaymentCommand::Decline {
+            attempt,
+            reason: "the payment provider gave no answer that could be used".into(),
+        },
         Payment::None
         | Payment::Requested { .. }
         | Payment::Approved { .. }
@@ -160,6 +166,25 @@ pub fn decide(payment: Payment, command: &PaymentCommand) -> Result<Option<Event
             }
             Payment::None | Payment::Declined { .. } | Payment::Canceled => Ok(None),
         },
+    }
+}
+
+/// Whether an event says how an attempt to pay ended for its customer.
+pub const fn is_outcome(event: &Event) -> bool {
+    match event {
+        Event::Payment(event) => match event {
+            PaymentEvent::PaymentApproved(_) | PaymentEvent::PaymentDeclined(_) => true,
+            PaymentEvent::PaymentRequested(_)
+            | PaymentEvent::PaymentDeferred(_)
+            | PaymentEvent::PaymentCanceled(_) => false,
+        },
+        Event::Ordering(_)
+        | Event::Store(_)
+        | Event::Marketing(_)
+        | Event::Delivery(_)
+        | Event::Review(_)
+        | Event::Notification(_)
+        | Event::Saga(_) => false,
     }
 }
 

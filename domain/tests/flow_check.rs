@@ -62,7 +62,8 @@ fn twelve_flows_that_are_broken_on_purpose_are_caught_with_a_shortest_story() {
 fn caught(flow: &str, react: fn(&Flow, &OrderState) -> Option<Step>, is_guarded: bool) -> Violation {
     let flows = Flows::shipped().unwrap();
     let declared = flows.newest(flow).unwrap();
-    let found = explore_with(&declared.flow, &declared.reference, Manager { react, is_guarded });
+    let found =
+        explore_with(&declared.flow, &declared.reference, Manager { react, is_guarded, ..Manager::REAL });
     found.violation.unwrap_or_else(|| panic!("not caught in {flow}"))
 }
 
@@ -143,6 +144,22 @@ fn a_story_without_an_end_goes_as_far_as_it_can_and_says_why_it_goes_no_further(
 fn a_runner_whose_commands_hold_for_any_story_is_caught() {
     let violation = caught("marketplace", saga::react, false);
     assert!(violation.moves.iter().any(|made| made.contains("late")), "{violation:#?}");
+}
+
+#[test]
+fn a_payment_context_that_closes_the_key_of_a_refused_call_before_the_log_gave_it_up_is_caught() {
+    let flows = Flows::shipped().unwrap();
+    for name in ["marketplace", "appliance"] {
+        let declared = flows.newest(name).unwrap();
+        let hasty = Manager { gives_up_first: false, ..Manager::REAL };
+        let found = explore_with(&declared.flow, &declared.reference, hasty);
+        let violation = found.violation.unwrap_or_else(|| panic!("not caught in {name}"));
+        assert!(
+            violation.moves.iter().any(|made| made.contains("closes the key of the call that it refuses")),
+            "{violation:#?}"
+        );
+        assert!(violation.rule.contains("what the log calls paid is in the till"), "{violation:#?}");
+    }
 }
 
 #[test]

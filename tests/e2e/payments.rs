@@ -82,6 +82,49 @@ async fn a_lost_answer_charges_once_when_the_caller_repeats_the_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refused_call_closes_no_key_under_which_another_call_is_paid() {
+    let provider = PaymentProvider::start().await;
+    let platform = Platform::up_with(&["--payment-url", provider.url()]).await;
+    let client = &platform.client;
+    let body = paid_by("marketplace", "tok_busy:700");
+    // The refused call closes the key before the charged one is answered, and hears of it after.
+    provider.answer_closes_after(Duration::from_millis(1_500));
+    let refused = async {
+        until(|| provider.arrived() == 1).await;
+        client.post_with_key("/orders", "k", &body).await
+    };
+    let (charged, refused) = tokio::join!(client.post_with_key("/orders", "k", &body), refused);
+    assert_eq!((refused.status.as_u16(), refused.code()), (402, "payment_declined"), "{refused:?}");
+    assert_ne!(charged.status, 201, "its money went back: {charged:?}");
+    let id = domain::OrderId::from_key("anonymous", "k").to_string();
+    assert_eq!(provider.entry(&id, 1), Some(Entry::Closed(9_000_000)));
+    assert_eq!(client.get(&format!("/orders/{id}")).await.status, 404, "there is no order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charge_of_another_amount_or_currency_is_not_taken_for_the_one_that_was_asked_for() {
+    let (provider, flows) = (PaymentProvider::start().await, quick());
+    let platform = up(&provider, &flows).await;
+    let client = &platform.client;
+    for said in [json!({ "amount": 9_000_001 }), json!({ "amount": 5 }), json!({ "currency": "USD" })] {
+        let id = client.place(&fridge()).await;
+        assert_eq!(pay(client, &id, "tok_lost").await.0, 503);
+        provider.say_charged(Some(said.clone()));
+        let parked = |row: &Value| row["timeline"].to_string().contains("amount_mismatch");
+        let row = client.until(&id, "parked", parked).await;
+        assert_eq!(row["status"], "awaiting_payment", "{said}");
+        provider.say_charged(None);
+        assert_eq!(client.post(&format!("/sagas/{id}/resume"), &json!({})).await.status, 200);
+        client.until(&id, "at the store", |row| row["store"]["status"] == "received").await;
+    }
+    // A card that is charged with another amount is given back, and declined.
+    provider.say_charged(Some(json!({ "currency": "USD" })));
+    let declined = client.post("/orders", &paid_by("marketplace", "tok_ok")).await;
+    assert_eq!((declined.status.as_u16(), declined.code()), (402, "payment_declined"), "{declined:?}");
+    assert_eq!(provider.held().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_costs_nothing_when_nobody_repeats_the_call() {
     let (provider, flows) = (PaymentProvider::start().await, quick());
     let platform = up(&provider, &flows).await;

@@ -58,6 +58,10 @@ struct Shelf {
     fault: Option<Fault>,
     /// What a close says went back, whatever did.
     says_returned: Option<i64>,
+    /// How long the answers to closes are held back; they are closed at once.
+    close_delay: Duration,
+    /// What the answers about charges say in the place of the truth.
+    says_charged: Option<Value>,
     /// How the provider calls a charge.
     reference: Option<String>,
 }
@@ -104,6 +108,16 @@ impl PaymentProvider {
     /// Says of every close that so much went back, or the truth again.
     pub fn say_returned(&self, returned: Option<i64>) {
         self.books().says_returned = returned;
+    }
+
+    /// Answers closes so much later than they are done.
+    pub fn answer_closes_after(&self, delay: Duration) {
+        self.books().close_delay = delay;
+    }
+
+    /// Says these members of every charge, or the truth again.
+    pub fn say_charged(&self, members: Option<Value>) {
+        self.books().says_charged = members;
     }
 
     /// Calls charges so from now on.
@@ -174,8 +188,9 @@ fn open(books: &Mutex<Shelf>) -> Result<MutexGuard<'_, Shelf>, Box<Response>> {
 }
 
 /// `tok_ok` charges, `tok_lost` charges and never answers, `tok_late:<ms>` charges after that long, `tok_error` charges
-/// and answers 500, `tok_garbage` charges and answers nonsense, `tok_status:<code>` answers so and takes nothing, all
-/// others decline.
+/// and answers 500, `tok_garbage` charges and answers nonsense, `tok_status:<code>` answers so and takes nothing,
+/// `tok_busy:<ms>` charges, answers after that long, and answers all other calls under its key with 400, all others
+/// decline.
 async fn charge(State(books): Shared, headers: HeaderMap, Json(body): Json<Value>) -> Response {
     if let Err(down) = open(&books) {
         return *down;
@@ -197,6 +212,15 @@ async fn charge(State(books): Shared, headers: HeaderMap, Json(body): Json<Value
             write(&books, &key, true, amount)
         });
         return book.await.expect("an answer");
+    }
+    if let Some(ms) = token.strip_prefix("tok_busy:").and_then(|ms| ms.parse().ok()) {
+        let is_new = books.lock().unwrap_or_else(PoisonError::into_inner).books.entry(&key).is_none();
+        if !is_new {
+            return StatusCode::BAD_REQUEST.into_response();
+        }
+        let answer = write(&books, &key, true, amount);
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        return answer;
     }
     let pays = ["tok_ok", "tok_lost", "tok_error", "tok_garbage"].contains(&token.as_str());
     let is_new = books.lock().unwrap_or_else(PoisonError::into_inner).books.entry(&key).is_none();
@@ -224,7 +248,10 @@ fn answer(key: &str, shelf: &Shelf) -> Response {
     let (status, body) = match shelf.books.entry(key) {
         Some(books::Entry::Charged(money)) => {
             let reference = shelf.reference.clone().unwrap_or_else(|| format!("pay-{key}"));
-            let body = json!({ "status": "approved", "reference": reference, "amount": money.amount });
+            let mut body = json!({ "status": "approved", "reference": reference, "amount": money.amount });
+            for (member, said) in shelf.says_charged.iter().filter_map(Value::as_object).flatten() {
+                body[member] = said.clone();
+            }
             (StatusCode::OK, body)
         }
         Some(books::Entry::Declined) => {
@@ -250,13 +277,14 @@ async fn look_up(State(books): Shared, Path(key): Path<String>) -> Response {
 }
 
 async fn close(State(books): Shared, Path(key): Path<String>) -> Response {
-    match open(&books) {
+    let (returned, delay) = match open(&books) {
         Ok(mut books) => {
             let nothing = Money { amount: 0, currency: Currency::WON };
             let returned = books.books.close(&key, nothing).amount;
-            let returned = books.says_returned.unwrap_or(returned);
-            Json(json!({ "returned": returned })).into_response()
+            (books.says_returned.unwrap_or(returned), books.close_delay)
         }
-        Err(down) => *down,
-    }
+        Err(down) => return *down,
+    };
+    tokio::time::sleep(delay).await;
+    Json(json!({ "returned": returned })).into_response()
 }

@@ -32,6 +32,9 @@ enum Entry {
         /// Minor units taken, if the provider says so.
         #[serde(default)]
         amount: Option<i64>,
+        /// Of which currency, if the provider says so.
+        #[serde(default)]
+        currency: Option<String>,
     },
     Declined {
         reason: String,
@@ -43,6 +46,9 @@ enum Entry {
 struct Closed {
     /// Minor units given back.
     returned: i64,
+    /// Of which currency, if the provider says so.
+    #[serde(default)]
+    currency: Option<String>,
 }
 
 /// What a provider says of a key that was asked for again.
@@ -61,6 +67,30 @@ impl From<Entry> for Charge {
             Entry::Declined { reason } => Self::Declined { reason: clean(&reason) },
             Entry::Closed => Self::Declined { reason: "the attempt to pay was closed".into() },
         }
+    }
+}
+
+impl Entry {
+    /// What it says of an attempt to take `asked`.
+    fn charge_of(self, asked: Money) -> Result<Charge, ProviderError> {
+        if let Self::Approved { amount, currency, .. } = &self {
+            of_currency(currency.as_deref(), asked.currency)?;
+            if let Some(taken) = amount.filter(|taken| *taken != asked.amount) {
+                let told = format!("it took {taken}, and was asked for {}", asked.amount);
+                return Err(ProviderError::Mismatch(told));
+            }
+        }
+        Ok(self.into())
+    }
+}
+
+/// Refuses a currency that the provider names and that was not asked for.
+fn of_currency(told: Option<&str>, asked: Currency) -> Result<(), ProviderError> {
+    match told {
+        Some(told) if told != asked.to_string() => {
+            Err(ProviderError::Mismatch(format!("it says {}, and was asked for {asked}", clean(told))))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -90,14 +120,7 @@ impl HttpProvider {
         let answer = self.send(request).await?;
         match answer.status() {
             StatusCode::OK | StatusCode::CREATED | StatusCode::CONFLICT => {
-                let entry = read::<Entry>(answer).await?;
-                if let Entry::Approved { amount: Some(taken), .. } = &entry
-                    && *taken != amount.amount
-                {
-                    let told = format!("it took {taken}, and was asked for {}", amount.amount);
-                    return Err(ProviderError::Refused(told));
-                }
-                Ok(entry.into())
+                read::<Entry>(answer).await?.charge_of(amount)
             }
             StatusCode::PAYMENT_REQUIRED => match read::<Entry>(answer).await {
                 Ok(entry @ (Entry::Declined { .. } | Entry::Closed)) => Ok(entry.into()),
@@ -110,9 +133,9 @@ impl HttpProvider {
         }
     }
 
-    /// `GET /charges/{key}`.
-    pub async fn look_up(&self, key: &str) -> Result<Option<Charge>, ProviderError> {
-        Ok(self.entry(key).await?.map(Charge::from))
+    /// `GET /charges/{key}`; `asked` is what was to be taken under it.
+    pub async fn look_up(&self, key: &str, asked: Money) -> Result<Option<Charge>, ProviderError> {
+        self.entry(key).await?.map(|entry| entry.charge_of(asked)).transpose()
     }
 
     /// Whether the provider holds money under the key.
@@ -136,7 +159,11 @@ impl HttpProvider {
     pub async fn close(&self, key: &str, currency: Currency) -> Result<Money, ProviderError> {
         let answer = self.send(self.request(Method::POST, &format!("/charges/{key}/close"))).await?;
         match answer.status() {
-            StatusCode::OK => Ok(Money { amount: read::<Closed>(answer).await?.returned, currency }),
+            StatusCode::OK => {
+                let closed = read::<Closed>(answer).await?;
+                of_currency(closed.currency.as_deref(), currency)?;
+                Ok(Money { amount: closed.returned, currency })
+            }
             status => Err(unusable_of_key(status)),
         }
     }

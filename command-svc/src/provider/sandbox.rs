@@ -118,7 +118,7 @@ impl PaymentProvider for Sandbox {
         Box::pin(self.answer(key, amount, token))
     }
 
-    fn look_up<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Charge>, ProviderError>> {
+    fn look_up<'a>(&'a self, key: &'a str, _: Money) -> BoxFuture<'a, Result<Option<Charge>, ProviderError>> {
         Box::pin(async move { Ok(self.books().entry(key).map(|entry| charge_of(key, entry))) })
     }
 

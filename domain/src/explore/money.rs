@@ -42,6 +42,8 @@ enum Stage {
     Unheard,
     /// The provider said yes, or no.
     Heard(bool),
+    /// The provider refused the call, and the attempt is given up: its key is to be closed, then it counts as declined.
+    Refused,
     /// The log did not take the charge: it is to go back.
     Owing,
     /// The provider is to be asked what became of the key.
@@ -127,7 +129,13 @@ impl Till {
     }
 
     /// Everything that an errand may come to next.
-    pub(super) fn steps(&self, stories: &mut Stories<'_>, at: StoryId, place: usize) -> Vec<Next> {
+    pub(super) fn steps(
+        &self,
+        stories: &mut Stories<'_>,
+        at: StoryId,
+        place: usize,
+        gives_up_first: bool,
+    ) -> Vec<Next> {
         let Some(errand) = self.errands[place] else { return Vec::new() };
         let say = |who: &'static str, what: &'static str| Move { who, what, event: None };
         let go = |stage| self.put(place, Some(Errand { stage, ..errand }));
@@ -139,6 +147,9 @@ impl Till {
             Stage::Charging => {
                 next[0] = (at, go(Stage::Unheard), say(provider, "is slow; nobody waits any longer"));
                 next.push((at, self.put(place, None), say(provider, "is away")));
+                if self.is_shared(errand.key) {
+                    next.push(self.refused(stories, at, place, gives_up_first));
+                }
                 next.extend(
                     self.answers(place, true).into_iter().map(|(till, what)| (at, till, say(provider, what))),
                 );
@@ -160,6 +171,7 @@ impl Till {
                 let command = Command::Payment(charge.outcome_of(errand.attempt()));
                 next.push(self.recorded(stories, at, place, &command, owing));
             }
+            Stage::Refused => next.push(self.closed_of_refused(at, place)),
             Stage::Owing => next.push((at, self.closed(place, None), say(provider, "gives the money back"))),
             Stage::Asking => {
                 let stage = match entry {
@@ -184,6 +196,38 @@ impl Till {
             }
         }
         next
+    }
+
+    /// Whether another call may be charged under the key, or was. Where none can be, a refused call is a declined one: no
+    /// other begins once the attempt is given up.
+    fn is_shared(&self, key: usize) -> bool {
+        let calls = self.errands.iter().flatten().filter(|errand| errand.key == key).count();
+        calls > 1 || self.books[key] != Entry::Nothing
+    }
+
+    /// The provider refuses the call to charge, whatever it has under the key, and the attempt is given up. That is one
+    /// move: a refusal changes nothing, so it is the same whether it comes long before or right before what it leads to.
+    fn refused(&self, stories: &mut Stories<'_>, at: StoryId, place: usize, gives_up_first: bool) -> Next {
+        let Some(errand) = self.errands[place].filter(|_| gives_up_first) else {
+            return self.closed_of_refused(at, place);
+        };
+        let command = Command::Payment(PaymentCommand::Defer { attempt: errand.attempt() });
+        let (story, mut till, made) = self.recorded(stories, at, place, &command, None);
+        if stories[story].state.payment.has_given_up(errand.attempt()) {
+            till = till.put(place, Some(Errand { stage: Stage::Refused, ..errand }));
+        }
+        (
+            story,
+            till,
+            Move { what: "hears that the provider refuses the call, and gives the payment up", ..made },
+        )
+    }
+
+    fn closed_of_refused(&self, at: StoryId, place: usize) -> Next {
+        let told = self.errands[place].map(|errand| Errand { stage: Stage::Heard(false), ..errand });
+        let made =
+            Move { who: "the provider", what: "closes the key of the call that it refuses", event: None };
+        (at, self.closed(place, told), made)
     }
 
     /// A charge reaches the provider.

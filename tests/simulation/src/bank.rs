@@ -1,4 +1,4 @@
-//! A payment provider that keeps its promises (`docs/payment-provider.md`), is slow, and whose answers get lost.
+//! A payment provider that keeps its promises (`docs/payment-provider.md`), is slow, refuses calls, and whose answers get lost.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,6 +17,9 @@ use crate::net::Net;
 
 /// Longer than a process waits.
 const SLOW_MOST: Duration = Duration::from_secs(8);
+
+/// Of the calls to charge that may go wrong, one of so many is refused.
+const REFUSED_PART: u64 = 4;
 
 /// The bank's books.
 pub struct Bank {
@@ -92,6 +95,11 @@ impl PaymentProvider for Bank {
         token: &'a str,
     ) -> BoxFuture<'a, Result<Charge, ProviderError>> {
         let (key, is_good) = (key.to_owned(), token == "good");
+        // Whatever it has under the key: a call that comes while another is under way, for one.
+        if !self.net.is_calm() && self.net.chance.permille(self.trouble / REFUSED_PART) {
+            self.net.tell(|| format!("the bank refuses the call to charge {key}"));
+            return Box::pin(async { Err(ProviderError::Refused("it answers 400".into())) });
+        }
         Box::pin(self.called(move |bank| {
             let entry = bank.books().charge(&key, amount, is_good).clone();
             bank.net.tell(|| format!("the bank: charge {key} → {entry:?}"));
@@ -99,7 +107,7 @@ impl PaymentProvider for Bank {
         }))
     }
 
-    fn look_up<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Charge>, ProviderError>> {
+    fn look_up<'a>(&'a self, key: &'a str, _: Money) -> BoxFuture<'a, Result<Option<Charge>, ProviderError>> {
         let key = key.to_owned();
         Box::pin(self.called(move |bank| bank.books().entry(&key).map(|entry| charge_of(&key, entry))))
     }

@@ -175,6 +175,7 @@ const fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::PaymentCanceled
         | Refusal::PaymentAttemptsExhausted
         | Refusal::RefundIncomplete
+        | Refusal::AmountMismatch
         | Refusal::ProviderRefused
         | Refusal::CouponRequired
         | Refusal::CouponCanceled
