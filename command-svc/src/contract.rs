@@ -11,8 +11,8 @@ use crate::{
     routes::{Accepted, BreakerList},
 };
 
-const PROBLEMS: &[u16] = &[400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 503];
-const PAYING: &[u16] = &[400, 401, 402, 403, 404, 409, 412, 413, 415, 422, 429, 503];
+const PROBLEMS: &[u16] = &[400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 500, 503];
+const PAYING: &[u16] = &[400, 401, 402, 403, 404, 409, 412, 413, 415, 422, 429, 500, 503];
 /// What comes with every answer to a command.
 const HEADERS: &[&str] = &["Log-Position", "Durability", "Idempotency-Replayed"];
 /// And where the order is, if that is new.
@@ -26,7 +26,7 @@ fn parameters() -> Vec<Value> {
     vec![
         header(
             "Idempotency-Key",
-            "a repeat under the same key gets the first answer",
+            "a repeat under the same key gets the first answer; the key of a command that changed nothing is not remembered",
             &text("^[!-~]{1,126}$", "8e03978e-40d5-43e8-bc93-6894a57f9324"),
         ),
         header(

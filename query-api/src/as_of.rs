@@ -14,8 +14,8 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use domain::{OrderId, access::Role, sight::Sight};
-use nats::EventLog;
+use domain::{OrderId, Refusal, access::Role, sight::Sight};
+use nats::{EventLog, LoadError};
 use projector::{
     Views,
     as_of::{self, AsOfError, Folded, InvalidMoment, Moment},
@@ -251,10 +251,16 @@ fn refused(error: &AsOfError) -> Problem {
     match error {
         AsOfError::NotYet(_) => Problem::new(Code::PositionUnknown, error.to_string()),
         AsOfError::TooFar { .. } => Problem::new(Code::AsOfTooFar, error.to_string()),
+        AsOfError::Unreadable(_) | AsOfError::Load(LoadError::Undecodable(_)) => {
+            tracing::error!(error = %nats::causes(error), "a moment's views cannot be had");
+            Problem::new(Code::OrderUnreadable, nats::causes(error))
+        }
+        AsOfError::Load(LoadError::TooLong(_)) => {
+            Problem::new(Code::Refused(Refusal::OrderTooLong), Refusal::OrderTooLong.to_string())
+        }
         AsOfError::GivenUp
         | AsOfError::Log(_)
-        | AsOfError::Unreadable(_)
-        | AsOfError::Load(_)
+        | AsOfError::Load(LoadError::Unavailable(_) | LoadError::Refused { .. } | LoadError::Archive(_))
         | AsOfError::Store(_) => {
             tracing::warn!(error = %nats::causes(error), "a moment's views could not be had");
             Problem::unavailable(Code::ViewUnavailable, error.to_string(), RETRY_AFTER_S)

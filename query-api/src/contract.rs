@@ -23,7 +23,7 @@ use crate::answers::{
     CustomerEvent, DeclaredFlow, OrderEvent, Page, Reviews, RiderDeliveries, StoreEvent, StoredEvent, View,
 };
 
-const PROBLEMS: &[u16] = &[400, 401, 403, 404, 422, 429, 503];
+const PROBLEMS: &[u16] = &[400, 401, 403, 404, 422, 429, 500, 503];
 const OPERATORS: &str = "operators";
 const ANYBODY: &str = "everybody who has a token";
 /// What comes with every answer to a query.

@@ -58,7 +58,10 @@ async fn an_order_with_an_event_that_does_not_read_is_parked_and_says_why_and_al
         assert!(said.contains(why), "{said}");
         let before = client.get("/views/orders").await.body["partitions"].clone();
         let complete = client.post(&format!("/orders/{id}/delivery/complete"), &json!({})).await;
-        assert_eq!((complete.status.as_u16(), complete.code()), (503, "order_unreadable"), "{complete:?}");
+        assert_eq!((complete.status.as_u16(), complete.code()), (500, "order_unreadable"), "{complete:?}");
+        assert_eq!(complete.header("retry-after"), "", "trying again does not help");
+        let then = client.get(&format!("/orders/{id}?as_of={}", nats::now())).await;
+        assert_eq!((then.status.as_u16(), then.code()), (500, "order_unreadable"), "{then:?}");
         assert!(complete.body["detail"].as_str().is_some_and(|detail| detail.contains(why)), "{complete:?}");
         let row = client.get(&format!("/orders/{id}")).await;
         assert_eq!(row.body["status"], "out_for_delivery", "it is shown as it was");

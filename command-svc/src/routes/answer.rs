@@ -353,14 +353,14 @@ pub(super) fn failed(order_id: OrderId, error: &ExecuteError, has_key: bool) -> 
         ),
         ExecuteError::Flow(error @ (FlowBookError::Unknown(_) | FlowBookError::Unreadable { .. })) => {
             tracing::error!(%order_id, error = %nats::causes(error), "the order cannot be carried on here");
-            Problem::unavailable(Code::FlowUnknown, error.to_string(), RETRY_AFTER_S)
+            Problem::new(Code::FlowUnknown, error.to_string())
         }
         ExecuteError::Load(LoadError::Undecodable(unreadable)) => {
             tracing::error!(%order_id, position = %unreadable.position, reason = unreadable.reason, "an order has an event that does not read");
             let detail = format!(
                 "{unreadable}; nothing was done, and nothing will be until a program that reads it runs"
             );
-            Problem::unavailable(Code::OrderUnreadable, detail, RETRY_AFTER_S)
+            Problem::new(Code::OrderUnreadable, detail)
         }
         ExecuteError::Load(LoadError::TooLong(_)) => refused(Refusal::OrderTooLong),
         ExecuteError::Load(LoadError::Unavailable(_) | LoadError::Refused { .. } | LoadError::Archive(_))

@@ -211,6 +211,7 @@ const fn describe(status: u16) -> &'static str {
         415 => "the body is not JSON",
         422 => "the call reads, and what it says is not acceptable; every fault at once",
         429 => "this caller calls too often; Retry-After says when to come back",
+        500 => "a fault here; the same call meets it again",
         503 => "not now; Retry-After says when to come back",
         _ => "see the problem's detail",
     }

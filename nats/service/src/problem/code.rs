@@ -112,6 +112,10 @@ codes! {
     TooManyCalls = "too_many_calls", TOO_MANY_REQUESTS;
     /// This caller has as many calls, waits or streams at a time as one caller may have.
     TooManyAtOnce = "too_many_at_once", TOO_MANY_REQUESTS;
+    /// The order's flow is not known here: nothing becomes of the call until it is.
+    FlowUnknown = "flow_unknown", INTERNAL_SERVER_ERROR;
+    /// The order has an event that this program cannot read: nothing becomes of the call until one that can runs.
+    OrderUnreadable = "order_unreadable", INTERNAL_SERVER_ERROR;
     /// A fault of the platform's; it was logged.
     Internal = "internal", INTERNAL_SERVER_ERROR;
     /// More comes than can be done in time; nothing was done.
@@ -128,10 +132,6 @@ codes! {
     DeliveryUnavailable = "delivery_unavailable", SERVICE_UNAVAILABLE;
     /// Other commands on the order kept coming first.
     Contended = "contended", SERVICE_UNAVAILABLE;
-    /// The order's flow is not known here.
-    FlowUnknown = "flow_unknown", SERVICE_UNAVAILABLE;
-    /// The order has an event that this program cannot read.
-    OrderUnreadable = "order_unreadable", SERVICE_UNAVAILABLE;
     /// The views have not reached the position that was asked for.
     ViewBehind = "view_behind", SERVICE_UNAVAILABLE;
     /// The view store failed; it was logged.
