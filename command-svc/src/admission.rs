@@ -4,8 +4,9 @@
 //! multiplicative decrease). What is beyond it is refused at once, so that those that are admitted stay fast. The
 //! saga's commands are not counted: work that was begun goes before work that is new.
 //!
-//! What counts is the log's part of a command. While a payment provider, another context or an outcome is waited for,
-//! the command gives its place back, and calls out have a limit of their own: slow cards leave the stores room.
+//! What counts is the log's part of a caller's command, once, in the process where it is worked on. While a payment
+//! provider, another context or an outcome is waited for, the command gives its place back, and takes one again after
+//! that; calls out have a limit of their own: slow cards leave the stores room.
 
 use std::{
     sync::{
@@ -81,10 +82,9 @@ impl Admission {
 
     /// A place for a command that waits for a payment provider or for another context; `None` if [`CALLS_OUT_MAX`] do.
     pub fn call_out(&self) -> Option<CallOut> {
-        let permit = Arc::clone(&self.calls_out).try_acquire_owned().ok();
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and the limit is small")]
-        metrics::gauge!("twelve_calls_out").set((CALLS_OUT_MAX - self.calls_out.available_permits()) as f64);
-        permit.map(|permit| CallOut { _permit: permit })
+        let permit = Arc::clone(&self.calls_out).try_acquire_owned().ok()?;
+        metrics::gauge!("twelve_calls_out").increment(1.0);
+        Some(CallOut { _permit: permit })
     }
 
     /// A command, a caller's or the saga's, was decided and stored, which took so long.
@@ -105,6 +105,19 @@ impl Admitted {
         if self.is_counted.swap(false, Ordering::AcqRel) {
             self.in_progress.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+
+    /// Takes a place again, if it was given back: the log has a part in what comes now. It is not refused.
+    pub fn resume(&self) {
+        if !self.is_counted.swap(true, Ordering::AcqRel) {
+            self.in_progress.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Drop for CallOut {
+    fn drop(&mut self) {
+        metrics::gauge!("twelve_calls_out").decrement(1.0);
     }
 }
 
@@ -143,6 +156,15 @@ mod tests {
         all[0].release();
         let another = admission.admit();
         assert!(another.is_some() && admission.admit().is_none(), "one place, and no more");
+        all[0].resume();
+        all[0].resume();
+        drop(another);
+        assert!(
+            admission.admit().is_none(),
+            "it has its place again, once, and refuses nobody else's but new ones"
+        );
+        all[0].release();
+        let another = admission.admit();
         let begun = admission.count();
         drop((all, another, begun));
         assert_eq!(std::iter::from_fn(|| admission.admit()).collect::<Vec<_>>().len(), LIMIT_FIRST);

@@ -14,6 +14,7 @@ use nats::{
 };
 
 use crate::{
+    admission::Admitted,
     body::{PaymentMeans, Placement},
     calls::{CallError, Calls},
     execute::{ExecuteError, Executed, Executor, Intent},
@@ -49,8 +50,13 @@ pub struct Checkout<B = Connection> {
 
 impl<B: Broker> Checkout<B> {
     /// Places an order: paid first where its flow says so. `intent` is what the caller gave; its command is not looked
-    /// at.
-    pub async fn place(&self, intent: Intent, placement: Placement) -> Result<Executed, CheckoutError> {
+    /// at. `admitted` is its place, which it gives back while the payment is waited for.
+    pub async fn place(
+        &self,
+        intent: Intent,
+        placement: Placement,
+        admitted: &Admitted,
+    ) -> Result<Executed, CheckoutError> {
         let Placement { mut placed, payment, defers } = placement;
         let place = |placed: &OrderPlaced| Command::Ordering(OrderCommand::Place(Box::new(placed.clone())));
         let intent = Intent { command: place(&placed), ..intent };
@@ -60,14 +66,13 @@ impl<B: Broker> Checkout<B> {
         let mut causation_id = None;
         // An order worth nothing is paid by nothing.
         if let Some(PaymentMeans { method, token }) = payment.filter(|_| placed.total.amount > 0) {
-            match self.charge(&intent, bill(&placed, method), token).await {
+            match self.charge(&intent, bill(&placed, method), token, admitted).await {
                 Ok(approved) => causation_id = Some(approved.event_id),
                 // The order stands all the same, and its customer pays in a second step.
                 Err(CheckoutError::PaymentUnavailable) if defers => placed.awaits_payment = true,
                 Err(error) => return Err(error),
             }
         }
-        let _counted = self.executor.admission().count();
         Ok(self.executor.execute(Intent { command: place(&placed), causation_id, ..intent }).await?)
     }
 
@@ -91,15 +96,16 @@ impl<B: Broker> Checkout<B> {
     }
 
     /// Pays a [bill](Self::bill), and answers with how the order was right after. `intent` is what the caller gave; its
-    /// command is not looked at.
+    /// command is not looked at. `admitted` is its place, which it gives back while the payment is waited for.
     pub async fn pay(
         &self,
         intent: Intent,
         bill: PaymentRequested,
         token: String,
+        admitted: &Admitted,
     ) -> Result<Executed, CheckoutError> {
         let order_id = intent.order_id;
-        let paid = self.charge(&intent, bill, token).await?;
+        let paid = self.charge(&intent, bill, token, admitted).await?;
         let story = self.executor.read(order_id, paid.position.sequence).await.map_err(ExecuteError::from)?;
         let event = story.events.iter().find(|stored| stored.recorded.event_id == paid.event_id).cloned();
         Ok(Executed { event, replayed: false, state: story.state_after(&paid) })
@@ -111,6 +117,7 @@ impl<B: Broker> Checkout<B> {
         intent: &Intent,
         request: PaymentRequested,
         token: String,
+        admitted: &Admitted,
     ) -> Result<Recorded, CheckoutError> {
         let ask = Ask {
             order_id: intent.order_id,
@@ -125,7 +132,7 @@ impl<B: Broker> Checkout<B> {
             tracing::info!(order_id = %intent.order_id, why, "the payment got no answer");
             CheckoutError::PaymentUnavailable
         };
-        let outcome = match self.calls.call(ask).await {
+        let outcome = match self.call(ask, admitted).await {
             Ok(Answer::Done(event)) => event.unwrap().map_err(|error| unavailable(error.to_string()))?,
             Ok(Answer::Refused(refusal)) => return Err(refusal.into()),
             Ok(Answer::Moved) => return Err(ExecuteError::Moved.into()),
@@ -141,6 +148,14 @@ impl<B: Broker> Checkout<B> {
         Ok(outcome)
     }
 
+    /// Calls another context; the place among those who work with the log is another's meanwhile.
+    async fn call(&self, ask: Ask, admitted: &Admitted) -> Result<Answer, CallError> {
+        admitted.release();
+        let answer = self.calls.call(ask).await;
+        admitted.resume();
+        answer
+    }
+
     /// Whether the order's flow cancels only with the delivery's consent.
     pub async fn is_canceled_by_consent(&self, order_id: OrderId) -> Result<bool, ExecuteError> {
         let story = self.executor.read(order_id, 0).await?;
@@ -149,10 +164,14 @@ impl<B: Broker> Checkout<B> {
     }
 
     /// The delivery cancels while the customer waits, and then the order is canceled; else nothing has changed.
-    /// `intent` is what the caller gave, to cancel the order.
+    /// `intent` is what the caller gave, to cancel the order; `admitted` is its place.
     ///
     /// Should the answer be lost after the delivery canceled, the saga cancels the order.
-    pub async fn cancel_with_consent(&self, intent: Intent) -> Result<Executed, CheckoutError> {
+    pub async fn cancel_with_consent(
+        &self,
+        intent: Intent,
+        admitted: &Admitted,
+    ) -> Result<Executed, CheckoutError> {
         let order_id = intent.order_id;
         let ask = Ask {
             order_id,
@@ -167,7 +186,7 @@ impl<B: Broker> Checkout<B> {
             tracing::info!(%order_id, why, "the delivery did not consent, the order stays");
             CheckoutError::DeliveryUnavailable
         };
-        let causation_id = match self.calls.call(ask).await {
+        let causation_id = match self.call(ask, admitted).await {
             Ok(Answer::Done(event)) => {
                 Some(event.unwrap().map_err(|error| unavailable(error.to_string()))?.event_id)
             }

@@ -50,7 +50,12 @@ impl<B: Broker> Decider<B> {
             | Command::Notification(_)
             | Command::Marketing(_)
             | Command::Delivery(_)
-            | Command::Saga(_) => self.executor.execute(intent).await.map(event).map_err(Into::into),
+            | Command::Saga(_) => {
+                // The saga's follow from an event; a caller's counts here, too, while its own process waits.
+                let is_callers = intent.causation_id.is_none();
+                let _counted = is_callers.then(|| self.executor.admission().count());
+                self.executor.execute(intent).await.map(event).map_err(Into::into)
+            }
         };
         match decided.map(|event| event.as_ref().map(StoredEvent::wrap).transpose()) {
             Ok(Ok(Some(event))) => Answer::Done(Box::new(event)),

@@ -131,6 +131,13 @@ impl<B: Broker> Executor<B> {
         self.read(order_id, newest).await
     }
 
+    /// Whether the log has an event of this very command.
+    pub async fn has_begun(&self, intent: &Intent) -> Result<bool, LoadError> {
+        let is_of =
+            |story: &Story| story.events.iter().any(|stored| stored.recorded.command_id == intent.command_id);
+        Ok(is_of(&*self.story(intent.order_id, 0).await?) || is_of(&*self.read_whole(intent.order_id).await?))
+    }
+
     /// Spares the reading of a story that was read by other means a moment ago.
     pub fn remember(&self, order_id: OrderId, story: &Arc<Story>) {
         self.recent.put(order_id, story);

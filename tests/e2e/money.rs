@@ -354,6 +354,7 @@ async fn slow_payments_leave_room_for_all_other_commands() {
     let paid = paying.join_all().await;
     let refused: Vec<&str> = paid.iter().filter(|paid| paid.status != 201).map(Answer::code).collect();
     assert_eq!(refused, Vec::<&str>::new());
+    until("none is out", async || client.metric("twelve_calls_out ").await == Some(0.0)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -361,8 +362,12 @@ async fn a_log_that_is_nearly_full_charges_no_card_and_lets_what_was_begun_be_un
     let provider = PaymentProvider::start().await;
     let platform = up(&provider, &["--partitions", "1", "--partition-bytes-max", "2097152"]).await;
     let client = &platform.client;
-    let begun = client.place(&paid_by("tok_ok")).await;
+    let placed = client.post_with_key("/orders", "begun", &paid_by("tok_ok")).await;
+    let begun = placed.order_id();
     let unpaid = client.place(&fridge()).await;
+    let (paid, means) = (client.place(&fridge()).await, json!({ "method": "card", "token": "tok_ok" }));
+    let payment = format!("/orders/{paid}/payment");
+    assert_eq!(client.post_with_key(&payment, "paid", &means).await.status, 200);
     // Opened like any other, it would be enlarged.
     let topology = Topology { partitions: 1, partition_bytes_max: 2_097_152, ..Topology::default() };
     let log = history::log_like(&platform.server, topology).await;
@@ -389,8 +394,13 @@ async fn a_log_that_is_nearly_full_charges_no_card_and_lets_what_was_begun_be_un
     let refused = client.post("/orders", &paid_by("tok_ok")).await;
     assert_eq!((refused.status.as_u16(), refused.code()), (503, "log_nearly_full"), "{refused:?}");
     assert_eq!(pay(&platform, &unpaid, "tok_ok").await, (503, "log_nearly_full".into()));
+    // What was acknowledged is not new, and its repeat gets the first answer.
+    let again = client.post_with_key("/orders", "begun", &paid_by("tok_ok")).await;
+    assert_eq!((again.status.as_u16(), again.order_id()), (201, begun.clone()), "{again:?}");
+    let again = client.post_with_key(&payment, "paid", &means).await;
+    assert_eq!((again.status.as_u16(), &again.body["status"]), (200, &json!("paid")), "{again:?}");
     assert_eq!(provider.arrived(), arrived, "no card was asked");
-    for id in [&begun, &unpaid] {
+    for id in [&begun, &unpaid, &paid] {
         client.post(&format!("/orders/{id}/cancel"), &json!({})).await;
         client.until_status(id, "canceled").await;
     }

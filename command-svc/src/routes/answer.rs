@@ -183,9 +183,15 @@ pub(super) fn admit(app: &App) -> Result<Admitted, Problem> {
     })
 }
 
-/// Refuses what is new where the log has no room for what it would lead to.
-pub(super) fn has_room(app: &App, order_id: OrderId) -> Result<(), Problem> {
-    if app.rooms.has_room(order_id) {
+/// Refuses what is new where the log has no room for what it would lead to. What this very command began goes on, or
+/// gets its first answer.
+pub(super) async fn has_room(app: &App, intent: &Intent) -> Result<(), Problem> {
+    if app.rooms.has_room(intent.order_id) {
+        return Ok(());
+    }
+    let begun = app.executor.has_begun(intent).await;
+    let has_key = intent.fingerprint.is_some();
+    if begun.map_err(|error| failed(intent.order_id, &error.into(), has_key))? {
         return Ok(());
     }
     metrics::counter!("twelve_refused_total", "why" => "full").increment(1);
@@ -193,16 +199,14 @@ pub(super) fn has_room(app: &App, order_id: OrderId) -> Result<(), Problem> {
     Err(Problem::unavailable(Code::LogNearlyFull, detail, FULL_RETRY_AFTER_S))
 }
 
-/// A place among the commands that wait for others, in exchange for the one among those that are worked on.
-pub(super) fn call_out(app: &App, admitted: &Admitted) -> Result<CallOut, Problem> {
-    let out = app.executor.admission().call_out().ok_or_else(|| {
+/// A place among the commands that wait for others.
+pub(super) fn call_out(app: &App) -> Result<CallOut, Problem> {
+    app.executor.admission().call_out().ok_or_else(|| {
         metrics::counter!("twelve_refused_total", "why" => "calls_out").increment(1);
         let detail =
             format!("{CALLS_OUT_MAX} commands wait for a payment or a delivery; nothing was done, try again");
         Problem::unavailable(Code::Overloaded, detail, RETRY_AFTER_S)
-    })?;
-    admitted.release();
-    Ok(out)
+    })
 }
 
 impl FromRequest<App> for Call {
@@ -224,9 +228,9 @@ impl Call {
         self.id.parse().map_err(|_| Problem::order_not_found())
     }
 
-    /// From here on it waits for another context, or for a payment provider.
-    pub(super) fn call_out(&self) -> Result<CallOut, Problem> {
-        call_out(&self.app, &self.admitted)
+    /// Its place among those that are worked on.
+    pub(super) const fn admitted(&self) -> &Admitted {
+        &self.admitted
     }
 
     /// From here on it waits for an outcome.

@@ -39,11 +39,11 @@ pub(super) async fn place(State(app): State<App>, given: Given, body: Body) -> R
     }
     let placed = &placement.placed;
     let order_id = given.new_order();
-    has_room(&app, order_id)?;
     let place = Command::Ordering(OrderCommand::Place(Box::new(placed.clone())));
     let intent = Intent { expected: None, ..given.intent(order_id, place, &body) };
-    let _out = placement.payment.is_some().then(|| call_out(&app, &admitted)).transpose()?;
-    let executed = app.checkout().place(intent, placement).await;
+    has_room(&app, &intent).await?;
+    let _out = placement.payment.is_some().then(|| call_out(&app)).transpose()?;
+    let executed = app.checkout().place(intent, placement, &admitted).await;
     let executed = executed.map_err(|error| not_done(order_id, error, given.key.is_some()))?;
     Ok(accepted(app.executor.log(), order_id, &executed, StatusCode::CREATED))
 }
@@ -103,13 +103,13 @@ pub(super) async fn pay(call: Call) -> Result<Response, Problem> {
     let PaymentMeans { method, token } = payment_means(&call.body.value)?;
     call.permit(Person::owns).await?;
     let (checkout, order_id) = (call.app.checkout(), call.order_id()?);
-    has_room(&call.app, order_id)?;
     let unpaid = |error| not_done(order_id, error, call.given.key.is_some());
     let bill = checkout.bill(order_id, method).await.map_err(unpaid)?;
     let command = Command::Payment(PaymentCommand::Request(Box::new(bill.clone())));
     let intent = call.intent(command).await?;
-    let _out = call.call_out()?;
-    let paid = checkout.pay(intent, bill, token).await.map_err(unpaid)?;
+    has_room(&call.app, &intent).await?;
+    let _out = call_out(&call.app)?;
+    let paid = checkout.pay(intent, bill, token, call.admitted()).await.map_err(unpaid)?;
     call.answer(&paid, StatusCode::OK)
 }
 
@@ -121,8 +121,8 @@ pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
     let by_consent = app.checkout().is_canceled_by_consent(order_id).await;
     if by_consent.map_err(|error| call.failed(order_id, &error))? {
         let intent = call.intent(Command::Ordering(OrderCommand::Cancel)).await?;
-        let _out = call.call_out()?;
-        let canceled = app.checkout().cancel_with_consent(intent).await;
+        let _out = call_out(app)?;
+        let canceled = app.checkout().cancel_with_consent(intent, call.admitted()).await;
         let has_key = call.given.key.is_some();
         return call.answer(&canceled.map_err(|error| not_done(order_id, error, has_key))?, StatusCode::OK);
     }

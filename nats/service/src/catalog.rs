@@ -38,7 +38,7 @@ const ALL: &[(&str, Kind, &str)] = &[
         Counter,
         "Changes of the circuit breaker of this call, by the new state",
     ),
-    ("twelve_calls_out", Gauge, "Calls to the payment provider that are under way"),
+    ("twelve_calls_out", Gauge, "Commands that wait for a payment or a delivery"),
     ("twelve_commands_at_once_max", Gauge, "Commands that are admitted at a time, as the log keeps up"),
     ("twelve_commands_total", Counter, "Commands that were decided, by outcome"),
     ("twelve_connections", Gauge, "Connections that are open"),

@@ -215,13 +215,14 @@ impl Around {
             trace_parent: None,
         };
         let cancel = Command::Ordering(OrderCommand::Cancel);
+        let admitted = checkout.executor.admission().count();
         match wish {
-            Wish::Place(placement) => checkout.place(intent(cancel), *placement).await,
+            Wish::Place(placement) => checkout.place(intent(cancel), *placement, &admitted).await,
             Wish::Pay { token } => {
                 let bill = checkout.bill(self.order_id, "card".into()).await?;
-                checkout.pay(intent(cancel), bill, token.into()).await
+                checkout.pay(intent(cancel), bill, token.into(), &admitted).await
             }
-            Wish::CancelWithConsent => checkout.cancel_with_consent(intent(cancel)).await,
+            Wish::CancelWithConsent => checkout.cancel_with_consent(intent(cancel), &admitted).await,
             Wish::Do { command, expected } => {
                 Ok(checkout.executor.execute(Intent { expected, ..intent(command) }).await?)
             }

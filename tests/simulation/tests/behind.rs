@@ -77,7 +77,12 @@ impl Kitchen {
         let placement = Placement { placed, payment, defers: false };
         let intent = self.intent(Command::Ordering(OrderCommand::Cancel));
         let checkout = process.checkout.clone();
-        process.run(async move { checkout.place(intent, placement).await }).await.unwrap().unwrap();
+        let admitted = checkout.executor.admission().count();
+        process
+            .run(async move { checkout.place(intent, placement, &admitted).await })
+            .await
+            .unwrap()
+            .unwrap();
         sleep(Duration::from_secs(1)).await;
     }
 
