@@ -28,6 +28,9 @@ pub(crate) struct Settings {
     #[arg(long, env = "TWELVE_PARTITIONS", value_name = "N", default_value_t = PARTITIONS_DEFAULT,
           value_parser = clap::value_parser!(u16).range(1..=i64::from(PARTITIONS_MAX)))]
     partitions: u16,
+    /// Make a key for NACK, too: the controller of the NATS project for Kubernetes, where it makes the streams
+    #[arg(long)]
+    nack: bool,
 }
 
 /// Makes the keys that are missing, and writes the server's part again.
@@ -40,6 +43,10 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     let mut found = Vec::new();
     for user in User::ALL {
         let path = path_of(user);
+        // A key that was made is let in for as long as its file is there.
+        if user == User::Nack && !settings.nack && !path.exists() {
+            continue;
+        }
         found.push((user, read(&path).with_context(|| named(&path))?));
     }
     let mut users = Vec::new();

@@ -9,7 +9,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::{archive, objects, snapshots, subject, worklist::List};
+use crate::{
+    archive, objects, snapshots, subject,
+    topology::{OldOrders, Topology},
+    worklist::List,
+};
 
 /// A kind of process that connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +30,10 @@ pub enum User {
     Archivist,
     /// People and tools that look at single events.
     Inspector,
+    /// NACK, the controller of the NATS project for Kubernetes: makes and changes the streams and buckets of the log,
+    /// where they are declared as its resources. Only where it is asked for: it may do to a stream what the set-up key
+    /// may.
+    Nack,
 }
 
 /// The account of the log and of those who write it.
@@ -42,8 +50,15 @@ enum Import {
 }
 
 impl User {
-    pub const ALL: [Self; 6] =
-        [Self::Setup, Self::Command, Self::Views, Self::Operator, Self::Archivist, Self::Inspector];
+    pub const ALL: [Self; 7] = [
+        Self::Setup,
+        Self::Command,
+        Self::Views,
+        Self::Operator,
+        Self::Archivist,
+        Self::Inspector,
+        Self::Nack,
+    ];
 
     /// The user's name in file names.
     pub const fn name(self) -> &'static str {
@@ -54,6 +69,7 @@ impl User {
             Self::Operator => "operator",
             Self::Archivist => "archivist",
             Self::Inspector => "inspector",
+            Self::Nack => "nack",
         }
     }
 
@@ -65,6 +81,7 @@ impl User {
             Self::Views => Some("TWELVE-VIEWS"),
             Self::Operator => Some("TWELVE-OPERATOR"),
             Self::Inspector => Some("TWELVE-INSPECTOR"),
+            Self::Nack => Some("TWELVE-NACK"),
         }
     }
 
@@ -101,12 +118,17 @@ impl User {
                 remove.chain(["orders.*.*".into(), format!("$O.{}.>", archive::BUCKET)]).collect()
             }
             Self::Inspector => Vec::new(),
+            Self::Nack => return keeping_streams(partitions),
         };
         own.extend(look.map(|call| format!("$JS.API.{call}")));
         own
     }
 
     fn subscribes(self, nkey: &str) -> Vec<String> {
+        if self == Self::Nack {
+            // It cannot be told where to ask for its answers; in an account of its own there are no others'.
+            return vec!["_INBOX.>".to_owned()];
+        }
         let mut own = vec![format!("{}.>", inbox(nkey)), "stored.*".to_owned()];
         if self == Self::Command {
             own.extend(["twelve.*.decide".to_owned(), "$SRV.>".to_owned()]);
@@ -116,7 +138,10 @@ impl User {
 
     /// What is imported into the account of its own.
     fn imports(self, partitions: u16) -> Vec<Import> {
-        let mut imports = vec![Import::Told("stored.*".into())];
+        let mut imports = Vec::new();
+        if self != Self::Nack {
+            imports.push(Import::Told("stored.*".into()));
+        }
         imports.extend(self.publishes(partitions).into_iter().map(|subject| {
             if subject == "$JS.API.DIRECT.GET.*" || subject == "$SRV.>" {
                 Import::Calls(subject)
@@ -181,6 +206,15 @@ fn work(partition: u16) -> Vec<String> {
         calls.into_iter().chain([format!("$JS.ACK.{queue}.>")])
     };
     List::ALL.into_iter().flat_map(of).collect()
+}
+
+/// Making and changing the streams of a log, and nothing else of it: no consumer, no event.
+fn keeping_streams(partitions: u16) -> Vec<String> {
+    let topology = Topology { partitions, old_orders: OldOrders::Archive, ..Topology::default() };
+    let calls = topology.streams().into_iter().flat_map(|stream| {
+        ["CREATE", "UPDATE", "INFO"].map(|call| format!("$JS.API.STREAM.{call}.{}", stream.name))
+    });
+    calls.chain(["$JS.API.INFO".to_owned()]).collect()
 }
 
 /// What the subjects begin with on which this user is answered, so that nobody listens to another's answers.

@@ -163,8 +163,14 @@ fn forbidden(user: User) -> Vec<&'static str> {
     if !matches!(user, User::Command | User::Setup) {
         forbidden.push(working[0]);
     }
-    if user != User::Setup {
-        forbidden.extend(making);
+    match user {
+        User::Setup => {}
+        // The streams of the log, and nothing else.
+        User::Nack => forbidden
+            .extend(making.into_iter().filter(|call| call.contains("CONSUMER") || call.ends_with("EVIL"))),
+        User::Command | User::Views | User::Operator | User::Archivist | User::Inspector => {
+            forbidden.extend(making);
+        }
     }
     if user != User::Views {
         forbidden.extend(["$O.TWELVE-VIEWS.C.x", "$JS.API.STREAM.PURGE.OBJ_TWELVE-VIEWS"]);
@@ -198,7 +204,9 @@ async fn what_a_process_does_not_need_the_server_refuses() {
             let told = watched.refusal(subject).await;
             assert!(told.contains("Publish") && told.contains(subject), "{user:?} {subject}: {told}");
         }
-        let mut listened = vec!["_INBOX.>", "orders.>", ">"];
+        let mut listened = vec!["orders.>", ">"];
+        // Its inbox is any; it is alone in its account, so there are no answers of others.
+        listened.push(if user == User::Nack { "stored.*" } else { "_INBOX.>" });
         if user != User::Command {
             listened.push("twelve.payment.decide");
         }
@@ -244,6 +252,50 @@ fn no_key_is_made_beside_one_that_does_not_read() {
     assert!(!made.status.success() && said.contains("views.nk"), "{said}");
     let files = std::fs::read_dir(folder.path()).expect("a folder").count();
     assert_eq!(files, 1, "what is there is read before anything is made");
+}
+
+/// As NACK connects, which has no setting for where it is answered: with the library's own inbox.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_of_streams_makes_and_changes_them_and_hears_nobody_elses_answers() {
+    let secured = Secured::start_bare().await;
+    let Watched { client, .. } = Watched::connect(&secured, User::Nack).await;
+    let jetstream = async_nats::jetstream::new(client.clone());
+    let topology = nats::topology::Topology { partitions: twelve_tests::partitions(), ..Default::default() };
+    for declared in topology.streams() {
+        let name = declared.name.clone();
+        let made = jetstream.create_stream(declared.clone()).await;
+        assert!(made.is_ok(), "{name}: {made:?} {}", secured.said());
+        let changed = jetstream.update_stream(declared).await;
+        assert!(changed.is_ok(), "{name}: {changed:?} {}", secured.said());
+        assert_eq!(jetstream.get_stream(&name).await.expect("it is there").cached_info().config.name, name);
+    }
+    assert!(!secured.said().contains("Violation"), "something that is needed is refused: {}", secured.said());
+    // What is made so, the set-up key finds as declared, and completes.
+    let set_up = secured.set_up(&[]);
+    assert!(set_up.status.success(), "{set_up:?} {}", secured.said());
+    let mut heard = client.subscribe("_INBOX.>").await.expect("sent");
+    client.flush().await.expect("subscribed");
+    let (_commands, commands) = run(&secured, "command-svc", User::Command, &[]).await;
+    assert_eq!(commands.post("/orders", &order("gentleman")).await.status, 201);
+    client.flush().await.expect("the server is there");
+    let told = futures::FutureExt::now_or_never(futures::StreamExt::next(&mut heard));
+    assert!(told.is_none(), "{told:?}");
+}
+
+#[test]
+fn a_controller_of_streams_has_a_key_only_where_it_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = |more: &[&str]| {
+        let mut command = std::process::Command::new(binary("twelve"));
+        command.args(["nats-accounts", "--out"]).arg(folder.path()).args(more);
+        assert!(command.output().expect("it runs").status.success());
+        let accounts = std::fs::read_to_string(folder.path().join("accounts.conf")).expect("accounts");
+        (folder.path().join("nack.nk").exists(), accounts.contains("TWELVE-NACK"))
+    };
+    assert_eq!(made(&[]), (false, false));
+    assert_eq!(made(&["--nack"]), (true, true));
+    // It works with this key from then on.
+    assert_eq!(made(&[]), (true, true));
 }
 
 /// An inspector sees single events, by the ordinary means.

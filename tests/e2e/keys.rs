@@ -89,7 +89,7 @@ fn calls(allowed: &str, order_id: &str) -> Vec<String> {
 fn writes(user: User, stream: &str) -> bool {
     match user {
         // Who appends events is in the account of the log, and so may have answers stored there.
-        User::Setup | User::Command => true,
+        User::Setup | User::Command | User::Nack => true,
         User::Views => stream == "OBJ_TWELVE-VIEWS",
         User::Archivist => stream.starts_with("ORDERS-") || stream == "OBJ_TWELVE-ARCHIVE",
         User::Operator | User::Inspector => false,

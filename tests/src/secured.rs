@@ -42,8 +42,10 @@ impl Secured {
     /// Without a log.
     pub async fn start_bare() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let made =
-            Command::new(binary("twelve")).args(["nats-accounts", "--out"]).arg(folder.path()).output();
+        let made = Command::new(binary("twelve"))
+            .args(["nats-accounts", "--nack", "--out"])
+            .arg(folder.path())
+            .output();
         assert!(made.expect("it runs").status.success());
         certify(folder.path());
         let (port, path) = (free_port(), folder.path().display());
@@ -100,8 +102,9 @@ impl Secured {
     }
 }
 
-/// A certificate for the server, and of whoever vouches for it.
-fn certify(folder: &std::path::Path) {
+/// A certificate for a server on this machine and its key, and of whoever vouches for it: `server.pem`, `server.key`
+/// and `ca.pem` in this folder.
+pub fn certify(folder: &std::path::Path) {
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let issuer =
