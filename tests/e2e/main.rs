@@ -38,6 +38,7 @@ mod one_view;
 mod notifications;
 mod meals;
 mod money;
+mod nats_cluster;
 mod rental;
 mod alerts;
 mod appliance;

@@ -10,6 +10,9 @@ const GRPCURL: &str = "github.com/fullstorydev/grpcurl";
 const GRPCURL_VERSION: &str = "v1.9.3";
 const COMPOSE: &str = "github.com/compose-spec/compose-go/v2";
 const COMPOSE_VERSION: &str = "v2.9.1";
+/// The NATS project's charts: nats 2.14.2 and nack 0.34.0.
+const NATS_CHARTS: &str = "https://github.com/nats-io/k8s";
+const NATS_CHARTS_COMMIT: &str = "957650fba03e2e6ad8b5d54d66358f67a431157b";
 
 /// The real `nats` CLI: from PATH, from `.tools`, or built there if Go is here. `None`, said aloud, if there is no way.
 pub fn nats_cli() -> Option<PathBuf> {
@@ -65,14 +68,48 @@ pub fn compose_spec() -> Option<PathBuf> {
     FOUND.get_or_init(find).clone()
 }
 
+/// What renders charts by Helm's own engine (`tests/charts`): from `.tools`, or built there if Go is here. `None`, said
+/// aloud, if there is no way.
+pub fn chart_renderer() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let find = || {
+        let folder = workspace().join("tests/charts");
+        let sources = ["main.go", "go.sum"].map(|file| std::fs::read(folder.join(file)).expect("a source"));
+        let name = format!("chart-{}", domain::id::fingerprint(&sources.concat()));
+        let installed = workspace().join(".tools/bin").join(name);
+        if installed.exists() {
+            return Some(installed);
+        }
+        let mut go = Command::new("go");
+        go.args(["build", "-o"]).arg(&installed).arg(".").current_dir(folder);
+        has_installed(&mut go, "renderer of charts").then_some(installed)
+    };
+    FOUND.get_or_init(find).clone()
+}
+
+/// The NATS project's charts, at one commit: from `.tools`, or fetched. `None`, said aloud, if there is no way.
+pub fn nats_charts() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let find = || {
+        let target = workspace().join(".tools").join(format!("nats-charts-{NATS_CHARTS_COMMIT}"));
+        if target.is_dir() {
+            return Some(target);
+        }
+        // Whole, or not there: what was broken off is not found again.
+        let unfinished = target.with_extension("unfinished");
+        let script = format!(
+            "git init -q {0} && cd {0} && git fetch -q --depth 1 {NATS_CHARTS} {NATS_CHARTS_COMMIT} && git checkout -q FETCH_HEAD",
+            unfinished.display()
+        );
+        let is_there = has_installed(Command::new("sh").args(["-c", &script]), "charts of the NATS project");
+        (is_there && std::fs::rename(&unfinished, &target).is_ok()).then_some(target)
+    };
+    FOUND.get_or_init(find).clone()
+}
+
 /// Builds a program within its own module, as `go install` would, without asking for the list of its versions.
 fn build(module: &str, version: &str, package: &str, target: &std::path::Path) -> Result<(), String> {
-    let module = format!("{module}@{version}");
-    let download = Command::new("go").args(["mod", "download", "-json", &module]).output();
-    let output = download.map_err(|error| error.to_string())?;
-    let module: serde_json::Value =
-        serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
-    let folder = module["Dir"].as_str().ok_or("the module was not downloaded")?;
+    let folder = go_module(module, version)?;
     let built = Command::new("go")
         .args(["build", "-mod=mod", "-o"])
         .arg(target)
@@ -81,6 +118,40 @@ fn build(module: &str, version: &str, package: &str, target: &std::path::Path) -
         .output()
         .map_err(|error| error.to_string())?;
     if built.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&built.stderr).into_owned()) }
+}
+
+/// The folder of a module's sources, downloaded if they are not there.
+fn go_module(module: &str, version: &str) -> Result<PathBuf, String> {
+    let module = format!("{module}@{version}");
+    let download = Command::new("go").args(["mod", "download", "-json", &module]).output();
+    let output = download.map_err(|error| error.to_string())?;
+    let module: serde_json::Value =
+        serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
+    module["Dir"].as_str().map(PathBuf::from).ok_or_else(|| "the module was not downloaded".to_owned())
+}
+
+/// The definitions of kinds that others bring into a cluster, by the group of their kinds: the folder with a file for
+/// each kind. `None`, said aloud, if there is no way.
+pub fn definitions(group: &str) -> Option<PathBuf> {
+    let (module, version, folder) = match group {
+        "monitoring.coreos.com" => {
+            let module = "github.com/prometheus-operator/prometheus-operator";
+            (module, "v0.85.0", "example/prometheus-operator-crd")
+        }
+        "cert-manager.io" => ("github.com/cert-manager/cert-manager", "v1.19.1", "deploy/crds"),
+        "external-secrets.io" => {
+            ("github.com/external-secrets/external-secrets", "v0.20.4", "config/crds/bases")
+        }
+        "gateway.networking.k8s.io" => ("sigs.k8s.io/gateway-api", "v1.4.1", "config/crd/standard"),
+        other => panic!("nothing is known of the kinds of {other}"),
+    };
+    match go_module(module, version) {
+        Ok(found) => Some(found.join(folder)),
+        Err(why) => {
+            eprintln!("SKIPPED: no definitions of {group}: {why}");
+            None
+        }
+    }
 }
 
 const AIOSMTPD: &str = "aiosmtpd==1.4.6";
