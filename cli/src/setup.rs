@@ -5,7 +5,11 @@ use nats::{
     Connection, EventLog,
     topology::{Streams, Topology},
 };
-use service::settings::{LogSettings, ServerSettings};
+use service::{
+    StartupSettings,
+    settings::{LogSettings, ServerSettings},
+};
+use tokio_util::sync::CancellationToken;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Settings {
@@ -30,6 +34,8 @@ struct Setup {
     #[command(flatten)]
     server: ServerSettings,
     #[command(flatten)]
+    startup: StartupSettings,
+    #[command(flatten)]
     log: LogSettings,
 }
 
@@ -39,14 +45,21 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     }
 }
 
-async fn make(Setup { server, log }: &Setup) -> anyhow::Result<()> {
+async fn make(Setup { server, startup, log }: &Setup) -> anyhow::Result<()> {
     let streams = log.streams.unwrap_or(Streams::Make);
     let topology = Topology { streams, ..log.topology() };
-    let connection = Connection::open_as(&server.nats, "twelve-nats-setup", &log.identity).await?;
-    let opened = EventLog::open(connection.clone(), topology, server.durability).await?;
-    opened.ensure_queues().await?;
-    opened.keep_queues().await.map_err(|error| anyhow::anyhow!("cannot fill the work queues: {error}"))?;
-    connection.close().await;
+    // A signal ends it as it does any command.
+    let stop = CancellationToken::new();
+    let made = startup.patiently(&stop, async || {
+        let connection = Connection::open_as(&server.nats, "twelve-nats-setup", &log.identity).await?;
+        let opened = EventLog::open(connection.clone(), topology, server.durability).await?;
+        opened.ensure_queues().await?;
+        let kept = opened.keep_queues().await;
+        kept.map_err(|error| anyhow::anyhow!("cannot fill the work queues: {error}"))?;
+        connection.close().await;
+        Ok(())
+    });
+    made.await?;
     for stream in topology.streams() {
         println!("stream {}", stream.name);
     }

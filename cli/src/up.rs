@@ -84,6 +84,7 @@ async fn serve(
         Views::start(log, &settings.local.views(), settings.operator.node(), stop).await?;
     let flows = FlowBook::new(log, flows);
     let service = CommandService::new(log.clone(), flows.clone(), settings.commands.clone())?;
+    service.prepare().await?;
     let mut deciding = service.start(stop).await?;
     let (views_are, health, rooms) =
         (readiness(views.clone(), log), service.health().clone(), service.rooms().clone());

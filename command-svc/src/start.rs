@@ -67,13 +67,18 @@ impl CommandService {
         rest.clone().merge(grpc::router(rest))
     }
 
-    /// Starts the endpoints and the runners of this process's roles; they end some time after `stop`. From when this
-    /// returns, commands find their contexts.
-    pub async fn start(&self, stop: &CancellationToken) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
+    /// Keeps the flows that it starts with and looks whether the work queues are there. It may be repeated, and is done
+    /// before [`Self::start`].
+    pub async fn prepare(&self) -> anyhow::Result<()> {
         self.executor.flows().keep().await?;
         self.executor.log().ensure_queues().await?;
         let kept = self.executor.log().keep_queues().await;
-        kept.map_err(|error| anyhow::anyhow!("the work queues cannot be kept: {error}"))?;
+        kept.map_err(|error| anyhow::anyhow!("the work queues cannot be kept: {error}"))
+    }
+
+    /// Starts the endpoints and the runners of this process's roles; they end some time after `stop`. From when this
+    /// returns, commands find their contexts.
+    pub async fn start(&self, stop: &CancellationToken) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
         let mut tasks = JoinSet::new();
         let watch = self.health.clone().watch(stop.clone());
         tasks.spawn(async move {

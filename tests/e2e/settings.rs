@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use twelve_tests::{
-    Server, binary,
+    Client, LIMIT, Process, Server, binary,
     flows::{self, changed},
     free_port,
     processes::signal,
@@ -82,23 +82,23 @@ struct Own {
     data: tempfile::TempDir,
     listen: String,
     nats: String,
-    client: twelve_tests::Client,
+    client: Client,
 }
 
 impl Own {
     fn new() -> Self {
         let data = tempfile::tempdir().expect("a folder");
         let (listen, nats) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
-        let client = twelve_tests::Client::new(&format!("http://{listen}"));
+        let client = Client::new(&format!("http://{listen}"));
         Self { data, listen, nats, client }
     }
 
-    async fn start(&self) -> twelve_tests::Process {
+    async fn start(&self) -> Process {
         let tools = twelve_tests::workspace().join(".tools").display().to_string();
         let (folder, listen, nats) = (self.data.path().display().to_string(), &self.listen, &self.nats);
         let arguments =
             ["up", "--listen", listen, "--data", &folder, "--nats-listen", nats, "--tools", &tools];
-        let process = twelve_tests::Process::start("twelve", &arguments);
+        let process = Process::start("twelve", &arguments);
         self.client.until_ready().await;
         process
     }
@@ -155,8 +155,8 @@ async fn the_curl_line_that_is_printed_at_the_start_places_an_order() {
     let (listen, data) =
         (format!("127.0.0.1:{}", free_port()), folder.path().join("data").display().to_string());
     let arguments = ["up", "--listen", &listen, "--data", &data, "--nats", server.url()];
-    let _process = twelve_tests::Process::start_into("twelve", &arguments, folder.path());
-    twelve_tests::Client::new(&format!("http://{listen}")).until_ready().await;
+    let _process = Process::start_into("twelve", &arguments, folder.path());
+    Client::new(&format!("http://{listen}")).until_ready().await;
     let said = std::fs::read_to_string(folder.path().join("stdout")).expect("a greeting");
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| line.starts_with("curl ")).collect();
     let answers: Vec<String> = lines
@@ -218,4 +218,40 @@ fn flows_are_listed_shown_and_walked_and_a_broken_file_is_refused_with_line_and_
     let (fine, text) = said(&["flow", "check", &path("contradictory")]);
     assert!(!fine && text.contains("contradictory.toml is refused"), "{text}");
     assert!(text.contains("line 21: there is no rider to wait for"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_says_when_it_starts_that_it_cannot_have_the_key_set() {
+    let server = Server::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let listen = format!("127.0.0.1:{}", free_port());
+    let away = format!("http://127.0.0.1:{}/jwks.json", free_port());
+    let arguments = ["--nats", server.url(), "--listen", &listen, "--auth-jwks", &away];
+    let _service = Process::start_into("command-svc", &arguments, folder.path());
+    let told = async {
+        loop {
+            let said = std::fs::read_to_string(folder.path().join("stderr")).unwrap_or_default();
+            if said.contains("the key set (--auth-jwks) cannot be had") && said.contains(&away) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, told).await.expect("nobody has called, and it is said");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_and_the_set_up_that_are_started_before_their_server_wait_for_it() {
+    let mut server = Server::start().await;
+    server.kill();
+    let listen = format!("127.0.0.1:{}", free_port());
+    let arguments = ["--nats", server.url(), "--listen", &listen];
+    let mut service = Process::start("command-svc", &arguments);
+    let mut setup = Process::start("twelve", &["nats", "setup", "--nats", server.url()]);
+    let impatient = ["--nats", server.url(), "--startup-wait-s", "0"];
+    assert!(!Process::start("command-svc", &impatient).wait(), "it ends with an error");
+    assert!(service.is_running() && setup.is_running());
+    server.restart().await;
+    Client::new(&format!("http://{listen}")).until_ready().await;
+    assert!(setup.wait(), "it ends well");
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use clap::Args;
 use command_svc::{CommandService, CommandSettings};
 use service::{
-    FlowSettings, GuardSettings, LimitSettings, contract, guarded, limited,
+    FlowSettings, GuardSettings, LimitSettings, StartupSettings, contract, guarded, limited,
     process::{self, Check},
     settings::{self, LogSettings, ServerSettings},
 };
@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     #[command(flatten)]
     server: ServerSettings,
     #[command(flatten)]
+    startup: StartupSettings,
+    #[command(flatten)]
     log: LogSettings,
     #[command(flatten)]
     flows: FlowSettings,
@@ -37,7 +39,10 @@ pub(crate) struct Settings {
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let guard = settings.guard.guard(settings.listen)?;
     let stop = process::stop_on_signal()?;
-    let log = settings.log.open(&settings.server.nats, NAME, settings.server.durability).await?;
+    let startup = settings.startup;
+    let (url, durability) = (&settings.server.nats, settings.server.durability);
+    let open = async || settings.log.open(url, NAME, durability).await;
+    let log = startup.patiently(&stop, open).await?;
     let connection = log.connection().clone();
     let (watched, complete) = (connection.clone(), Check::of_log(log.lost()));
     let flows = nats::FlowBook::new(&log, settings.flows.load()?);
@@ -54,6 +59,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let operations = command_svc::contract::operations(&roles, &mut schemas);
     let document = contract::document(&contract::SERVICES, &operations, schemas);
     let contract = contract::router(document);
+    startup.patiently(&stop, async || service.prepare().await).await?;
     let mut tasks = service.start(&stop).await?;
     tracing::info!(address = %listener.local_addr()?, "command-svc is up");
     let served = process::serve(

@@ -8,7 +8,7 @@ use nats::FlowBook;
 use projector::Views;
 use query_api::{App, AsOf, OperatorSettings, console, operator, readiness, router};
 use service::{
-    FlowSettings, GuardSettings, LimitSettings, contract, guarded, limited, process,
+    FlowSettings, GuardSettings, LimitSettings, StartupSettings, contract, guarded, limited, process,
     settings::{self, LogSettings, ServerSettings},
 };
 
@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     #[command(flatten)]
     server: ServerSettings,
     #[command(flatten)]
+    startup: StartupSettings,
+    #[command(flatten)]
     log: LogSettings,
     #[command(flatten)]
     flows: FlowSettings,
@@ -44,7 +46,9 @@ pub(crate) struct Settings {
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let guard = settings.guard.guard(settings.listen)?;
     let stop = process::stop_on_signal()?;
-    let log = settings.log.open(&settings.server.nats, NAME, settings.server.durability).await?;
+    let server = &settings.server;
+    let open = async || settings.log.open(&server.nats, NAME, server.durability).await;
+    let log = settings.startup.patiently(&stop, open).await?;
     process::metrics_handle()?;
     let (views, mut tasks) = Views::start(&log, &settings.views, settings.operator.node(), &stop).await?;
     // The front door sends readers of the contract here, so it is the whole one.

@@ -118,6 +118,7 @@ impl GuardSettings {
         };
         let (issuer, audience) = (self.auth_issuer.clone(), self.auth_audience.clone());
         let keys = Arc::new(Keys::new(jwks)?);
+        keys.look_ahead();
         let shared = Shared { issuer, audience, keys };
         Ok(Some(Guard { shared: Arc::new(shared) }))
     }

@@ -85,6 +85,14 @@ impl Keys {
         decoding_key(find(&set, kid).ok_or_else(unknown)?)
     }
 
+    /// Looks at the issuer's keys without anybody waiting: so that it is known, and logged, at the start already where
+    /// they cannot be had. Outside of a runtime it does nothing.
+    pub(crate) fn look_ahead(self: &Arc<Self>) {
+        if tokio::runtime::Handle::try_current().is_ok() {
+            self.look();
+        }
+    }
+
     /// The look at the issuer's keys that is under way, or one that begins now; `None` so soon after the last.
     fn look(self: &Arc<Self>) -> Option<watch::Receiver<()>> {
         let mut state = self.state();
@@ -110,7 +118,8 @@ impl Keys {
                 }
                 // Those that are known serve on: an issuer that is away locks nobody out who has a token.
                 Err(error) => {
-                    tracing::warn!(error = %format!("{error:#}"), "the issuer's keys cannot be had");
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, from = %keys.source, "the key set (--auth-jwks) cannot be had");
                     "failed"
                 }
             };
@@ -155,6 +164,15 @@ fn decoding_key(jwk: &Jwk) -> Result<DecodingKey, Problem> {
 pub(crate) fn unauthenticated(detail: &str) -> Problem {
     Problem::new(Code::Unauthenticated, detail)
         .with_header("www-authenticate", "Bearer error=\"invalid_token\"")
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Url(url, _) => formatter.write_str(&nats::connection::without_secrets(url)),
+            Self::File(path) => write!(formatter, "{}", path.display()),
+        }
+    }
 }
 
 impl Source {

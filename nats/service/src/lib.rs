@@ -1,15 +1,16 @@
 //! What every process of Twelve needs.
 //!
 //! [`settings`] reads flags, environment and a file; [`flows`] reads the flows and checks them; [`telemetry`] sends log
-//! lines and spans; [`process`] sets up signals and the HTTP server; [`edge`] keeps slow and hostile peers from taking
-//! what others need; [`hosts`] are the names that are answered to; [`request`] gives every call an id, a trace and a
-//! metric; [`fields`] reads header fields; [`guard`] tells who calls, [`limits`] how often they may, [`shares`] how
-//! much at a time, [`contract`] what they may ask; [`grpc`] is the other way in; [`problem`] is the one shape of an
-//! error answer.
+//! lines and spans; [`startup`] waits for what is not there yet; [`process`] sets up signals and the HTTP server;
+//! [`edge`] keeps slow and hostile peers from taking what others need; [`hosts`] are the names that are answered to;
+//! [`request`] gives every call an id, a trace and a metric; [`fields`] reads header fields; [`guard`] tells who calls,
+//! [`limits`] how often they may, [`shares`] how much at a time, [`contract`] what they may ask; [`grpc`] is the other
+//! way in; [`problem`] is the one shape of an error answer.
 
 pub mod settings;
 pub mod flows;
 pub mod telemetry;
+pub mod startup;
 pub mod process;
 mod catalog;
 pub mod request;
@@ -34,6 +35,7 @@ pub use limits::{LimitSettings, bodied, limited};
 pub use problem::{Code, Problem};
 pub use request::Caller;
 pub use shares::{Kind, Share};
+pub use startup::StartupSettings;
 
 /// Every process allocates with it: the store of the views spends half its time in the allocator, and this one halves
 /// that.
