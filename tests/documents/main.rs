@@ -22,11 +22,12 @@ use std::{collections::BTreeSet, process::Command};
 use twelve_tests::workspace;
 
 /// The documents with blocks that are run; each has a test.
-const RUN: [&str; 6] = [
+const RUN: [&str; 7] = [
     "README.md",
     "nats/README.md",
     "domain/FLOWS.md",
     "docs/backup.md",
+    "docs/install-kubernetes.md",
     "docs/upgrade.md",
     "docs/runbooks.md",
 ];
@@ -49,6 +50,11 @@ fn the_commands_that_look_at_the_log_show_what_their_page_says() {
 #[test]
 fn a_platform_is_backed_up_lost_and_restored_as_its_page_says() {
     run::document("docs/backup.md");
+}
+
+#[test]
+fn the_page_of_the_installation_makes_the_keys_that_the_manifests_ask_for() {
+    run::document("docs/install-kubernetes.md");
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod grpc;
 mod groups;
 mod hostile;
 mod image;
+mod install;
 mod keys;
 mod ledger;
 mod ledger_place;

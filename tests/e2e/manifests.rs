@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use twelve_tests::{
-    Client, Process, Server, binary,
+    Client, LIMIT, Node, Process, Server, binary,
+    charts::{find, pod, unknown_mounts},
     client::order,
     free_port,
     manifests::{faults, faults_elsewhere, objects, render},
@@ -51,7 +52,7 @@ fn commands_scale_as_the_replaced_systems_did() {
 #[test]
 fn planted_mistakes_in_resources_of_others_are_found() {
     for (name, right, wrong) in [
-        ("base", "replaceFullPath: /docs", "replaceFullPth: /docs"),
+        ("base", "replaceFullPath: /not", "replaceFullPth: /not"),
         ("overlays/keda", "cooldownPeriod: 120", "cooldwnPeriod: 120"),
         ("overlays/nack", "denyPurge: true", "denyPurg: true"),
         ("overlays/nack", "retention: limits", "retention: for-ever"),
@@ -85,14 +86,14 @@ fn as_the_controller_makes_it(resource: &Value) -> Value {
         let known =
             names.iter().find(|(theirs, _)| theirs == name).map_or(name.as_str(), |(_, server)| server);
         let value = match name.as_str() {
-            "duplicateWindow" => serde_json::json!(1_000_000_000),
+            "duplicateWindow" => json!(1_000_000_000),
             "maxAge" => {
                 let seconds = value.as_str().and_then(|age| age.strip_suffix('s')?.parse::<u64>().ok());
-                serde_json::json!(seconds.expect("seconds") * 1_000_000_000)
+                json!(seconds.expect("seconds") * 1_000_000_000)
             }
-            "republish" => serde_json::json!({ "src": value["source"], "dest": value["destination"] }),
+            "republish" => json!({ "src": value["source"], "dest": value["destination"] }),
             // Here is one server only.
-            "replicas" => serde_json::json!(1),
+            "replicas" => json!(1),
             "preventDelete" => continue,
             _ => value.clone(),
         };
@@ -119,8 +120,7 @@ async fn services_verify_the_streams_that_the_cluster_declares_and_make_none() {
             ["--nats", server.url(), "--listen", &listen, "--partitions", "4", "--streams", "verify"];
         (Process::start("command-svc", &arguments), Client::new(&format!("http://{listen}")))
     };
-    let (too_early, _) = start();
-    assert!(!too_early.wait(), "without its streams it does not start");
+    let (mut too_early, waiting) = start();
     let client = async_nats::connect(server.url()).await.expect("connected");
     for resource in &resources {
         let stream = as_the_controller_makes_it(resource);
@@ -132,9 +132,143 @@ async fn services_verify_the_streams_that_the_cluster_declares_and_make_none() {
     // The work queues are no resources of that controller.
     let set_up = Command::new(binary("twelve")).args(["nats", "setup", "--nats", server.url()]).output();
     assert!(set_up.as_ref().is_ok_and(|output| output.status.success()), "{set_up:?}");
-    let (_service, shop) = start();
-    shop.until_ready().await;
-    assert_eq!(shop.post("/orders", &order("gentleman")).await.status, 201);
+    // It was started before its streams were there, and has waited.
+    waiting.until_ready().await;
+    assert!(too_early.is_running());
+    assert_eq!(waiting.post("/orders", &order("gentleman")).await.status, 201);
+}
+
+/// The workloads of a kustomization whose pods have a key.
+pub(crate) fn workloads(objects: &[Value]) -> Vec<&Value> {
+    let kinds = ["Deployment", "StatefulSet", "Job"];
+    objects.iter().filter(|object| kinds.iter().any(|kind| object["kind"] == *kind)).collect()
+}
+
+#[test]
+fn each_process_can_read_its_own_key_and_has_no_other() {
+    let Some(rendered) = render("base").and_then(|text| objects(&text)) else { return };
+    let mut keys = Vec::new();
+    for workload in workloads(&rendered) {
+        let name = workload["metadata"]["name"].as_str().expect("a name");
+        let pod = pod(workload);
+        let volumes = pod["volumes"].as_array().expect("volumes");
+        let [volume] = volumes.as_slice() else { panic!("{name}: {volumes:?}") };
+        let projected = &volume["projected"];
+        // The kubelet leaves the files to root; what makes them readable is the group, and its bit.
+        let (group, mode) = (&pod["securityContext"]["fsGroup"], projected["defaultMode"].as_u64());
+        assert_eq!((group, mode), (&pod["securityContext"]["runAsGroup"], Some(0o440)), "{name}");
+        let sources = projected["sources"].as_array().expect("sources");
+        let secrets: Vec<&Value> =
+            sources.iter().map(|source| &source["secret"]).filter(|secret| secret.is_object()).collect();
+        let [secret] = secrets.as_slice() else { panic!("{name} has {} secrets", secrets.len()) };
+        let items = secret["items"].as_array().expect("some of its keys only");
+        let [item] = items.as_slice() else { panic!("{name}: {items:?}") };
+        let container = &pod["containers"][0];
+        let set = container["env"].as_array().into_iter().flatten();
+        let mut key = set.filter(|entry| entry["name"] == "TWELVE_NATS_NKEY");
+        let path = key.next().expect("a key")["value"].as_str().expect("a path");
+        let mounted = container["volumeMounts"].as_array().into_iter().flatten();
+        let folder = mounted.clone().find(|mount| mount["name"] == volume["name"]).expect("it is mounted");
+        let (folder, file) = (folder["mountPath"].as_str(), item["path"].as_str().expect("a file"));
+        assert_eq!(format!("{}/{file}", folder.expect("a folder")), path, "{name}");
+        assert_eq!(unknown_mounts(workload), Vec::<String>::new());
+        keys.push((name.to_owned(), secret["name"].as_str().expect("a name").to_owned(), file.to_owned()));
+    }
+    keys.sort();
+    let wanted = [
+        ("commands", "twelve-nats-command", "command.nk"),
+        ("nats-setup", "twelve-nats-setup", "setup.nk"),
+        ("views", "twelve-nats-views", "views.nk"),
+        ("workers", "twelve-nats-command", "command.nk"),
+    ];
+    assert_eq!(keys, wanted.map(|(name, secret, file)| (name.into(), secret.into(), file.into())));
+}
+
+#[test]
+fn routes_of_different_kinds_share_no_host() {
+    let Some(rendered) = render("base").and_then(|text| objects(&text)) else { return };
+    let hosts = |kind: &str| -> Vec<String> {
+        let routes = rendered.iter().filter(|object| object["kind"] == kind);
+        let hosts =
+            routes.flat_map(|route| route["spec"]["hostnames"].as_array().cloned().unwrap_or_default());
+        hosts.filter_map(|host| Some(host.as_str()?.to_owned())).collect()
+    };
+    let (rest, grpc) = (hosts("HTTPRoute"), hosts("GRPCRoute"));
+    assert!(!rest.is_empty() && !grpc.is_empty(), "a route without a host is for all of them");
+    assert!(rest.iter().all(|host| !grpc.contains(host)), "{rest:?} {grpc:?}");
+}
+
+#[test]
+fn no_more_workers_are_started_than_there_are_partitions() {
+    let Some(settings) = settings() else { return };
+    let partitions =
+        settings.iter().find(|(name, _)| name == "TWELVE_PARTITIONS").expect("a number").1.clone();
+    for (overlay, kind, most) in [
+        ("base", "HorizontalPodAutoscaler", "maxReplicas"),
+        ("overlays/keda", "ScaledObject", "maxReplicaCount"),
+    ] {
+        let Some(rendered) = render(overlay).and_then(|text| objects(&text)) else { return };
+        assert_eq!(find(&rendered, kind, "workers")["spec"][most].to_string(), partitions, "{overlay}");
+        let scalers = rendered.iter().filter(|object| {
+            object["metadata"]["name"] == "workers"
+                && ["HorizontalPodAutoscaler", "ScaledObject"].iter().any(|kind| object["kind"] == *kind)
+        });
+        assert_eq!(scalers.count(), 1, "{overlay}: one thing says how many");
+    }
+}
+
+#[test]
+fn a_changed_setting_changes_the_pods_that_have_it() {
+    let (_folder, copy) = crate::install::copied();
+    let base = copy.join("base");
+    let pods = || {
+        let rendered = objects(&render(base.to_str().expect("a path"))?)?;
+        Some(workloads(&rendered).into_iter().map(|workload| pod(workload).clone()).collect::<Vec<_>>())
+    };
+    let Some(before) = pods() else { return };
+    assert_eq!(pods().expect("as before"), before);
+    let file = base.join("settings.env");
+    let text = std::fs::read_to_string(&file).expect("settings");
+    std::fs::write(&file, text.replace("TWELVE_CALLS_AT_ONCE=60", "TWELVE_CALLS_AT_ONCE=61"))
+        .expect("written");
+    let after = pods().expect("as before");
+    assert!(
+        before.iter().zip(&after).all(|(before, after)| before != after),
+        "a pod goes on with the old one"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_view_nodes_cannot_read_takes_none_of_them_out_of_service() {
+    let Some(settings) = settings() else { return };
+    let unreadable = settings.into_iter().find(|(name, _)| name == "TWELVE_UNREADABLE").expect("a setting").1;
+    let mut node = Node::new(1, &["--unreadable", &unreadable]).await;
+    node.start().await;
+    let client = async_nats::connect(node.server.url()).await.expect("connected");
+    let id = domain::OrderId(uuid::Uuid::now_v7());
+    let mut headers = async_nats::HeaderMap::new();
+    for (name, value) in [("Event-Type", "OrderTeleported"), ("Schema-Version", "1")] {
+        headers.insert(name, value);
+    }
+    let subject = nats::subject::order(0, id);
+    let jetstream = async_nats::jetstream::new(client);
+    let stored = jetstream.publish_with_headers(subject, headers, "{}".into()).await;
+    stored.expect("sent").await.expect("stored");
+    let aside = async {
+        while node.client.get("/views/orders").await.body["set_aside"] == json!([]) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, aside).await.expect("it is seen");
+    let ready = node.client.get("/readyz").await;
+    assert_eq!(ready.status, 200, "{ready:?}");
+    // Where the front door sends what is not for the outside.
+    for answer in [
+        node.client.get("/not-for-the-outside").await,
+        node.client.post("/not-for-the-outside", &json!({})).await,
+    ] {
+        assert_eq!(answer.status, 404, "{answer:?}");
+    }
 }
 
 #[test]

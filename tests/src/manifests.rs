@@ -1,6 +1,7 @@
 //! The manifests that are shipped, rendered as a cluster would get them.
 
 use std::{
+    collections::{BTreeMap, btree_map::Entry},
     io::Write,
     process::{Command, Output, Stdio},
 };
@@ -11,7 +12,10 @@ use kcr_keda_sh::v1alpha1::scaledobjects::ScaledObject;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{tools::kubernetes_validate, workspace};
+use crate::{
+    tools::{definitions, kubernetes_validate},
+    workspace,
+};
 
 /// Kinds that are not the cluster's own, and are held against types instead of schemas.
 const ELSEWHERE: [&str; 3] = ["gateway.networking.k8s.io/", "keda.sh/", "jetstream.nats.io/"];
@@ -33,7 +37,8 @@ pub fn render(name: &str) -> Option<String> {
 
 /// The objects of a text; `None`, said aloud, where nothing reads YAML.
 pub fn objects(text: &str) -> Option<Vec<Value>> {
-    let script = "import sys, json, yaml; print(json.dumps([d for d in yaml.safe_load_all(sys.stdin) if d]))";
+    // Definitions of others are megabytes: the loader in C, where there is one, reads them in a moment.
+    let script = "import sys, json, yaml\nloader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)\nprint(json.dumps([d for d in yaml.load_all(sys.stdin, Loader=loader) if d]))";
     let output = python(&["-c", script], text)?;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Some(serde_json::from_slice(&output.stdout).expect("JSON"))
@@ -75,6 +80,53 @@ pub fn faults_elsewhere(objects: &[Value]) -> Vec<String> {
         }
     }
     faults
+}
+
+/// The faults of objects whose kinds others define, by the definitions that are published, closed ones. `None`, said
+/// aloud, where these are not to be had.
+pub fn faults_by_definition(objects: &[Value]) -> Option<Vec<String>> {
+    let mut faults = Vec::new();
+    let mut read = BTreeMap::new();
+    for object in objects {
+        let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
+        let (version, kind) = (text("apiVersion"), text("kind"));
+        let (group, version) = version.split_once('/').expect("a group and a version");
+        let file = definitions(group)?.join(format!("{group}_{}s.yaml", kind.to_lowercase()));
+        if let Entry::Vacant(place) = read.entry(file.clone()) {
+            let defined = std::fs::read_to_string(&file);
+            let defined = defined.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            place.insert(self::objects(&defined)?);
+        }
+        let defined = &read[&file];
+        let versions = defined[0]["spec"]["versions"].as_array().expect("versions");
+        let name = format!("{kind} {}", object["metadata"]["name"]);
+        let Some(version) = versions.iter().find(|known| known["name"] == version) else {
+            faults.push(format!("{name}: there is no version {version} of it"));
+            continue;
+        };
+        let mut schema = version["schema"]["openAPIV3Schema"].clone();
+        close(&mut schema);
+        let schema = jsonschema::validator_for(&schema).expect("a schema");
+        faults.extend(schema.iter_errors(object).map(|error| format!("{name}: {error}")));
+    }
+    Some(faults)
+}
+
+/// Lets a schema take no fields but those that it names: the API server drops others, without a word.
+fn close(schema: &mut Value) {
+    let is_open = schema["x-kubernetes-preserve-unknown-fields"] == true;
+    let Value::Object(fields) = schema else { return };
+    if let Some(Value::Object(properties)) = fields.get_mut("properties") {
+        properties.values_mut().for_each(close);
+        if !is_open && !fields.contains_key("additionalProperties") {
+            fields.insert("additionalProperties".to_owned(), false.into());
+        }
+    }
+    for inner in ["items", "additionalProperties"] {
+        if let Some(inner) = fields.get_mut(inner) {
+            close(inner);
+        }
+    }
 }
 
 fn there_and_back<T: Serialize + DeserializeOwned>(object: &Value) -> Result<Value, String> {
