@@ -31,6 +31,9 @@ pub enum CheckoutError {
     /// Whether the provider acted is not known; a repeat of the call finds out.
     #[error("the payment got no answer")]
     PaymentUnavailable,
+    /// The payment's, or the delivery's: whether anything was done is not known; a repeat of the call finds out.
+    #[error("the log did not answer: {0}")]
+    LogUnavailable(String),
     #[error("the delivery did not answer, and so did not consent")]
     DeliveryUnavailable,
 }
@@ -138,6 +141,9 @@ impl<B: Broker> Checkout<B> {
             Ok(Answer::Moved) => return Err(ExecuteError::Moved.into()),
             Ok(Answer::Already) => return Err(unavailable("no outcome".into())),
             Ok(Answer::Unavailable(why)) => return Err(unavailable(why)),
+            Ok(Answer::LogUnavailable(why)) | Err(CallError::LogUnavailable(why)) => {
+                return Err(CheckoutError::LogUnavailable(why));
+            }
             Err(error @ (CallError::Ask(_) | CallError::Unavailable(_) | CallError::BreakerOpen(_))) => {
                 return Err(unavailable(error.to_string()));
             }
@@ -194,6 +200,9 @@ impl<B: Broker> Checkout<B> {
             Ok(Answer::Refused(refusal)) => return Err(refusal.into()),
             Ok(Answer::Moved) => return Err(ExecuteError::Moved.into()),
             Ok(Answer::Unavailable(why)) => return Err(unavailable(why)),
+            Ok(Answer::LogUnavailable(why)) | Err(CallError::LogUnavailable(why)) => {
+                return Err(CheckoutError::LogUnavailable(why));
+            }
             Err(error) => return Err(unavailable(nats::causes(&error))),
         };
         Ok(self.executor.execute(Intent { causation_id, expected: None, ..intent }).await?)

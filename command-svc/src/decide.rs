@@ -69,7 +69,12 @@ impl<B: Broker> Decider<B> {
             Err(error) => {
                 let why = nats::causes(&error);
                 tracing::info!(%order_id, why, "a command could not be decided now");
-                Answer::Unavailable(why)
+                match error {
+                    PaymentError::Execute(error) if error.is_the_logs() => Answer::LogUnavailable(why),
+                    PaymentError::Execute(_) | PaymentError::Provider(_) | PaymentError::ProviderLate(_) => {
+                        Answer::Unavailable(why)
+                    }
+                }
             }
         }
     }

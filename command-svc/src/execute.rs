@@ -70,6 +70,22 @@ pub enum ExecuteError {
     Contended,
 }
 
+impl ExecuteError {
+    /// Whether the log was not there for it: a read or an append got no good answer.
+    pub const fn is_the_logs(&self) -> bool {
+        match self {
+            Self::Load(LoadError::Unavailable(_) | LoadError::Refused { .. } | LoadError::Archive(_))
+            | Self::Flow(FlowBookError::Unavailable { .. })
+            | Self::Append(_) => true,
+            Self::Load(LoadError::Undecodable(_) | LoadError::TooLong(_))
+            | Self::Flow(FlowBookError::Unknown(_) | FlowBookError::Unreadable { .. })
+            | Self::Refused(_)
+            | Self::Moved
+            | Self::Contended => false,
+        }
+    }
+}
+
 /// What trying a command on a story led to.
 enum Attempt {
     Done(Executed),
@@ -183,12 +199,14 @@ impl<B: Broker> Executor<B> {
         let (_, low) = order_id.0.as_u64_pair();
         let turn = usize::try_from(low % self.turns.len() as u64).unwrap_or_default();
         let _turn = self.turns[turn].lock().await;
+        let _under_way = self.log.under_way(order_id);
         // A remembered story is good enough to decide on, and not to deny on. So is the empty one, for a first command.
         let (mut story, mut is_whole) = match self.recent.get(order_id) {
             Some(story) => (story, false),
             None if intent.command.names_flow().is_some() => (Arc::default(), false),
             None => (self.read(order_id, 0).await?, true),
         };
+        let began_at = story.sequence();
         for _ in 0..ATTEMPTS_MAX {
             let at_least = match self.attempt(intent, &story).await? {
                 Attempt::Done(executed) => return Ok(executed),
@@ -200,6 +218,11 @@ impl<B: Broker> Executor<B> {
                 Attempt::Conflict(last) => last,
             };
             (story, is_whole) = (self.read(order_id, at_least).await?, true);
+        }
+        if is_whole && story.sequence() == began_at {
+            // Replicas refuse a write while another of the order is in flight; without a majority it stays so.
+            let why = "a write of the order is in flight and does not end";
+            return Err(ExecuteError::Append(AppendError::Unavailable(why.into())));
         }
         Err(ExecuteError::Contended)
     }

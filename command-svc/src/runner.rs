@@ -360,7 +360,9 @@ impl<B: Broker> Runner<B> {
             Ok(Answer::Refused(why)) => {
                 self.park(order_id, state, name, why.code(), &why.to_string()).await;
             }
-            Ok(Answer::Unavailable(why)) => return self.not_now(order_id, &flow, &story, name, why).await,
+            Ok(Answer::Unavailable(why) | Answer::LogUnavailable(why)) => {
+                return self.not_now(order_id, &flow, &story, name, why).await;
+            }
             Err(error) => {
                 return self.not_now(order_id, &flow, &story, name, nats::causes(&error)).await;
             }

@@ -38,7 +38,7 @@ pub struct CommandService {
 impl CommandService {
     pub fn new(log: EventLog, flows: FlowBook, settings: CommandSettings) -> anyhow::Result<Self> {
         let breakers = Breakers::default();
-        let calls = Calls::new(log.connection(), &settings, &breakers);
+        let calls = Calls::new(&log, &settings, &breakers);
         let health = Health::new(log.clone(), &settings.roles);
         let executor = Executor::new(log, flows, Admission::new(settings.store_goal())?, ORDERS_AT_HAND);
         let rooms = Rooms::new(executor.log().partitions());

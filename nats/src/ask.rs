@@ -83,6 +83,9 @@ pub enum Answer {
     Moved,
     /// Not now; the same command may be sent again.
     Unavailable(String),
+    /// Not now, and not by the context's fault: the log does not answer it. Who does not know this answer takes it for
+    /// one that does not read, which is a reason to send the command again, too.
+    LogUnavailable(String),
 }
 
 /// A stored event on its way between services.

@@ -1,14 +1,21 @@
 //! Whether the log does what it is for: takes events, and hands out its work.
 
 use std::{
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use async_nats::jetstream::context::{ConsumerInfoError, ConsumerInfoErrorKind};
+use domain::OrderId;
+
+use tokio::time::Instant;
 
 use crate::{
-    broker::{Failure, Unpublished},
+    broker::{Broker, Failure, Unpublished},
     log::EventLog,
     worklist::List,
 };
@@ -19,9 +26,27 @@ const UNANSWERED_MAX: u32 = 3;
 /// this would never find out.
 const BELIEVED_FOR: Duration = Duration::from_secs(30);
 
-/// What became of the latest appends of each partition.
+/// What became of the latest appends of each partition, and the work that waits for it.
 #[derive(Debug, Default)]
-pub(crate) struct Appends(Mutex<Vec<Latest>>);
+pub(crate) struct Appends {
+    latest: Mutex<Vec<Latest>>,
+    /// By partition and number, since when.
+    under_way: Mutex<BTreeMap<(u16, u64), Instant>>,
+    begun: AtomicU64,
+}
+
+/// Work on the log that is under way until this is dropped.
+#[must_use]
+pub struct UnderWay<'a> {
+    all: &'a Appends,
+    key: (u16, u64),
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.all.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Latest {
@@ -32,8 +57,31 @@ struct Latest {
 }
 
 impl Appends {
+    fn begin(&self, partition: u16) -> UnderWay<'_> {
+        let key = (partition, self.begun.fetch_add(1, Ordering::Relaxed));
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Instant::now());
+        UnderWay { all: self, key }
+    }
+
+    /// Whether work on the partition is under way for so long, or the latest append over the connection that was made
+    /// so often was not acknowledged.
+    fn waits(&self, partition: u16, connects: u64, this_long: Duration) -> bool {
+        let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        // The first is the oldest.
+        let oldest = under_way.range((partition, 0)..=(partition, u64::MAX)).next();
+        if oldest.is_some_and(|(_, since)| since.elapsed() >= this_long) {
+            return true;
+        }
+        drop(under_way);
+        let all = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = all.get(usize::from(partition)).copied().unwrap_or_default();
+        latest.unanswered > 0
+            && latest.connects == connects
+            && latest.at.is_some_and(|at| at.elapsed() < BELIEVED_FOR)
+    }
+
     pub(crate) fn note(&self, partition: u16, connects: u64, result: &Result<u64, Unpublished>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         let partition = usize::from(partition);
         if all.len() <= partition {
             all.resize(partition + 1, Latest::default());
@@ -55,7 +103,7 @@ impl Appends {
 
     /// The partitions that do not take events, over the connection that was made so often.
     fn stuck(&self, connects: u64) -> Vec<u16> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         let is_stuck = |latest: &Latest| {
             latest.connects == connects
                 && latest.unanswered >= UNANSWERED_MAX
@@ -72,6 +120,20 @@ pub struct QueueFault {
     pub partition: u16,
     /// It is missing, or paused.
     pub why: &'static str,
+}
+
+impl<B: Broker> EventLog<B> {
+    /// Counts reading an order and appending to it as under way, until what this answers with is dropped.
+    pub fn under_way(&self, order_id: OrderId) -> UnderWay<'_> {
+        self.appends.begin(order_id.partition(self.partitions()))
+    }
+
+    /// Whether [work](Self::under_way) of this process on the order's partition has waited for the log for so long, or
+    /// an append has just done so in vain.
+    pub fn keeps_waiting(&self, order_id: OrderId, this_long: Duration) -> bool {
+        let partition = order_id.partition(self.partitions());
+        self.appends.waits(partition, self.broker.connects(), this_long)
+    }
 }
 
 impl EventLog {

@@ -62,3 +62,32 @@ async fn orders_go_on_while_any_one_server_of_three_dies_or_hangs_and_none_is_lo
     let rows = queries.get("/views/orders").await.body["rows"].clone();
     assert_eq!(rows, json!(placed.len()));
 }
+
+/// A partition without a majority takes no event, whatever context decides. Its callers are told that, and once it is
+/// there again, none is told that the payment is away.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_the_log_cannot_take_is_not_blamed_on_the_payment() {
+    let mut cluster = Cluster::start().await;
+    let (_commands, client) = start("command-svc", &cluster, &[]);
+    client.until_ready().await;
+    assert_eq!(client.post("/orders", &order("gentleman")).await.status, 201);
+    cluster.kill(1);
+    cluster.kill(2);
+    let placing = (0..12).map(|_| async { client.post("/orders", &order("gentleman")).await });
+    for answer in futures::future::join_all(placing).await {
+        assert_eq!((answer.status.as_u16(), answer.code()), (503, "log_unavailable"), "{answer:?}");
+    }
+    cluster.restart(1);
+    cluster.restart(2);
+    let again = async {
+        loop {
+            let answer = client.post("/orders", &order("gentleman")).await;
+            if answer.status == 201 {
+                return;
+            }
+            assert_eq!((answer.status.as_u16(), answer.code()), (503, "log_unavailable"), "{answer:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, again).await.expect("orders are taken again");
+}

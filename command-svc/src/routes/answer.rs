@@ -371,13 +371,15 @@ pub(super) fn failed(order_id: OrderId, error: &ExecuteError, has_key: bool) -> 
         | ExecuteError::Flow(FlowBookError::Unavailable { .. })
         | ExecuteError::Append(_) => {
             tracing::warn!(%order_id, error = %nats::causes(error), "the log is not available");
-            Problem::unavailable(
-                Code::LogUnavailable,
-                format!("the log did not take the command for order {order_id}; {}", may_repeat(has_key)),
-                RETRY_AFTER_S,
-            )
+            log_unavailable(order_id, has_key)
         }
     }
+}
+
+/// A command that the log did not take.
+pub(super) fn log_unavailable(order_id: OrderId, has_key: bool) -> Problem {
+    let detail = format!("the log did not take the command for order {order_id}; {}", may_repeat(has_key));
+    Problem::unavailable(Code::LogUnavailable, detail, RETRY_AFTER_S)
 }
 
 #[cfg(test)]

@@ -15,7 +15,9 @@ use service::{Code, Kind, Problem, problem::Fault};
 
 use super::{
     App,
-    answer::{Call, Given, RETRY_AFTER_S, accepted, admit, call_out, failed, has_room, may_repeat},
+    answer::{
+        Call, Given, RETRY_AFTER_S, accepted, admit, call_out, failed, has_room, log_unavailable, may_repeat,
+    },
 };
 use crate::{
     body::{Body, PaymentMeans, nothing, payment_means, placement, reason},
@@ -83,6 +85,10 @@ fn not_done(order_id: OrderId, error: CheckoutError, has_key: bool) -> Problem {
         CheckoutError::PaymentUnavailable => {
             let detail = format!("the payment could not be settled now; {}", may_repeat(has_key));
             Problem::unavailable(Code::PaymentUnavailable, detail, RETRY_AFTER_S)
+        }
+        CheckoutError::LogUnavailable(why) => {
+            tracing::warn!(%order_id, why, "the log is not available");
+            log_unavailable(order_id, has_key)
         }
         CheckoutError::DeliveryUnavailable => {
             let detail =

@@ -253,6 +253,7 @@ fn told(answer: &Result<Executed, CheckoutError>) -> Told {
             CheckoutError::Execute(_)
             | CheckoutError::Declined(_)
             | CheckoutError::PaymentUnavailable
+            | CheckoutError::LogUnavailable(_)
             | CheckoutError::DeliveryUnavailable,
         ) => Told::Nothing,
     }

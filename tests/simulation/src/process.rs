@@ -76,8 +76,8 @@ impl Process {
         let log = EventLog::look(line.clone(), topology, durability);
         let flows = FlowBook::new(&log, setting.flows.clone());
         let admission = Admission::new(Duration::from_secs(1))?;
+        let calls = Calls::new(&log, &setting.settings, &Breakers::default());
         let executor = Executor::new(log, flows, admission, ORDERS_AT_HAND);
-        let calls = Calls::new(&line, &setting.settings, &Breakers::default());
         let payments = Payments {
             executor: executor.clone(),
             provider: Arc::<Bank>::clone(bank),
