@@ -41,6 +41,8 @@ pub(crate) struct Keys {
 struct State {
     set: Option<Arc<JwkSet>>,
     looked_at: Option<Instant>,
+    /// Whether the last look that ended had no answer: what is not known here may be known to the issuer.
+    is_away: bool,
     /// The look that is under way; it ends when its sender is dropped.
     looking: Option<watch::Receiver<()>>,
 }
@@ -62,7 +64,8 @@ impl Keys {
     }
 
     /// The key of this id, from the issuer if it is new. A key that is known is answered at once, however the issuer
-    /// is; one that is not waits for one look at the issuer's, together with all others.
+    /// is; one that is not waits for one look at the issuer's, together with all others. 401 where the issuer does not
+    /// know it either, 503 where that could not be asked: a token under a new key may be good.
     pub(crate) async fn key(self: &Arc<Self>, kid: Option<&str>) -> Result<DecodingKey, Problem> {
         let (known, is_old) = {
             let state = self.state();
@@ -78,11 +81,18 @@ impl Keys {
             // It is an error that the look has ended, which is what is waited for.
             drop(looking.changed().await);
         }
-        let Some(set) = self.state().set.clone() else {
-            let detail = "the keys that tokens are checked with cannot be had now; try again";
-            return Err(Problem::unavailable(Code::KeysUnavailable, detail, RETRY_AFTER_S));
+        let (set, is_away) = {
+            let state = self.state();
+            (state.set.clone(), state.is_away)
         };
-        decoding_key(find(&set, kid).ok_or_else(unknown)?)
+        match set.as_ref().and_then(|set| find(set, kid)) {
+            Some(jwk) => decoding_key(jwk),
+            None if is_away || set.is_none() => {
+                let detail = "the keys that tokens are checked with cannot be had now; try again";
+                Err(Problem::unavailable(Code::KeysUnavailable, detail, RETRY_AFTER_S))
+            }
+            None => Err(unknown()),
+        }
     }
 
     /// Looks at the issuer's keys without anybody waiting: so that it is known, and logged, at the start already where
@@ -110,8 +120,9 @@ impl Keys {
         // It ends within its time limit, whatever the issuer does.
         tokio::spawn(async move {
             let loaded = timeout(KEYS_TIMEOUT, keys.source.load()).await;
-            let outcome = match loaded.unwrap_or_else(|_| Err(anyhow::anyhow!("there was no answer in time")))
-            {
+            let loaded = loaded.unwrap_or_else(|_| Err(anyhow::anyhow!("there was no answer in time")));
+            keys.state().is_away = loaded.is_err();
+            let outcome = match loaded {
                 Ok(set) => {
                     keys.state().set = Some(Arc::new(set));
                     "had"
