@@ -79,10 +79,11 @@ pub struct Tag {
     pub text: String,
 }
 
-/// The entity tags of this field; `None` if it is not there.
+/// The entity tags of this field; `None` if it is not there. One that is there and empty names no tag, so nothing
+/// matches it: it is no call without a condition.
 pub fn tags(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Tags>, Problem> {
     let members = list(headers, name)?;
-    if members.is_empty() {
+    if !headers.contains_key(name) {
         return Ok(None);
     }
     if members == ["*"] {
@@ -152,6 +153,13 @@ mod tests {
         assert_eq!(tags(&given, &name).unwrap(), Some(Tags::Each(each)));
         assert_eq!(tags(&lines(&name, &["*"]), &name).unwrap(), Some(Tags::Any));
         assert_eq!(tags(&lines(&name, &[]), &name).unwrap(), None);
+        for empty in ["", " ", ","] {
+            assert_eq!(
+                tags(&lines(&name, &[empty]), &name).unwrap(),
+                Some(Tags::Each(Vec::new())),
+                "{empty:?}"
+            );
+        }
     }
 
     #[test]
