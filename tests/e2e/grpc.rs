@@ -17,6 +17,7 @@ use tonic_reflection::pb::v1::{
 use tonic_types::StatusExt;
 use twelve_tests::{
     Client, Platform,
+    client::order,
     issuer::{Issuer, Key},
 };
 
@@ -263,4 +264,17 @@ async fn a_field_that_is_not_acceptable_is_named_in_googles_details() {
     assert_eq!(fields, ["currency", "lines[0].quantity"]);
     let reason = details.error_info().expect("a reason");
     assert_eq!((reason.reason.as_str(), reason.domain.as_str()), ("INVALID", "twelve"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_stream_that_is_asked_for_as_grpc_is_no_such_call_and_is_told_so_at_once() {
+    let platform = Platform::up().await;
+    let id = platform.client.place(&order("gentleman")).await;
+    for path in [format!("/orders/{id}/live"), "/customers/gentleman/orders/live".into(), "/flows".into()] {
+        let asked = platform.client.request(reqwest::Method::GET, &path);
+        let asked =
+            asked.header("content-type", "application/grpc").timeout(std::time::Duration::from_secs(5));
+        let answered = asked.send().await.expect("an answer at once");
+        assert_eq!(answered.headers()["grpc-status"], "12", "{path}");
+    }
 }

@@ -183,6 +183,12 @@ pub(crate) async fn speak(request: Request, next: Next) -> Response {
             metadata.insert(name, value);
         }
     }
+    // What is no refusal is no answer to a gRPC call, and may have no end (a live stream): nothing of it is read.
+    let is_problem =
+        parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/problem+json");
+    if !is_problem {
+        return Status::unimplemented("there is no such call by gRPC").into_http();
+    }
     let problem = to_bytes(body, ANSWER_BYTES_MAX).await.unwrap_or_default();
     refusal(parts.status, &problem, metadata).into_http()
 }
