@@ -29,6 +29,9 @@ const ANYBODY: &str = "everybody who has a token";
 /// What comes with every answer to a query.
 const HEADERS: &[&str] = &["ETag", "View-Position", "View-Generation"];
 
+/// What comes with an order's events.
+const EVENTS_HEADERS: &[&str] = &["ETag", "View-Position", "View-Generation", "Link"];
+
 fn text() -> Value {
     json!({ "type": "string", "minLength": 1 })
 }
@@ -148,12 +151,14 @@ fn orders(schemas: &mut Schemas) -> Vec<Operation> {
         choice::<Channel>(schemas, "channel", "of this channel"),
     ];
     let page = schemas.answer::<Page<StoredEvent>>();
-    let mut events = now_only(one(
+    let events = one(
         ("getOrderEvents", "orders", "/orders/{order_id}/events"),
         "its raw events, from the log; as `CloudEvents`, if `Accept` asks for them",
         parties,
         page,
-    ));
+    );
+    let mut events = paged(now_only(events), Vec::new());
+    events.answers[0].headers = EVENTS_HEADERS;
     let batch = json!({ "type": "array", "items": schemas.answer::<CloudEvent>() });
     events.answers[0].content.push((CLOUD_EVENTS, batch));
     vec![

@@ -30,29 +30,21 @@ use projector::{
 };
 use serde::Serialize;
 use service::{Caller, Code, Problem};
-use tokio::{
-    sync::{Semaphore, broadcast::error::RecvError},
-    task::spawn_blocking,
-    time::timeout,
-};
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::{
     App,
     answers::{Dropped, Ended, OrderChange, Snapshot},
+    pages::{self, off_threads},
     read::{Read, parse_positions, refuse_unknown, store_failed},
 };
 
-const RETRY_AFTER_S: u64 = 1;
 /// A line is sent this often, so that a proxy does not take silence for death.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Orders of one customer or store that a live page begins with.
 const ORDERS_MAX: usize = 200;
 /// Rows that are looked at for what a reader missed; where there are more, it begins anew with a snapshot.
 const ROWS_LOOKED_AT_MAX: usize = 1_000;
-/// Readers of lists whose rows are looked at, at a time, and how long others wait for that.
-const LOOKING_MAX: usize = 2;
-const LOOKING_WAIT_MAX: Duration = Duration::from_secs(5);
-static LOOKING: Semaphore = Semaphore::const_new(LOOKING_MAX);
 
 /// Why a stream ended that its reader did not end.
 #[derive(Clone, Copy)]
@@ -147,36 +139,52 @@ async fn list<L: List<Row = Row>>(
     places: Vec<u8>,
 ) -> Result<Response, Problem> {
     read.finish()?;
-    let Some(seen) = resume_from(app, read).await? else {
-        let following = Stream::new(app.views.follow(topic), &app.views, &read.caller);
-        return begin::<L>(app, following, &places);
-    };
-    let (live, remembered) = app.views.resume(topic.clone(), &seen);
-    let mut following = Stream::new(live, &app.views, &read.caller);
-    let (missed, told) = if let Some(remembered) = remembered {
-        following.from = remembered.upto;
-        (Some(with_parties(&app.views, &remembered.events).map_err(|error| store_failed(&error))?), "memory")
-    } else {
-        let missed = look_for_missed::<L>(app, topic, places.clone(), &seen, &following.from).await?;
-        let told = if missed.is_some() { "rows" } else { "snapshot" };
-        (missed, told)
-    };
-    metrics::counter!("twelve_live_resumed_total", "from" => told).increment(1);
-    let Some(missed) = missed else { return begin::<L>(app, following, &places) };
-    following.skip(&seen);
-    following.sent = seen;
-    for (order_id, parties, entry) in &missed {
-        following.note(*order_id, entry, read.caller.sight(parties)?)?;
-    }
+    let seen = resume_from(app, read).await?;
+    // Before anything is followed, so that nothing piles up while others have their turn.
+    let building = pages::turn(&read.caller).await?;
+    let following = off_threads(|| match &seen {
+        Some(seen) => resume::<L>(app, read, &topic, &places, seen),
+        None => begin::<L>(app, Stream::new(app.views.follow(topic), &app.views, &read.caller), &places),
+    })?;
+    drop(building);
     Ok(respond(following, app))
 }
 
+/// A live list that goes on after what its reader has seen.
+fn resume<L: List<Row = Row>>(
+    app: &App,
+    read: &Read,
+    topic: &Topic,
+    places: &[u8],
+    seen: &[Position],
+) -> Result<Stream, Problem> {
+    let (live, remembered) = app.views.resume(topic.clone(), seen);
+    let mut following = Stream::new(live, &app.views, &read.caller);
+    let (missed, told) = if let Some(remembered) = remembered {
+        following.from = remembered.upto;
+        (with_parties(&app.views, &remembered.events).map(Some), "memory")
+    } else {
+        let missed = missed::<L>(&app.views, topic, places, seen, &following.from);
+        let told = if matches!(missed, Ok(None)) { "snapshot" } else { "rows" };
+        (missed, told)
+    };
+    let missed = missed.map_err(|error| store_failed(&error))?;
+    metrics::counter!("twelve_live_resumed_total", "from" => told).increment(1);
+    let Some(missed) = missed else { return begin::<L>(app, following, places) };
+    following.skip(seen);
+    following.sent = seen.to_vec();
+    for (order_id, parties, entry) in &missed {
+        following.note(*order_id, entry, read.caller.sight(parties)?)?;
+    }
+    Ok(following)
+}
+
 /// A live list from a snapshot on.
-fn begin<L: List<Row = Row>>(app: &App, mut following: Stream, places: &[u8]) -> Result<Response, Problem> {
+fn begin<L: List<Row = Row>>(app: &App, mut following: Stream, places: &[u8]) -> Result<Stream, Problem> {
     let page = app.views.list::<L>(places, None, ORDERS_MAX, |_| true);
     let items = page.map_err(|error| store_failed(&error))?.shown();
     following.first.push_back(snapshot(&following.sent, &Snapshot { items })?);
-    Ok(respond(following, app))
+    Ok(following)
 }
 
 /// An event that a reader missed, of which order, and whose that is now.
@@ -198,28 +206,6 @@ fn with_parties(views: &Views, events: &[LiveEvent]) -> Result<Vec<Missed>, Stor
         missed.push((event.order_id, parties, event.entry.clone()));
     }
     Ok(missed)
-}
-
-/// As [`missed`], beside the threads that answer calls, and for few readers at a time.
-async fn look_for_missed<L: List<Row = Row>>(
-    app: &App,
-    topic: Topic,
-    places: Vec<u8>,
-    seen: &[Position],
-    until: &[Position],
-) -> Result<Option<Vec<Missed>>, Problem> {
-    let turn = timeout(LOOKING_WAIT_MAX, LOOKING.acquire()).await;
-    let Ok(Ok(_turn)) = turn else {
-        let detail = "too many readers resume at once; try again";
-        return Err(Problem::unavailable(Code::Overloaded, detail, RETRY_AFTER_S));
-    };
-    let (views, seen, until) = (app.views.clone(), seen.to_vec(), until.to_vec());
-    let looked = spawn_blocking(move || missed::<L>(&views, &topic, &places, &seen, &until)).await;
-    let looked = looked.map_err(|error| {
-        tracing::error!(%error, "the thread that looks for what a reader missed ended");
-        Problem::unavailable(Code::ViewUnavailable, "what was missed could not be read", RETRY_AFTER_S)
-    })?;
-    looked.map_err(|error| store_failed(&error))
 }
 
 /// What was visible after `seen` and up to `until`, each partition in its order; `None` if too many rows would have to

@@ -1,30 +1,56 @@
-//! Pages of lists are built off the threads that serve calls, some at a time: what they hold while they are built has
-//! a bound, and no call waits behind a large one on its thread.
+//! Pages of lists are built off the threads that serve calls, as many at a time as there are processors, and callers
+//! take turns: what pages hold while they are built has a bound, and one caller's pages delay another's by one.
 
-use std::{ops::Deref, time::Duration};
+use std::{
+    ops::Deref,
+    sync::{Arc, LazyLock},
+    thread::available_parallelism,
+    time::Duration,
+};
 
 use projector::{List, Page, SCAN_PLACES_MAX};
-use service::{Code, Problem};
+use service::{Caller, Code, Kind, Problem, Share};
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
-    sync::{Semaphore, SemaphorePermit},
     time::timeout,
 };
 
-use crate::{App, read::store_failed};
+use crate::{
+    App,
+    read::store_failed,
+    turns::{Turn, Turns},
+};
 
-/// Pages that are built at a time, on all routes of the process.
-const BUILT_AT_ONCE_MAX: usize = 16;
 /// How long a page may wait to be built.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 const RETRY_AFTER_S: u64 = 1;
 
-static BUILT_AT_ONCE: Semaphore = Semaphore::const_new(BUILT_AT_ONCE_MAX);
+/// On all routes of the process.
+static TURNS: LazyLock<Arc<Turns>> =
+    LazyLock::new(|| Turns::new(available_parallelism().map_or(1, Into::into)));
+
+/// A page's turn to be built, and its caller's share of pages.
+pub(crate) struct Building {
+    _turn: Turn,
+    _share: Share,
+}
+
+/// Waits for the caller's turn to have a page built. 429 `too_many_at_once` where the caller waits for as many as one
+/// may, 503 `overloaded` where there are too many in all, or this one's turn does not come in time.
+pub(crate) async fn turn(caller: &Caller) -> Result<Building, Problem> {
+    let share = caller.share(Kind::Pages)?;
+    let Ok(turn) = timeout(WAIT_MAX, TURNS.take(&caller.counted_as())).await else {
+        metrics::counter!("twelve_refused_total", "why" => "pages").increment(1);
+        let detail = "too many pages are being built; try again";
+        return Err(Problem::unavailable(Code::Overloaded, detail, RETRY_AFTER_S));
+    };
+    Ok(Building { _turn: turn, _share: share })
+}
 
 /// A page that is being made into an answer.
 pub(crate) struct Listed<L: List> {
     page: Page<L>,
-    _built: SemaphorePermit<'static>,
+    _building: Building,
 }
 
 impl<L: List> Deref for Listed<L> {
@@ -52,29 +78,27 @@ impl App {
     /// and at most [`PAGE_BYTES_MAX`](projector::PAGE_BYTES_MAX).
     pub(crate) async fn list<L: List>(
         &self,
+        caller: &Caller,
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
         wanted: impl Fn(&L::Row) -> bool + Send,
     ) -> Result<Listed<L>, Problem> {
-        self.list_within(prefix, after, (limit, SCAN_PLACES_MAX), wanted).await
+        self.list_within(caller, prefix, after, (limit, SCAN_PLACES_MAX), wanted).await
     }
 
     /// As [`Self::list`], and looks at so many rows at most.
     pub(crate) async fn list_within<L: List>(
         &self,
+        caller: &Caller,
         prefix: &[u8],
         after: Option<&[u8]>,
         bounds: (usize, usize),
         wanted: impl Fn(&L::Row) -> bool + Send,
     ) -> Result<Listed<L>, Problem> {
-        let Ok(Ok(built)) = timeout(WAIT_MAX, BUILT_AT_ONCE.acquire()).await else {
-            metrics::counter!("twelve_refused_total", "why" => "pages").increment(1);
-            let detail = "too many pages are being built; try again";
-            return Err(Problem::unavailable(Code::Overloaded, detail, RETRY_AFTER_S));
-        };
+        let building = turn(caller).await?;
         let page = off_threads(|| self.views.list_within::<L>(prefix, after, bounds, wanted));
-        Ok(Listed { page: page.map_err(|error| store_failed(&error))?, _built: built })
+        Ok(Listed { page: page.map_err(|error| store_failed(&error))?, _building: building })
     }
 }
 

@@ -176,8 +176,13 @@ impl Read {
 
     /// `limit` and `cursor`.
     pub fn paging(&mut self) -> Result<Paging, Problem> {
+        self.paging_of(LIMIT_DEFAULT)
+    }
+
+    /// As [`Self::paging`], with as many on a page where nothing is said.
+    pub fn paging_of(&mut self, default: usize) -> Result<Paging, Problem> {
         let limit = number(self.take("limit"), "limit", 1, LIMIT_MAX as u64)?;
-        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(LIMIT_DEFAULT);
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(default);
         let cursor = self.take("cursor");
         let after = cursor.map(|cursor| {
             let place = from_cursor(&self.asked, &cursor);

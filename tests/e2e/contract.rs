@@ -52,6 +52,17 @@ fn every_route_is_in_the_contract_and_nothing_else_is() {
     assert_eq!(routes, paths(&committed()));
 }
 
+#[test]
+fn every_call_says_what_any_call_may_meet() {
+    let document = committed();
+    let calls = document["paths"].as_object().expect("paths").values();
+    for call in calls.flat_map(|calls| calls.as_object().expect("calls").values()) {
+        for status in ["405", "408", "421", "500", "503"] {
+            assert!(call["responses"][status].is_object(), "{}: {status}", call["operationId"]);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_made_up_call_finds_a_fault_of_ours_or_an_answer_that_is_not_in_the_contract() {
     let Some(tool) = schemathesis() else { return };

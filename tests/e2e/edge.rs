@@ -137,7 +137,8 @@ async fn header_fields_that_are_lists_are_read_alike_in_one_line_and_in_several(
     assert_eq!(code(&post("/orders", &keys, order("gentleman")).await), (400, "malformed"));
     let cancel = format!("{one}/cancel");
     let stale = "\"0:1\"".replace("0:", &etag[1..3]);
-    for wrong in [&stale, &format!("W/{etag}"), "\"3:77\", \"2:78\"", &format!("{stale}, W/{etag}")] {
+    for wrong in [&stale, &format!("W/{etag}"), "\"3:77\", \"2:78\"", &format!("{stale}, W/{etag}"), "", ","]
+    {
         let refused = post(&cancel, &[("if-match", wrong)], json!({})).await;
         assert_eq!(code(&refused), (412, "stale"), "{wrong}");
     }
@@ -215,4 +216,37 @@ async fn started(server: &Server, folder: &Path) -> (Process, Client) {
     let client = Client::new(&format!("http://{listen}"));
     client.until_ready().await;
     (process, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orders_events_come_page_by_page_and_so_do_cloud_events() {
+    let platform = Platform::up().await;
+    let client = &platform.client;
+    let id = client.place(&order("gentleman")).await;
+    client.until_status(&id, "out_for_delivery").await;
+    let path = format!("/orders/{id}/events");
+    let whole = client.get(&path).await.body;
+    let whole = whole["items"].as_array().expect("events");
+    let (mut paged, mut query) = (Vec::new(), String::from("?limit=2"));
+    loop {
+        let page = client.get(&format!("{path}{query}")).await.body;
+        let items = page["items"].as_array().expect("events");
+        assert!(items.len() == 2 || page["next_cursor"].is_null(), "{page:#}");
+        paged.extend(items.clone());
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        query = format!("?limit=2&cursor={next}");
+    }
+    assert_eq!(&paged, whole);
+    let cloud = [("accept", "application/cloudevents-batch+json")];
+    let (mut ids, mut next) = (Vec::new(), Some(format!("{path}?limit=3")));
+    while let Some(path) = next {
+        let page = with(client, Method::GET, &path, &cloud, &Value::Null).await;
+        let events = page.body.as_array().expect("a batch");
+        ids.extend(events.iter().map(|event| event["id"].clone()));
+        let link =
+            page.header("link").strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\""));
+        next = link.map(|link| format!("{link}&limit=3"));
+    }
+    let of_whole: Vec<Value> = whole.iter().map(|event| event["event_id"].clone()).collect();
+    assert_eq!(ids, of_whole);
 }

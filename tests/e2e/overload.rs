@@ -109,6 +109,29 @@ async fn one_callers_waits_and_slow_calls_take_a_share_and_never_what_all_caller
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_operators_looks_at_the_past_are_a_share_and_leave_room_for_anothers() {
+    let key = Key::ed25519("key");
+    let issuer = Issuer::start(&[&key]).await;
+    let platform = Platform::up_with(&["--auth-jwks", issuer.url(), "--as-of-each-max", "2"]).await;
+    let customer = platform.client.bearing(&key.token("gentleman", "customer"));
+    for number in 0..20 {
+        customer.post_with_key("/orders", &number.to_string(), &order("gentleman")).await;
+    }
+    let greedy = platform.client.bearing(&key.token("greedy", "operator"));
+    let modest = platform.client.bearing(&key.token("modest", "operator"));
+    let many = (1..=30).map(|sequence| {
+        let greedy = greedy.clone();
+        async move { greedy.get(&format!("/orders?limit=1&as_of=0:{}", 1 + sequence % 6)).await }
+    });
+    let (many, one) = tokio::join!(join_all(many), modest.get("/orders?limit=1&as_of=0:3"));
+    assert_eq!(one.status, 200, "{one:?}");
+    let refused = many.iter().filter(|answer| answer.status == 429).count();
+    assert!(refused > 0 && many.iter().all(|answer| [200, 429].contains(&answer.status.as_u16())));
+    let told = platform.client.metric("twelve_shares_refused_total{kind=\"as_of\",bound=\"each\"}").await;
+    assert!(told.is_some_and(|told| told > 0.0), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn commands_that_cannot_be_stored_in_time_make_room_for_fewer_and_it_recovers_by_itself() {
     // Nothing is stored within a millisecond and every command is too slow: the fewest are admitted.
     let platform = Platform::up_with(&["--store-goal-ms", "1"]).await;

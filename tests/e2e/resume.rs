@@ -111,3 +111,21 @@ async fn a_reader_who_resumes_on_a_node_that_is_behind_is_told_nothing_twice() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_order_is_found_at_once_however_many_newer_orders_there_are() {
+    let mut node = Node::new(twelve_tests::partitions(), &["--snapshot-every-s", "0"]).await;
+    let parked = history::append_parked(&node.log, 0).await;
+    // More than one page looks at.
+    history::append(&node.log, 1..2_100).await;
+    node.start().await;
+    let found = node.client.get("/sagas?parked=true").await;
+    let ids: Vec<&str> = found.body["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|saga| saga["order_id"].as_str())
+        .collect();
+    assert_eq!(ids, [parked.to_string()], "{found:?}");
+    assert!(found.body["next_cursor"].is_null(), "and there is no other");
+}

@@ -198,9 +198,14 @@ impl Client {
 
     /// The events of an order, in order, by type; what its customer was told, and when, is left out.
     pub async fn event_types(&self, order_id: &str) -> Vec<String> {
-        let events = self.get(&format!("/orders/{order_id}/events")).await;
-        assert_eq!(events.status, 200, "{events:?}");
-        let items = events.body["items"].as_array().cloned().unwrap_or_default();
+        let path = format!("/orders/{order_id}/events");
+        let (mut items, mut next) = (Vec::new(), Some(path.clone()));
+        while let Some(asked) = next {
+            let events = self.get(&asked).await;
+            assert_eq!(events.status, 200, "{events:?}");
+            items.extend(events.body["items"].as_array().cloned().unwrap_or_default());
+            next = events.body["next_cursor"].as_str().map(|cursor| format!("{path}?cursor={cursor}"));
+        }
         let moving = items.iter().filter(|event| event["context"] != "notification");
         moving.filter_map(|event| event["type"].as_str()).map(ToOwned::to_owned).collect()
     }

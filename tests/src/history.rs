@@ -1,6 +1,6 @@
 //! Logs with a past: whole lives of orders of all flows, decided by the domain itself.
 
-use domain::{Flows, Timestamp, history};
+use domain::{CommandId, EventId, Flows, OrderId, Timestamp, event::SagaParked, history};
 use nats::{Connection, Durability, EventLog, bench, topology::Topology};
 
 use crate::Server;
@@ -9,6 +9,9 @@ use crate::Server;
 const OPEN_ORDERS: usize = 100;
 /// The first order's moment: 2026-01-01.
 const BEGAN_S: i64 = 1_767_225_600;
+
+/// Enough for the order to be placed.
+const EVENTS_BEFORE_PARKED: usize = 3;
 
 /// The log of a server.
 pub async fn log(server: &Server, partitions: u16) -> EventLog {
@@ -31,4 +34,23 @@ pub async fn append(log: &EventLog, orders: impl IntoIterator<Item = u64>) -> u6
         history::life(declared, number, Timestamp::from_second(began).expect("a moment"))
     });
     bench::load(log, lives, OPEN_ORDERS, |_| {}).await.expect("appended")
+}
+
+/// Appends an order of this number that was parked before it came far.
+pub async fn append_parked(log: &EventLog, number: u64) -> OrderId {
+    let flows = Flows::shipped().expect("they read");
+    let declared = flows.iter().next().expect("one");
+    let began = Timestamp::from_second(BEGAN_S + i64::try_from(number).expect("small")).expect("a moment");
+    let mut life = history::life(declared, number, began);
+    life.truncate(EVENTS_BEFORE_PARKED);
+    let mut parked = life.last().cloned().expect("it began");
+    let order_id = parked.order_id;
+    parked.position.sequence += 1;
+    parked.command_id = CommandId::from_key("history", order_id, "parked");
+    let (step, code, detail) = ("issue_coupon".into(), "coupon_canceled".into(), String::new());
+    parked.event = SagaParked { step, code, detail }.into();
+    parked.event_id = EventId::from_command(parked.command_id, parked.event.type_name());
+    life.push(parked);
+    bench::load(log, std::iter::once(life), OPEN_ORDERS, |_| {}).await.expect("appended");
+    order_id
 }

@@ -19,6 +19,9 @@ use header::{OF_EVERY_CALL, described, of_problems};
 const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
 const EVENT_STREAM: &str = "text/event-stream";
+/// What any call may meet before it is worked on: another method, a body that does not come, a host that is not ours;
+/// and a fault of ours.
+const OF_ANY_CALL: [u16; 4] = [405, 408, 421, 500];
 
 /// The media type of several `CloudEvents` in one body.
 pub const CLOUD_EVENTS: &str = "application/cloudevents-batch+json";
@@ -73,7 +76,7 @@ pub struct Operation {
     pub body: Option<Body>,
     /// Answers that are no problems.
     pub answers: Vec<Answer>,
-    /// Status codes that are problems.
+    /// Status codes that are problems, beyond those that any call may meet.
     pub problems: &'static [u16],
 }
 
@@ -167,12 +170,16 @@ fn in_path(name: &str) -> Value {
 }
 
 impl Operation {
+    fn refusals(&self) -> BTreeSet<u16> {
+        self.problems.iter().copied().chain(OF_ANY_CALL).collect()
+    }
+
     fn describe(&self) -> Value {
         let mut answers = Map::new();
         for answer in &self.answers {
             answers.insert(answer.status.to_string(), answer.describe());
         }
-        for status in self.problems {
+        for status in self.refusals() {
             let shared = json!({ "$ref": format!("#/components/responses/{status}") });
             answers.insert(status.to_string(), shared);
         }
@@ -205,10 +212,13 @@ const fn describe(status: u16) -> &'static str {
         402 => "the payment was declined; nothing was charged",
         403 => "not this caller's",
         404 => "there is no such thing",
+        405 => "this path takes other methods",
+        408 => "the body did not come in time; nothing was done",
         409 => "the order's state does not allow it; `code` says why",
         412 => "the order has changed since the ETag in If-Match was given",
         413 => "the body is too large",
         415 => "the body is not JSON",
+        421 => "callers are not asked who they are here, so only names of this machine are answered",
         422 => "the call reads, and what it says is not acceptable; every fault at once",
         429 => "this caller calls too often; Retry-After says when to come back",
         500 => "a fault here; the same call meets it again",
@@ -246,8 +256,7 @@ pub fn document(about: &About, operations: &[Operation], mut schemas: Schemas) -
         path[operation.method] = operation.describe();
     }
     let of_problem = schemas.answer::<problem::Document>();
-    let problems: BTreeSet<u16> =
-        operations.iter().flat_map(|operation| operation.problems.iter().copied()).collect();
+    let problems: BTreeSet<u16> = operations.iter().flat_map(Operation::refusals).collect();
     let responses: BTreeMap<String, Value> = problems
         .into_iter()
         .map(|status| {

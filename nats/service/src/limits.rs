@@ -86,6 +86,15 @@ pub struct LimitSettings {
     #[arg(long, env = "TWELVE_AS_OF_EACH_MAX", value_name = "N", default_value_t = 4,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub as_of_each_max: u32,
+    /// Pages of lists of all callers that may be built or wait to be; callers take turns
+    #[arg(long, env = "TWELVE_PAGES_MAX", value_name = "N", default_value_t = 500,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub pages_max: u32,
+    /// Pages of lists of one caller that may be built or wait to be; more are refused with 429. Where nobody is asked
+    /// for a token, the callers on this machine share them all
+    #[arg(long, env = "TWELVE_PAGES_EACH_MAX", value_name = "N", default_value_t = 50,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub pages_each_max: u32,
     /// Whose X-Forwarded-For is believed: the addresses of the gateway
     #[arg(long, env = "TWELVE_TRUSTED_PROXIES", value_name = "NET,…", value_delimiter = ',')]
     pub trusted_proxies: Vec<IpNet>,
@@ -116,6 +125,7 @@ impl LimitSettings {
             Kind::Waits => (self.waits_each_max, self.waits_max),
             Kind::Live => (self.live_each_max, self.live_max),
             Kind::AsOf => (self.as_of_each_max, self.as_of_max),
+            Kind::Pages => (self.pages_each_max, self.pages_max),
         };
         let bound = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         Bounds { each: bound(each), all: bound(all) }

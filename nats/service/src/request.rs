@@ -85,6 +85,11 @@ impl Caller {
         self.shares.as_ref().map_or_else(|| Ok(Share::uncounted()), |shares| shares.take(kind))
     }
 
+    /// The name by which this caller is told from others where they take turns; empty where calls are not limited.
+    pub fn counted_as(&self) -> Arc<str> {
+        self.shares.as_ref().map_or_else(|| "".into(), |shares| Arc::clone(&shares.who))
+    }
+
     /// Refuses those who may not, by what `may` says of the person who calls.
     pub fn permit(&self, may: impl FnOnce(&Person) -> bool) -> Result<(), Problem> {
         match &self.person {

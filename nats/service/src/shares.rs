@@ -25,10 +25,12 @@ pub enum Kind {
     Live,
     /// Queries of a moment that has passed.
     AsOf,
+    /// Pages of lists, and of an order's events, that are being built or wait to be.
+    Pages,
 }
 
 impl Kind {
-    pub const ALL: [Self; 4] = [Self::Calls, Self::Waits, Self::Live, Self::AsOf];
+    pub const ALL: [Self; 5] = [Self::Calls, Self::Waits, Self::Live, Self::AsOf, Self::Pages];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,14 +38,15 @@ impl Kind {
             Self::Waits => "waits",
             Self::Live => "live",
             Self::AsOf => "as_of",
+            Self::Pages => "pages",
         }
     }
 
-    /// Whether callers who are told apart by nothing have one caller's share together. What plain calls and live
-    /// streams take, they may take whole: that is what a shop on one machine is.
+    /// Whether callers who are told apart by nothing have one caller's share together. What plain calls, pages and
+    /// live streams take, they may take whole: that is what a shop on one machine is.
     const fn is_bounded_for_all(self) -> bool {
         match self {
-            Self::Calls | Self::Live => false,
+            Self::Calls | Self::Live | Self::Pages => false,
             Self::Waits | Self::AsOf => true,
         }
     }
@@ -54,6 +57,7 @@ impl Kind {
             Self::Waits => "calls that wait",
             Self::Live => "live streams",
             Self::AsOf => "queries of the past",
+            Self::Pages => "pages that are built or wait to be",
         }
     }
 }

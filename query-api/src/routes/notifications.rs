@@ -9,7 +9,10 @@ use projector::view::{
 use service::Problem;
 
 use super::{App, order_id};
-use crate::read::{Read, store_failed};
+use crate::{
+    pages::{self, off_threads},
+    read::{Read, store_failed},
+};
 
 /// Rows that one page looks at, wanted or not, before it ends short.
 const LOOKED_AT_MAX: usize = 5_000;
@@ -44,6 +47,7 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
         told(row).filter(fits).map(|told| told.shown(row)).collect()
     };
     let mut from = From::read(paging.after)?;
+    let building = pages::turn(&read.caller).await?;
     let (mut items, mut next, mut looked_at) = (Vec::new(), None, 0);
     loop {
         let (row, after) = if let Some(order_id) = order {
@@ -52,8 +56,9 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
         } else {
             let is_wanted = |row: &Row| !wanted(row).is_empty();
             let bounds = (1, LOOKED_AT_MAX - looked_at);
-            let page = app.list_within::<Notifications>(&[], from.after.as_deref(), bounds, is_wanted);
-            let page = page.await?.released();
+            let after = from.after.as_deref();
+            let page = off_threads(|| app.views.list_within::<Notifications>(&[], after, bounds, is_wanted));
+            let page = page.map_err(|error| store_failed(&error))?;
             looked_at += page.looked_at;
             (page.rows.into_iter().next(), page.next)
         };
@@ -76,5 +81,7 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
         }
         from.after = Some(after);
     }
-    Ok(read.answer_page(&app, &items, next.as_deref()))
+    let answer = read.answer_page(&app, &items, next.as_deref());
+    drop(building);
+    Ok(answer)
 }

@@ -5,16 +5,19 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
-use domain::{Status, access::Parties, id::PositionText, order::Channel, sight::Sight};
+use domain::{OrderId, Status, access::Parties, id::PositionText, order::Channel, sight::Sight};
 use nats::{
     Stored,
     contract::{CloudEvent, cloud_event},
 };
-use projector::view::{
-    mypage::MyPage,
-    order_key,
-    orders::{Orders, Row, shown_data},
-    places_of,
+use projector::{
+    PAGE_BYTES_MAX,
+    view::{
+        mypage::MyPage,
+        order_key,
+        orders::{Orders, Row, shown_data},
+        places_of,
+    },
 };
 use serde_json::{Value, json};
 use service::{Code, Problem, contract::CLOUD_EVENTS, fields};
@@ -22,8 +25,12 @@ use service::{Code, Problem, contract::CLOUD_EVENTS, fields};
 use super::{App, order_id};
 use crate::{
     answers::StoredEvent,
+    pages::{self, off_threads},
     read::{Read, store_failed},
 };
+
+/// Events of an order that a page has at most, where the caller says no limit: more than nearly all orders have.
+const EVENTS_DEFAULT: usize = 200;
 
 pub(super) async fn one(
     State(app): State<App>,
@@ -47,7 +54,7 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
     let (status, channel) = (read.take_one_of("status", &statuses)?, read.take_one_of("channel", &channels)?);
     read.finish()?;
     let fits = |wanted: Option<&str>, is: Option<&str>| wanted.is_none_or(|wanted| is == Some(wanted));
-    let page = app.list::<Orders>(&[], paging.after.as_deref(), paging.limit, |row| {
+    let page = app.list::<Orders>(&read.caller, &[], paging.after.as_deref(), paging.limit, |row| {
         row.is_visible()
             && fits(flow.as_deref(), row.flow())
             && fits(channel, row.channel())
@@ -65,7 +72,7 @@ pub(super) async fn of_customer(
     let paging = read.paging()?;
     read.finish()?;
     let prefix = places_of(&customer_id);
-    let page = app.list::<MyPage>(&prefix, paging.after.as_deref(), paging.limit, |_| true);
+    let page = app.list::<MyPage>(&read.caller, &prefix, paging.after.as_deref(), paging.limit, |_| true);
     let page = page.await?;
     Ok(read.answer_page(&app, &page.shown(), page.next.as_deref()))
 }
@@ -75,20 +82,12 @@ pub(super) async fn events(
     State(app): State<App>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    read: Read,
+    mut read: Read,
 ) -> Result<Response, Problem> {
     let order_id = order_id(&id)?;
+    let paging = read.paging_of(EVENTS_DEFAULT)?;
     read.finish()?;
-    let row = app.views.row::<Orders>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
-    // A replica of the log may be behind the views, and is not to answer with less than they show.
-    let at_least = row.as_ref().and_then(Row::position).map_or(0, |position| position.sequence);
-    let story = app.log.load(order_id, at_least).await.map_err(|error| {
-        tracing::warn!(%order_id, error = %nats::causes(&error), "an order's events could not be read");
-        Problem::unavailable(Code::LogUnavailable, "the log did not answer; try again", 1)
-    })?;
-    if story.is_empty() {
-        return Err(Problem::order_not_found());
-    }
+    let story = story(&app, order_id).await?;
     // The log itself says whose the order is: the views may be behind it.
     let parties = Parties::of(story.iter().map(|stored| &stored.recorded.event));
     if read.caller.person.is_some() && parties.customer_id.is_none() {
@@ -97,34 +96,83 @@ pub(super) async fn events(
     let sight = read.caller.sight(&parties)?;
     let accepted = fields::list(&headers, &header::ACCEPT)?;
     let wanted = |kind| fields::quality(&accepted, kind).unwrap_or_default();
-    if wanted(CLOUD_EVENTS) > 0 && wanted(CLOUD_EVENTS) >= wanted("application/json") {
-        let events: Vec<CloudEvent> =
-            story.iter().map(|stored| cloud_event(stored, seen_data(stored, sight))).collect();
-        let mut response = read.answer(&app, &events, None);
-        if response.status() == StatusCode::OK {
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CLOUD_EVENTS));
+    let building = pages::turn(&read.caller).await?;
+    let (page, next) = page(&story, paging.after.as_deref(), paging.limit);
+    let answer = off_threads(|| {
+        if wanted(CLOUD_EVENTS) > 0 && wanted(CLOUD_EVENTS) >= wanted("application/json") {
+            return cloud_events(&app, &read, order_id, (page, next.as_deref()), sight);
         }
-        response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
-        return Ok(response);
+        let items: Vec<StoredEvent> = page.iter().map(|stored| shown(stored, sight)).collect();
+        read.answer_page(&app, &items, next.as_deref())
+    });
+    drop(building);
+    Ok(answer)
+}
+
+/// All events of an order, which has some.
+async fn story(app: &App, order_id: OrderId) -> Result<Vec<Stored>, Problem> {
+    let row = app.views.row::<Orders>(&order_key(order_id)).map_err(|error| store_failed(&error))?;
+    // A replica of the log may be behind the views, and is not to answer with less than they show.
+    let at_least = row.as_ref().and_then(Row::position).map_or(0, |position| position.sequence);
+    let story = app.log.load(order_id, at_least).await.map_err(|error| {
+        tracing::warn!(%order_id, error = %nats::causes(&error), "an order's events could not be read");
+        Problem::unavailable(Code::LogUnavailable, "the log did not answer; try again", 1)
+    })?;
+    if story.is_empty() { Err(Problem::order_not_found()) } else { Ok(story) }
+}
+
+/// At most `limit` events after the place of a cursor, and at most [`PAGE_BYTES_MAX`] as they are stored, but one at
+/// least; and the place at which the next page goes on.
+fn page<'a>(story: &'a [Stored], after: Option<&[u8]>, limit: usize) -> (&'a [Stored], Option<Vec<u8>>) {
+    let after = after.and_then(|place| place.try_into().ok()).map_or(0, u64::from_be_bytes);
+    let rest = &story[story.partition_point(|stored| stored.recorded.position.sequence <= after)..];
+    let mut bytes = 0;
+    let fits = |stored: &&Stored| {
+        bytes += stored.data.len();
+        bytes <= PAGE_BYTES_MAX
+    };
+    let count = rest.iter().take(limit).take_while(fits).count().max(1).min(rest.len());
+    let page = &rest[..count];
+    let last = page.last().filter(|_| count < rest.len());
+    (page, last.map(|last| last.recorded.position.sequence.to_be_bytes().to_vec()))
+}
+
+/// A page as one batch; where the next one is, a header tells (RFC 8288).
+fn cloud_events(
+    app: &App,
+    read: &Read,
+    order_id: OrderId,
+    (page, next): (&[Stored], Option<&[u8]>),
+    sight: Sight,
+) -> Response {
+    let events: Vec<CloudEvent> =
+        page.iter().map(|stored| cloud_event(stored, seen_data(stored, sight))).collect();
+    let mut response = read.answer(app, &events, None);
+    if response.status() == StatusCode::OK {
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CLOUD_EVENTS));
     }
-    let items: Vec<StoredEvent> = story
-        .iter()
-        .map(|stored| {
-            let recorded = &stored.recorded;
-            StoredEvent {
-                position: PositionText(recorded.position),
-                event_id: recorded.event_id,
-                r#type: recorded.event.type_name(),
-                context: recorded.event.context(),
-                time: recorded.time,
-                command_id: recorded.command_id,
-                causation_id: stored.causation_id,
-                traceparent: stored.trace_parent.clone(),
-                data: seen_data(stored, sight).unwrap_or_else(|| json!({})),
-            }
-        })
-        .collect();
-    Ok(read.answer_page(&app, &items, None))
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    let link =
+        read.cursor(next).map(|next| format!("</orders/{order_id}/events?cursor={next}>; rel=\"next\""));
+    if let Some(link) = link.and_then(|link| link.parse().ok()) {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    response
+}
+
+fn shown(stored: &Stored, sight: Sight) -> StoredEvent {
+    let recorded = &stored.recorded;
+    StoredEvent {
+        position: PositionText(recorded.position),
+        event_id: recorded.event_id,
+        r#type: recorded.event.type_name(),
+        context: recorded.event.context(),
+        time: recorded.time,
+        command_id: recorded.command_id,
+        causation_id: stored.causation_id,
+        traceparent: stored.trace_parent.clone(),
+        data: seen_data(stored, sight).unwrap_or_else(|| json!({})),
+    }
 }
 
 /// An event's data as it is stored, but for what the caller does not see; `None` if they see nothing of it.

@@ -28,7 +28,7 @@ use crate::{
 pub(super) async fn counts(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
     let top = read.top()?;
     read.finish()?;
-    let page = app.list::<RiderCounts>(&[], None, top, |_| true).await?;
+    let page = app.list::<RiderCounts>(&read.caller, &[], None, top, |_| true).await?;
     Ok(read.answer_page(&app, &page.shown(), None))
 }
 
@@ -41,7 +41,8 @@ pub(super) async fn deliveries(
     read.finish()?;
     let count = app.views.row::<RiderCounts>(rider_id.as_bytes()).map_err(|error| store_failed(&error))?;
     let places = places_of(&rider_id);
-    let page = app.list::<RiderDeliveries>(&places, paging.after.as_deref(), paging.limit, |_| true);
+    let page =
+        app.list::<RiderDeliveries>(&read.caller, &places, paging.after.as_deref(), paging.limit, |_| true);
     let page = page.await?;
     let answer = answers::RiderDeliveries {
         items: page.shown().into_iter().flatten().collect(),
@@ -63,7 +64,7 @@ pub(super) async fn all(State(app): State<App>, mut read: Read) -> Result<Respon
         let shown = row.filter(is_theirs).as_ref().and_then(Deliveries::of).map(<Deliveries as Part>::shown);
         return Ok(read.answer_page(&app, shown.as_slice(), None));
     }
-    let page = app.list::<Deliveries>(&[], paging.after.as_deref(), paging.limit, is_theirs);
+    let page = app.list::<Deliveries>(&read.caller, &[], paging.after.as_deref(), paging.limit, is_theirs);
     let page = page.await?;
     Ok(read.answer_page(&app, &page.shown(), page.next.as_deref()))
 }
@@ -73,7 +74,7 @@ pub(super) async fn open(State(app): State<App>, mut read: Read) -> Result<Respo
     let (region, delivery_type) = (read.take("region"), read.take("delivery_type"));
     read.finish()?;
     let fits = |wanted: &Option<String>, is: Option<&str>| wanted.is_none() || wanted.as_deref() == is;
-    let page = app.list::<OpenDeliveries>(&[], paging.after.as_deref(), paging.limit, |row| {
+    let page = app.list::<OpenDeliveries>(&read.caller, &[], paging.after.as_deref(), paging.limit, |row| {
         let fit = |open: &open_deliveries::Row| {
             fits(&region, open.region()) && fits(&delivery_type, open.delivery_type())
         };

@@ -15,7 +15,7 @@ pub(super) async fn list<P: Part>(State(app): State<App>, mut read: Read) -> Res
         let row = app.views.show::<P>(order_id(&id)?).map_err(|error| store_failed(&error))?;
         return Ok(read.answer_page(&app, row.as_slice(), None));
     }
-    let page = app.list::<P>(&[], paging.after.as_deref(), paging.limit, |_| true);
+    let page = app.list::<P>(&read.caller, &[], paging.after.as_deref(), paging.limit, |_| true);
     let page = page.await?;
     Ok(read.answer_page(&app, &page.shown(), page.next.as_deref()))
 }

@@ -12,7 +12,7 @@ use projector::{
         sagas::{ParkedSagas, Saga, Sagas},
     },
 };
-use service::Problem;
+use service::{Caller, Problem};
 
 use super::{App, order_id};
 use crate::read::{Read, store_failed};
@@ -48,7 +48,7 @@ pub(super) async fn list(State(app): State<App>, mut read: Read) -> Result<Respo
     let (mut items, mut after, mut looked_at) = (Vec::new(), paging.after, 0);
     loop {
         let bounds = (paging.limit - items.len(), LOOKED_AT_MAX - looked_at);
-        let page = some(&app, parked, after.as_deref(), bounds).await?;
+        let page = some(&app, &read.caller, parked, after.as_deref(), bounds).await?;
         looked_at += page.looked_at;
         for row in &page.rows {
             let shown = show(&app, row).await;
@@ -73,17 +73,18 @@ struct Part {
 
 async fn some(
     app: &App,
+    caller: &Caller,
     parked: Option<bool>,
     after: Option<&[u8]>,
     bounds: (usize, usize),
 ) -> Result<Part, Problem> {
     if parked == Some(true) {
-        let page = app.list_within::<ParkedSagas>(&[], after, bounds, |_| true).await?;
+        let page = app.list_within::<ParkedSagas>(caller, &[], after, bounds, |_| true).await?;
         let Page { rows, next, looked_at } = page.released();
         return Ok(Part { rows, next, looked_at });
     }
     let wanted = |row: &Row| parked.is_none() || !Sagas::is_parked(row);
-    let page = app.list_within::<Sagas>(&[], after, bounds, wanted).await?;
+    let page = app.list_within::<Sagas>(caller, &[], after, bounds, wanted).await?;
     let Page { rows, next, looked_at } = page.released();
     Ok(Part { rows, next, looked_at })
 }

@@ -33,7 +33,7 @@ pub(super) async fn orders(
     read.finish()?;
     let fits = |status: &str| state.is_none_or(|wanted| wanted == status);
     let places = places_of(&store_id);
-    let page = app.list::<StoreOrders>(&places, paging.after.as_deref(), paging.limit, |row| {
+    let page = app.list::<StoreOrders>(&read.caller, &places, paging.after.as_deref(), paging.limit, |row| {
         StoreOrders::of(row).is_some_and(|row| fits(row.status()))
     });
     let page = page.await?;
@@ -43,7 +43,7 @@ pub(super) async fn orders(
 pub(super) async fn food_counts(State(app): State<App>, mut read: Read) -> Result<Response, Problem> {
     let top = read.top()?;
     read.finish()?;
-    let page = app.list::<FoodCounts>(&[], None, top, |_| true).await?;
+    let page = app.list::<FoodCounts>(&read.caller, &[], None, top, |_| true).await?;
     Ok(read.answer_page(&app, &page.shown(), None))
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn reviews(State(app): State<App>, mut read: Read) -> Result<Re
     let order = read.take("order_id").map(|id| order_id(&id)).transpose()?;
     let (store, item) = (read.take("store_id"), read.take("item_id"));
     read.finish()?;
-    let page = app.list::<Reviews>(&[], paging.after.as_deref(), paging.limit, |row| {
+    let page = app.list::<Reviews>(&read.caller, &[], paging.after.as_deref(), paging.limit, |row| {
         let Some(review) = Reviews::of(row) else { return false };
         order.is_none_or(|order| order == row.order_id)
             && store.as_deref().is_none_or(|store| review.store_id() == Some(store))

@@ -59,6 +59,11 @@ fn describe(name: &str) -> Value {
             let schema = json!({ "type": "integer", "format": "int64", "minimum": 0 });
             json!({ "description": "which generation of the views answered", "schema": schema })
         }
+        "Link" => text(
+            "where the next page is (RFC 8288), of a batch that has no `next_cursor`",
+            None,
+            "</orders/4add65e2-7000-5edf-8c10-06703825a0ed/events?cursor=5f1c>; rel=\"next\"",
+        ),
         "Retry-After" => {
             let schema = json!({ "type": "integer", "format": "int64", "minimum": 1 });
             json!({ "description": "seconds after which the call may be made again", "schema": schema })
