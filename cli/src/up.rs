@@ -8,7 +8,7 @@ use nats::{FlowBook, server::LocalServer};
 use projector::Views;
 use query_api::{App, AsOf, OperatorSettings, console, operator, readiness};
 use service::{
-    FlowSettings, Guard, GuardSettings, LimitSettings, contract, guarded, limited, process, settings,
+    FlowSettings, Guard, GuardSettings, LimitSettings, contract, guarded, limited, process, settings, shared,
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -88,21 +88,20 @@ async fn serve(
     let mut deciding = service.start(stop).await?;
     let (views_are, health, rooms) =
         (readiness(views.clone(), log), service.health().clone(), service.rooms().clone());
-    let mut probes = process::probes(std::sync::Arc::new(move || {
-        [views_are(), health.checks(), vec![rooms.check()]].concat()
-    }))?;
+    let readiness = std::sync::Arc::new(move || [views_are(), health.checks(), vec![rooms.check()]].concat());
+    let mut probes = process::probes(readiness, &settings.limits)?;
     let (of_operator, folder) = (settings.guard.clone(), settings.local.views());
     let operator = settings.operator.listen().await?;
     let operator_address = operator.local_addr()?;
     let for_operators = (operator, guard.clone());
     let (operated, followed, ending) = (views.clone(), log.clone(), stop.clone());
-    let door = settings.limits.door(settings.guard.hosts());
+    let limits = settings.limits.clone();
     following.spawn(async move {
-        operator::serve(for_operators, &of_operator, (operated, followed), &folder, door, ending).await
+        operator::serve(for_operators, &of_operator, (operated, followed), &folder, &limits, ending).await
     });
     if let Some(keeper) = keeper {
         let (ending, probe) = (stop.clone(), keeper.probe());
-        probes = probes.merge(probe);
+        probes = probes.merge(shared(probe, &settings.limits));
         // What it is about goes on without it.
         following.spawn(async move {
             if let Err(error) = keeper.run(ending).await {
@@ -121,9 +120,9 @@ async fn serve(
     };
     let (commands, queries) = (service.router(), query_api::router(app));
     let routes = limited(commands, &settings.limits).merge(limited(queries, &settings.limits));
-    let contract = contract::router(openapi::document(&settings.commands.roles));
-    let whole =
-        guarded(routes, &settings.guard, guard)?.merge(probes).merge(contract).merge(console::router());
+    let contract = contract::router(&openapi::document(&settings.commands.roles), &settings.limits);
+    let console = limited(console::router(), &settings.limits);
+    let whole = guarded(routes, &settings.guard, guard)?.merge(probes).merge(contract).merge(console);
     greet(settings, (listener.local_addr()?, operator_address), url, monitor);
     let serving = process::serve(listener, whole, settings.limits.door(settings.guard.hosts()), stop.clone());
     tokio::pin!(serving);

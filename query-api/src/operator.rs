@@ -30,7 +30,9 @@ use projector::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use service::{Caller, Code, Door, Guard, GuardSettings, Problem, bodied, guarded, process, settings};
+use service::{
+    Caller, Code, Guard, GuardSettings, LimitSettings, Problem, guarded, process, settings, shared,
+};
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -88,7 +90,7 @@ pub async fn serve(
     settings: &GuardSettings,
     (views, log): (Views, EventLog),
     folder: &Path,
-    door: Door,
+    limits: &LimitSettings,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let note = folder.join(ADDRESS_FILE);
@@ -97,9 +99,9 @@ pub async fn serve(
     let calls = router(views, log).layer(middleware::from_fn(operators_only));
     // A page that a browser on this machine shows can call a loopback address, too: no other site's may.
     let of_operator = GuardSettings { trusted_origins: Vec::new(), ..settings.clone() };
-    let whole = guarded(bodied(calls, &door.settings), &of_operator, guard)?
-        .merge(service::contract::router(contract::document()));
-    let served = process::serve(listener, whole, door, stop).await;
+    let whole = guarded(shared(calls, limits), &of_operator, guard)?
+        .merge(service::contract::router(&contract::document(), limits));
+    let served = process::serve(listener, whole, limits.door(settings.hosts()), stop).await;
     drop(std::fs::remove_file(note));
     served
 }

@@ -121,3 +121,112 @@ pub async fn text(mut body: RecvStream) -> String {
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
+
+/// Reads an answer's body to its end; whether it came whole.
+pub async fn whole(mut body: RecvStream) -> bool {
+    while let Some(chunk) = body.data().await {
+        let Ok(chunk) = chunk else { return false };
+        drop(body.flow_control().release_capacity(chunk.len()));
+    }
+    // What was reset says so last.
+    body.trailers().await.is_ok()
+}
+
+/// How much [`dribble`] takes at a time, which is half of the window that a connection for it has: for less, HTTP/2 asks
+/// for no more.
+const DRIBBLE_BYTES: usize = 512;
+/// The window of a connection whose answers are read by [`dribble`].
+pub const DRIBBLE_WINDOW: u32 = 1_024;
+
+/// Takes a little of an answer every so often, and so always reads; whether it came whole.
+pub async fn dribble(mut body: RecvStream, every: Duration) -> bool {
+    let mut held = 0;
+    loop {
+        match body.data().await {
+            None => return body.trailers().await.is_ok(),
+            Some(Err(_)) => return false,
+            Some(Ok(chunk)) => held += chunk.len(),
+        }
+        while held >= DRIBBLE_BYTES {
+            drop(body.flow_control().release_capacity(DRIBBLE_BYTES));
+            held -= DRIBBLE_BYTES;
+            tokio::time::sleep(every).await;
+        }
+    }
+}
+
+/// Reads an answer until these words came; `false` if it ended before, or they do not come within the limit.
+pub async fn until_said(body: &mut RecvStream, words: &str) -> bool {
+    let mut bytes = Vec::new();
+    let reading = async {
+        while let Some(Ok(chunk)) = body.data().await {
+            drop(body.flow_control().release_capacity(chunk.len()));
+            bytes.extend_from_slice(&chunk);
+            if String::from_utf8_lossy(&bytes).contains(words) {
+                return true;
+            }
+        }
+        false
+    };
+    timeout(LIMIT, reading).await.unwrap_or(false)
+}
+
+/// The type of the frame by which a connection is told to end (RFC 9113 §6.8).
+pub const GOAWAY: u8 = 7;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+/// The flags of a frame of header fields that are all there, of a call without a body.
+const WHOLE: u8 = 0x5;
+const FRAME_HEAD_BYTES: usize = 9;
+
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).expect("a short frame");
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// What an HTTP/2 connection begins with.
+pub fn http2_begin() -> Vec<u8> {
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &[])].concat()
+}
+
+/// The first call of an HTTP/2 connection, its fields as literals without an index (RFC 7541 §6.2.2).
+pub fn http2_get(path: &str, authority: &str) -> Vec<u8> {
+    let fields = [(":method", "GET"), (":scheme", "http"), (":authority", authority), (":path", path)];
+    let text = |text: &str| [&[u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
+    let block = fields.map(|(name, value)| [vec![0], text(name), text(value)].concat()).concat();
+    frame(HEADERS, WHOLE, 1, &block)
+}
+
+/// Reads on until a frame of this type is whole in `read`; `false` if the connection ended before.
+pub async fn until_frame(stream: &mut TcpStream, read: &mut Vec<u8>, kind: u8) -> bool {
+    let has = |read: &[u8]| {
+        let mut rest = read;
+        while let Some((head, after)) = rest.split_at_checked(FRAME_HEAD_BYTES) {
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let Some((_, next)) = after.split_at_checked(length) else { return false };
+            if head[3] == kind {
+                return true;
+            }
+            rest = next;
+        }
+        false
+    };
+    until(stream, read, has).await
+}
+
+/// Reads on until these bytes came; `false` if the connection ended before.
+pub async fn until_bytes(stream: &mut TcpStream, read: &mut Vec<u8>, wanted: &[u8]) -> bool {
+    until(stream, read, |read| read.windows(wanted.len()).any(|bytes| bytes == wanted)).await
+}
+
+async fn until(stream: &mut TcpStream, read: &mut Vec<u8>, has: impl Fn(&[u8]) -> bool) -> bool {
+    let reading = async {
+        while !has(read) {
+            if stream.read_buf(read).await.map_or(true, |count| count == 0) {
+                return false;
+            }
+        }
+        true
+    };
+    timeout(LIMIT, reading).await.unwrap_or(false)
+}

@@ -6,7 +6,7 @@ use clap::Args;
 use command_svc::{CommandService, CommandSettings};
 use service::{
     FlowSettings, GuardSettings, LimitSettings, StartupSettings, contract, guarded, limited,
-    process::{self, Check},
+    process::{self, Check, Readiness},
     settings::{self, LogSettings, ServerSettings},
 };
 
@@ -49,16 +49,17 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let roles = settings.commands.roles.clone();
     let service = CommandService::new(log, flows, settings.commands)?;
     let (health, rooms) = (service.health().clone(), service.rooms().clone());
-    let probes = process::probes(Arc::new(move || {
+    let readiness: Readiness = Arc::new(move || {
         let ok = watched.is_connected();
         let nats = Check { name: "nats", ok, detail: if ok { "connected" } else { "not connected" }.into() };
         [vec![complete.clone(), nats], health.checks(), vec![rooms.check()]].concat()
-    }))?;
+    });
+    let probes = process::probes(readiness, &settings.limits)?;
     let listener = process::listen(settings.listen).await?;
     let mut schemas = contract::Schemas::default();
     let operations = command_svc::contract::operations(&roles, &mut schemas);
     let document = contract::document(&contract::SERVICES, &operations, schemas);
-    let contract = contract::router(document);
+    let contract = contract::router(&document, &settings.limits);
     startup.patiently(&stop, async || service.prepare().await).await?;
     let mut tasks = service.start(&stop).await?;
     tracing::info!(address = %listener.local_addr()?, "command-svc is up");

@@ -52,8 +52,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     process::metrics_handle()?;
     let (views, mut tasks) = Views::start(&log, &settings.views, settings.operator.node(), &stop).await?;
     // The front door sends readers of the contract here, so it is the whole one.
-    let contract = contract::router(openapi::document(Role::value_variants()));
-    let probes = process::probes(readiness(views.clone(), &log))?;
+    let contract = contract::router(&openapi::document(Role::value_variants()), &settings.limits);
+    let probes = process::probes(readiness(views.clone(), &log), &settings.limits)?;
     let app = App {
         views,
         now: None,
@@ -67,9 +67,9 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(address = %operated.0.local_addr()?, "operators are served");
     let (views, followed, folder, ending) =
         (app.views.clone(), log.clone(), settings.views.clone(), stop.clone());
-    let (of_operator, door) = (settings.guard.clone(), settings.limits.door(settings.guard.hosts()));
+    let (of_operator, limits) = (settings.guard.clone(), settings.limits.clone());
     tasks.spawn(async move {
-        operator::serve(operated, &of_operator, (views, followed), &folder, door, ending).await
+        operator::serve(operated, &of_operator, (views, followed), &folder, &limits, ending).await
     });
     tracing::info!(address = %listener.local_addr()?, "query-api is up");
     let result = process::serve(
@@ -77,7 +77,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         guarded(limited(router(app), &settings.limits), &settings.guard, guard)?
             .merge(probes)
             .merge(contract)
-            .merge(console::router()),
+            .merge(limited(console::router(), &settings.limits)),
         settings.limits.door(settings.guard.hosts()),
         stop.clone(),
     )

@@ -11,6 +11,7 @@ use Kind::{Counter, Gauge, Histogram};
 
 /// Name, kind, help. A test holds it against what the sources measure.
 const ALL: &[(&str, Kind, &str)] = &[
+    ("twelve_answers_cut_total", Counter, "Answers that were given up because they were not read, by reason"),
     (
         "twelve_append_ambiguous_total",
         Counter,

@@ -3,7 +3,8 @@
 //! No peer is waited for without a deadline: not for a connection's first call ([`EdgeSettings::head_within_ms`]), for
 //! the rest of a call's body, for the next call, or for an answer to be read. What peers can make us hold has a bound:
 //! connections, in all and of one address, bodies that are not whole yet, and answers that are not read yet. At a
-//! bound the one goes that has waited longest, so that peers who do nothing make room for those who do.
+//! bound the one goes of whom most is held, or who has waited longest, so that peers who do nothing make room for those
+//! who do.
 
 mod answer;
 mod bodies;
@@ -51,19 +52,24 @@ pub struct EdgeSettings {
     #[arg(long, env = "TWELVE_IDLE_MAX_MS", value_name = "MS", default_value_t = 75_000,
           value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
     pub idle_max_ms: u64,
-    /// Milliseconds for which a peer may read nothing of an answer that waits for it
+    /// Milliseconds for which a peer may read nothing of an answer that waits for it, or so much less than it has to
     #[arg(long, env = "TWELVE_UNREAD_MAX_MS", value_name = "MS", default_value_t = 20_000,
           value_parser = clap::value_parser!(u64).range(10..=600_000))]
     pub unread_max_ms: u64,
-    /// Bytes of all answers that peers have not read yet; beyond it the connection goes that has read nothing longest
+    /// Bytes of an answer that its peer reads in a second, on average, at the least
+    #[arg(long, env = "TWELVE_UNREAD_BYTES_PER_SECOND_MIN", value_name = "BYTES", default_value_t = 4_096,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub unread_bytes_per_second_min: u32,
+    /// Bytes of all answers that peers have not read yet; beyond it those go of whom most is held, the slowest first
     #[arg(long, env = "TWELVE_UNREAD_BYTES_MAX", value_name = "BYTES", default_value_t = 134_217_728,
           value_parser = clap::value_parser!(u64).range(1_048_576..))]
     pub unread_bytes_max: u64,
-    /// Bytes of all bodies that are not whole yet; beyond it the one is refused that began first
+    /// Bytes of all bodies that are not whole yet; beyond it one of the caller is refused who has
+    /// most of them
     #[arg(long, env = "TWELVE_BODIES_BYTES_MAX", value_name = "BYTES", default_value_t = 33_554_432,
           value_parser = clap::value_parser!(u64).range(1_048_576..))]
     pub bodies_bytes_max: u64,
-    /// Bodies that may be not whole yet; beyond it the one is refused that began first
+    /// Bodies that may be not whole yet; beyond it the oldest is refused of the caller who has most
     #[arg(long, env = "TWELVE_BODIES_MAX", value_name = "N", default_value_t = 4_096,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub bodies_max: u32,

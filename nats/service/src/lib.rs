@@ -31,7 +31,7 @@ pub use edge::{Door, EdgeSettings};
 pub use flows::FlowSettings;
 pub use guard::{Guard, GuardSettings, guarded, same_site};
 pub use hosts::Hosts;
-pub use limits::{LimitSettings, bodied, limited};
+pub use limits::{LimitSettings, limited, shared};
 pub use problem::{Code, Problem};
 pub use request::Caller;
 pub use shares::{Kind, Share};

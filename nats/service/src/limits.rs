@@ -3,29 +3,31 @@
 use std::{
     net::SocketAddr,
     num::NonZeroU32,
+    pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{
     Router,
-    body::Body,
+    body::{Body, Bytes, HttpBody},
     extract::{ConnectInfo, Request, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use clap::Args;
-use futures::StreamExt;
 use governor::{
     Quota, RateLimiter,
     clock::{Clock, DefaultClock},
     middleware::StateInformationMiddleware,
     state::keyed::DashMapStateStore,
 };
+use http_body::{Frame, SizeHint};
 use ipnet::IpNet;
 
 use crate::{
@@ -110,7 +112,20 @@ struct Limits {
     calls: AtomicU64,
     shares: Arc<AllShares>,
     trusted: Vec<IpNet>,
-    bodies: Bodies,
+    bodies: Arc<Bodies>,
+    reception: Reception,
+}
+
+/// Bodies on their way, on all routes of the process.
+static BODIES: OnceLock<Arc<Bodies>> = OnceLock::new();
+
+/// How the body of a call is received.
+#[derive(Clone, Copy, Debug)]
+enum Reception {
+    /// Before the call is worked on.
+    Whole,
+    /// While the call is worked on.
+    Streamed,
 }
 
 impl LimitSettings {
@@ -135,19 +150,46 @@ impl LimitSettings {
 /// Puts the limits around these routes. Each router that is limited has a count of calls in progress of its own, so
 /// that a flood of queries leaves room for commands.
 pub fn limited(router: Router, settings: &LimitSettings) -> Router {
-    let at_once = NonZeroU32::new(settings.calls_at_once).unwrap_or(NonZeroU32::MIN);
-    let per_second = NonZeroU32::new(settings.calls_per_second);
-    let quota = Quota::per_second(per_second.unwrap_or(NonZeroU32::MIN)).allow_burst(at_once);
-    let limits = Limits {
-        rates: per_second
-            .map(|_| RateLimiter::dashmap(quota).with_middleware::<StateInformationMiddleware>()),
-        quota,
-        calls: AtomicU64::new(0),
-        shares: Arc::new(AllShares::new(|kind| settings.bounds(kind))),
-        trusted: settings.trusted_proxies.clone(),
-        bodies: Bodies::new(&settings.edge),
-    };
+    let limits = Limits { rates: rates(settings), ..Limits::shares(settings, Reception::Whole) };
     router.layer(middleware::from_fn_with_state(Arc::new(limits), check))
+}
+
+/// As [`limited`], but callers may call as often as they like: for operators, and for who asks whether we are there.
+pub fn shared(router: Router, settings: &LimitSettings) -> Router {
+    let limits = Limits::shares(settings, Reception::Whole);
+    router.layer(middleware::from_fn_with_state(Arc::new(limits), check))
+}
+
+/// As [`limited`], for calls in which both sides go on speaking, as gRPC has them: one counts as a live stream, and
+/// what its caller says ends after [`EdgeSettings::idle_max_ms`].
+pub(crate) fn conversing(router: Router, settings: &LimitSettings) -> Router {
+    let limits = Limits { rates: rates(settings), ..Limits::shares(settings, Reception::Streamed) };
+    router.layer(middleware::from_fn_with_state(Arc::new(limits), check))
+}
+
+fn quota(settings: &LimitSettings) -> Quota {
+    let at_once = NonZeroU32::new(settings.calls_at_once).unwrap_or(NonZeroU32::MIN);
+    let per_second = NonZeroU32::new(settings.calls_per_second).unwrap_or(NonZeroU32::MIN);
+    Quota::per_second(per_second).allow_burst(at_once)
+}
+
+fn rates(settings: &LimitSettings) -> Option<Rates> {
+    let limiter = || RateLimiter::dashmap(quota(settings)).with_middleware::<StateInformationMiddleware>();
+    (settings.calls_per_second > 0).then(limiter)
+}
+
+impl Limits {
+    fn shares(settings: &LimitSettings, reception: Reception) -> Self {
+        Self {
+            rates: None,
+            quota: quota(settings),
+            calls: AtomicU64::new(0),
+            shares: Arc::new(AllShares::new(|kind| settings.bounds(kind))),
+            trusted: settings.trusted_proxies.clone(),
+            bodies: Arc::clone(BODIES.get_or_init(|| Arc::new(Bodies::new(&settings.edge)))),
+            reception,
+        }
+    }
 }
 
 async fn check(State(limits): State<Arc<Limits>>, request: Request, next: Next) -> Response {
@@ -160,63 +202,88 @@ async fn check(State(limits): State<Arc<Limits>>, request: Request, next: Next) 
             return problem.into_response();
         }
     };
-    // Only a call that is there takes a place.
-    let mut request = match limits.bodies.whole(request).await {
-        Ok(request) => request,
-        Err(problem) => return problem.into_response(),
-    };
-    let in_progress = match shares.take(Kind::Calls) {
-        Ok(in_progress) => in_progress,
-        Err(problem) => {
-            let why = if problem.status() == StatusCode::TOO_MANY_REQUESTS { "each" } else { "in_progress" };
-            metrics::counter!("twelve_refused_total", "why" => why).increment(1);
-            return problem.into_response();
-        }
-    };
-    if let Some(caller) = request.extensions_mut().get_mut::<Caller>() {
-        caller.count_by(shares.clone());
+    let mut response = match limits.reception {
+        Reception::Whole => admit(&limits, shares, request, next).await,
+        Reception::Streamed => converse(&limits, &shares, request, next).await,
     }
-    let mut response = next.run(request).await;
-    drop(in_progress);
-    if is_live(&response) {
-        response = match shares.take(Kind::Live) {
-            Ok(share) => holding(share, response),
-            Err(problem) => return problem.into_response(),
-        };
-    }
+    .unwrap_or_else(Problem::into_response);
     for (name, value) in told.into_iter().flatten() {
         response.headers_mut().insert(name, value);
     }
     response
 }
 
-/// Lets calls through to these routes once their body is there, within its deadline; no other limit.
-pub fn bodied(router: Router, settings: &EdgeSettings) -> Router {
-    let bodies = Arc::new(Bodies::new(settings));
-    router.layer(middleware::from_fn_with_state(bodies, wait_for_body))
+/// Answers a call once its body is there: only then it takes a place.
+async fn admit(
+    limits: &Limits,
+    shares: CallerShares,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let mut request = limits.bodies.whole(request, &shares.who).await?;
+    let in_progress = shares.take(Kind::Calls).inspect_err(|problem| {
+        let why = if problem.status() == StatusCode::TOO_MANY_REQUESTS { "each" } else { "in_progress" };
+        metrics::counter!("twelve_refused_total", "why" => why).increment(1);
+    })?;
+    if let Some(caller) = request.extensions_mut().get_mut::<Caller>() {
+        caller.count_by(shares.clone());
+    }
+    let response = next.run(request).await;
+    drop(in_progress);
+    if is_live(&response) { Ok(holding(shares.take(Kind::Live)?, response)) } else { Ok(response) }
 }
 
-async fn wait_for_body(State(bodies): State<Arc<Bodies>>, request: Request, next: Next) -> Response {
-    match bodies.whole(request).await {
-        Ok(request) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    }
+/// Answers a call whose body goes on while it is answered.
+async fn converse(
+    limits: &Limits,
+    shares: &CallerShares,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let share = shares.take(Kind::Live)?;
+    let response = next.run(limits.bodies.until_idle(request)).await;
+    Ok(holding(share, response))
 }
+
+/// An answer that goes on for as long as its caller stays, and is no event stream by its type.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GoesOn;
 
 fn is_live(response: &Response) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+    response.extensions().get::<GoesOn>().is_some()
+        || kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// The answer, holding a share until it has ended.
 fn holding(share: Share, response: Response) -> Response {
-    response.map(|body| {
-        let frames = body.into_data_stream().map(move |frame| {
-            let _held = &share;
-            frame
-        });
-        Body::from_stream(frames)
-    })
+    response.map(|body| Body::new(Held { body, _share: share }))
+}
+
+/// The body of an answer that has a share for as long as it goes on.
+struct Held {
+    body: Body,
+    _share: Share,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 type Told = Option<[(HeaderName, HeaderValue); 2]>;

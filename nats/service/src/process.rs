@@ -21,6 +21,7 @@ use crate::{
     edge::{self, Door},
     grpc,
     hosts::Rule,
+    limits::{LimitSettings, shared},
     request,
     telemetry::TelemetrySettings,
 };
@@ -125,16 +126,17 @@ struct Probes {
     readiness: Readiness,
 }
 
-/// `/healthz`, `/readyz` and `/metrics`; and gRPC's health service.
-pub fn probes(readiness: Readiness) -> anyhow::Result<Router> {
+/// `/healthz`, `/readyz` and `/metrics`; and gRPC's health service. Whoever asks may do so as often as they like.
+pub fn probes(readiness: Readiness, limits: &LimitSettings) -> anyhow::Result<Router> {
     let health = grpc::serving::health(readiness.clone());
     let probes = Probes { metrics: metrics_handle()?, readiness };
-    Ok(Router::new()
+    let routes = Router::new()
         .route("/healthz", get(async || Json(serde_json::json!({ "status": "alive" }))))
         .route("/readyz", get(ready))
         .route("/metrics", get(async |State(probes): State<Probes>| probes.metrics.render()))
         .with_state(probes)
-        .merge(health))
+        .merge(health);
+    Ok(shared(routes, limits))
 }
 
 async fn ready(State(probes): State<Probes>) -> impl IntoResponse {

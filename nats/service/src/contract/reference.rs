@@ -1,15 +1,21 @@
 //! `/docs`: the contract as a reference that calls can be made from. Swagger UI, as its makers built it, from here: the
 //! page asks no other host.
 
-use std::io::Read;
+use std::{
+    io::Read,
+    sync::{Arc, OnceLock},
+};
 
 use axum::{
     Router,
+    body::Bytes,
     http::{HeaderMap, HeaderValue, header},
-    response::{Html, IntoResponse, Response},
+    response::{Html, IntoResponse},
     routing::get,
 };
 use flate2::read::GzDecoder;
+
+use crate::fields;
 
 /// The page runs what comes from here and calls nobody else. The reference sets styles of elements as it goes.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
@@ -65,33 +71,67 @@ pub(super) fn router() -> Router {
         .route("/docs/swagger-ui.css", packed("text/css; charset=utf-8", STYLE))
 }
 
-/// A file that lies compressed in the program, and goes out so to whoever reads that.
+/// A file that lies compressed in the program, and goes out so to whoever reads that. For others it is unpacked once.
 fn packed(kind: &'static str, bytes: &'static [u8]) -> axum::routing::MethodRouter {
-    get(async move |headers: HeaderMap| send(kind, bytes, &headers))
+    let plain: Arc<OnceLock<Bytes>> = Arc::default();
+    get(async move |headers: HeaderMap| {
+        let mut response = if reads_gzip(&headers) {
+            ([(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))], bytes).into_response()
+        } else {
+            plain.get_or_init(|| unpacked(bytes)).clone().into_response()
+        };
+        let told = [
+            (header::CONTENT_TYPE, kind),
+            (header::CACHE_CONTROL, KEPT_S),
+            (header::VARY, "accept-encoding"),
+        ];
+        for (name, value) in told {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    })
 }
 
-fn send(kind: &'static str, bytes: &'static [u8], headers: &HeaderMap) -> Response {
-    let accepted =
-        headers.get_all(header::ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
-    let mut codings = accepted.flat_map(|value| value.split(','));
-    let reads_gzip = codings.any(|coding| coding.trim() == "gzip");
-    let mut response = if reads_gzip {
-        ([(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))], bytes).into_response()
-    } else {
-        let mut plain = Vec::new();
-        match GzDecoder::new(bytes).read_to_end(&mut plain) {
-            Ok(_) => plain.into_response(),
-            Err(error) => {
-                tracing::error!(%error, "cannot unpack a file of the reference");
-                return crate::Problem::new(crate::Code::Internal, "a fault of ours; it was logged")
-                    .into_response();
-            }
-        }
-    };
-    let told =
-        [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, KEPT_S), (header::VARY, "accept-encoding")];
-    for (name, value) in told {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+/// Whether `Accept-Encoding` takes gzip, by its name or as any other coding (RFC 9110 §12.5.3).
+fn reads_gzip(headers: &HeaderMap) -> bool {
+    let accepted = fields::list(headers, &header::ACCEPT_ENCODING).unwrap_or_default();
+    let quality = |coding| fields::quality(&accepted, coding);
+    quality("gzip").or_else(|| quality("x-gzip")).or_else(|| quality("*")).is_some_and(|quality| quality > 0)
+}
+
+fn unpacked(bytes: &[u8]) -> Bytes {
+    let mut plain = Vec::new();
+    if let Err(error) = GzDecoder::new(bytes).read_to_end(&mut plain) {
+        // It is a part of the program, and a test unpacks it.
+        tracing::error!(%error, "cannot unpack a file of the reference");
     }
-    response
+    plain.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_goes_to_those_who_accept_it_and_to_no_other() {
+        let reads = |lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(header::ACCEPT_ENCODING, HeaderValue::from_static(line));
+            }
+            reads_gzip(&headers)
+        };
+        for lines in [&["gzip"][..], &["br, GZIP;q=0.5"], &["br", "gzip"], &["*"], &["x-gzip"]] {
+            assert!(reads(lines), "{lines:?}");
+        }
+        for lines in [&[][..], &["gzip;q=0"], &["gzip; q=0.000, *"], &["*;q=0"], &["br"], &["notgzip"], &[""]]
+        {
+            assert!(!reads(lines), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_lies_compressed_in_the_program_unpacks() {
+        assert!(unpacked(SCRIPT).len() > SCRIPT.len() && unpacked(STYLE).len() > STYLE.len());
+    }
 }

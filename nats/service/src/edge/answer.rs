@@ -1,6 +1,7 @@
 //! An answer on its way: its bytes are counted from when they are made until the socket has them.
 
 use std::{
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -10,17 +11,24 @@ use axum::body::{Body, Bytes, HttpBody};
 use bytes::Buf;
 use http_body::{Frame, SizeHint};
 
-use super::connection::Call;
+use super::{connection::Call, connections::Connections};
 
 /// The body of an answer.
 pub(super) struct Answer {
     body: Body,
     call: Arc<Call>,
+    connections: Arc<Connections>,
+    /// Whether it is not known how long it will be, so that room for it was not asked for.
+    is_open: bool,
 }
 
+/// There is no room for what the peer would leave unread.
+const CROWDED: &str = "too many answers wait for their callers to read them";
+
 impl Answer {
-    pub(super) fn new(body: Body, call: Arc<Call>) -> Self {
-        Self { body, call }
+    pub(super) fn new(body: Body, call: Arc<Call>, connections: Arc<Connections>) -> Self {
+        let is_open = body.size_hint().exact().is_none();
+        Self { body, call, connections, is_open }
     }
 }
 
@@ -33,6 +41,11 @@ impl HttpBody for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Piece>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+        if self.is_open && bytes > 0 && !self.connections.has_room_for(bytes, &self.call.connection) {
+            metrics::counter!("twelve_refused_total", "why" => "unread").increment(1);
+            return Poll::Ready(Some(Err(axum::Error::new(io::Error::other(CROWDED)))));
+        }
         let call = &self.call;
         Poll::Ready(frame.map(|frame| Ok(frame?.map_data(|bytes| Piece::new(bytes, Arc::clone(call))))))
     }

@@ -1,7 +1,7 @@
 //! Bodies of calls as they come: a call is worked on once its body is there.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -10,7 +10,7 @@ use axum::{
     extract::Request,
 };
 use futures::StreamExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{EdgeSettings, connections::in_metric};
@@ -39,14 +39,35 @@ pub(crate) struct Bodies {
 struct Coming {
     ever: u64,
     bytes: usize,
-    /// By age: the bytes that came, and what gives the body up.
-    all: BTreeMap<u64, (usize, CancellationToken)>,
+    count: usize,
+    /// Of each caller, by age.
+    of_each: HashMap<Arc<str>, BTreeMap<u64, Arriving>>,
+}
+
+/// A body that is coming.
+struct Arriving {
+    bytes: usize,
+    given_up: CancellationToken,
 }
 
 impl Coming {
-    fn went(&mut self, bytes: usize) {
+    /// Forgets one, and says what gives it up.
+    fn remove(&mut self, caller: &Arc<str>, number: u64) -> Option<CancellationToken> {
+        let theirs = self.of_each.get_mut(caller)?;
+        let Arriving { bytes, given_up } = theirs.remove(&number)?;
+        if theirs.is_empty() {
+            self.of_each.remove(caller);
+        }
+        self.count -= 1;
         self.bytes -= bytes;
         metrics::gauge!("twelve_bodies_bytes").decrement(in_metric(bytes));
+        Some(given_up)
+    }
+
+    /// The oldest body of the caller of whom there is most.
+    fn of_the_most<K: Ord>(&self, much: impl Fn(&BTreeMap<u64, Arriving>) -> K) -> Option<(Arc<str>, u64)> {
+        let (caller, theirs) = self.of_each.iter().max_by_key(|(_, theirs)| much(theirs))?;
+        Some((Arc::clone(caller), *theirs.first_key_value()?.0))
     }
 }
 
@@ -55,24 +76,31 @@ impl Bodies {
         Self { settings: settings.clone(), coming: Mutex::default() }
     }
 
-    /// The call once its body is there, within its deadline.
-    pub(crate) async fn whole(&self, request: Request) -> Result<Request, Problem> {
+    /// The call of this caller once its body is there, within its deadline.
+    pub(crate) async fn whole(&self, request: Request, caller: &Arc<str>) -> Result<Request, Problem> {
         let (mut parts, body) = request.into_parts();
         let there = parts.extensions.remove::<BodyThere>();
-        let body = if body.is_end_stream() { body } else { self.collect(body).await?.into() };
+        let body = if body.is_end_stream() { body } else { self.collect(body, caller).await?.into() };
         if let Some(BodyThere(tell)) = there {
             tell();
         }
         Ok(Request::from_parts(parts, body))
     }
 
-    async fn collect(&self, body: Body) -> Result<Bytes, Problem> {
+    /// A call whose body goes on while it is answered, and ends once it has gone on for as long as a connection may be
+    /// idle. Until its connection tells so, it is none that is worked on.
+    pub(crate) fn until_idle(&self, request: Request) -> Request {
+        let deadline = sleep(self.settings.idle_max());
+        request.map(|body| Body::from_stream(body.into_data_stream().take_until(deadline)))
+    }
+
+    async fn collect(&self, body: Body, caller: &Arc<str>) -> Result<Bytes, Problem> {
         if body.size_hint().lower() > BYTES_MAX as u64 {
             return Err(too_large());
         }
         let deadline = Instant::now() + self.settings.body_within();
-        let (number, given_up) = self.begin();
-        let _coming = Begun { bodies: self, number };
+        let (number, given_up) = self.begin(caller);
+        let _coming = Begun { bodies: self, caller, number };
         let mut frames = body.into_data_stream();
         let mut bytes = Vec::new();
         loop {
@@ -86,7 +114,7 @@ impl Bodies {
                         return Err(too_large());
                     }
                     bytes.extend_from_slice(&chunk);
-                    self.came(number, chunk.len());
+                    self.came(caller, number, chunk.len());
                 }
                 Ok(None) => return Ok(bytes.into()),
                 Ok(Some(Err(_))) => return Err(Problem::malformed("the body could not be received")),
@@ -99,35 +127,49 @@ impl Bodies {
         self.coming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self) -> (u64, CancellationToken) {
+    fn begin(&self, caller: &Arc<str>) -> (u64, CancellationToken) {
         let given_up = CancellationToken::new();
         let mut coming = self.coming();
         coming.ever += 1;
+        coming.count += 1;
         let number = coming.ever;
-        coming.all.insert(number, (0, given_up.clone()));
+        let arriving = Arriving { bytes: 0, given_up: given_up.clone() };
+        coming.of_each.entry(Arc::clone(caller)).or_default().insert(number, arriving);
         self.keep_bounds(&mut coming);
         (number, given_up)
     }
 
-    fn came(&self, number: u64, count: usize) {
+    fn came(&self, caller: &Arc<str>, number: u64, count: usize) {
         let mut coming = self.coming();
-        if let Some((bytes, _)) = coming.all.get_mut(&number) {
-            *bytes += count;
+        let theirs = coming.of_each.get_mut(caller);
+        if let Some(arriving) = theirs.and_then(|theirs| theirs.get_mut(&number)) {
+            arriving.bytes += count;
             coming.bytes += count;
             metrics::gauge!("twelve_bodies_bytes").increment(in_metric(count));
         }
         self.keep_bounds(&mut coming);
     }
 
-    /// Gives those up that began first, until the rest is within the bounds.
+    /// Gives bodies up until the rest is within the bounds: of the caller of whom there is most, the oldest first. So
+    /// who begins many makes room for those who begin few.
     fn keep_bounds(&self, coming: &mut Coming) {
         let bytes_max = usize::try_from(self.settings.bodies_bytes_max).unwrap_or(usize::MAX);
         let most = usize::try_from(self.settings.bodies_max).unwrap_or(usize::MAX);
-        while (coming.bytes > bytes_max || coming.all.len() > most)
-            && let Some((_, (bytes, given_up))) = coming.all.pop_first()
-        {
-            coming.went(bytes);
-            given_up.cancel();
+        loop {
+            let next = if coming.bytes > bytes_max {
+                let bytes = |theirs: &BTreeMap<u64, Arriving>| {
+                    theirs.values().map(|arriving| arriving.bytes).sum::<usize>()
+                };
+                coming.of_the_most(bytes)
+            } else if coming.count > most {
+                coming.of_the_most(BTreeMap::len)
+            } else {
+                return;
+            };
+            let Some((caller, number)) = next else { return };
+            if let Some(given_up) = coming.remove(&caller, number) {
+                given_up.cancel();
+            }
         }
     }
 }
@@ -135,15 +177,13 @@ impl Bodies {
 /// A body that is coming, until it is there or given up.
 struct Begun<'a> {
     bodies: &'a Bodies,
+    caller: &'a Arc<str>,
     number: u64,
 }
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        let mut coming = self.bodies.coming();
-        if let Some((bytes, _)) = coming.all.remove(&self.number) {
-            coming.went(bytes);
-        }
+        drop(self.bodies.coming().remove(self.caller, self.number));
     }
 }
 
@@ -165,7 +205,7 @@ fn late(within_ms: u64) -> Problem {
 
 fn crowded() -> Problem {
     refused("crowded");
-    let detail = "too many bodies are on their way, and this one began first; nothing was done, try again";
+    let detail = "too many bodies are on their way, and most of them are yours; nothing was done, try again";
     closing(Problem::unavailable(Code::Overloaded, detail, RETRY_AFTER_S))
 }
 

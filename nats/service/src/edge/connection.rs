@@ -62,9 +62,26 @@ struct State {
     is_http2: bool,
     /// Since when the socket takes nothing more.
     stuck_since: Option<Instant>,
-    /// Of each call, the bytes of its answer that wait for the peer, and since when it has read nothing of them.
-    answers: HashMap<u64, (usize, Instant)>,
+    /// Of each call, what of its answer waits for the peer.
+    answers: HashMap<u64, Waiting>,
     calls_ever: u64,
+}
+
+/// What of an answer waits for the peer.
+struct Waiting {
+    bytes: usize,
+    /// Since when it would have been waiting if the peer had read all that it did at the least rate: that does not
+    /// move where nothing is read, and is now where the peer reads as fast as that, or faster.
+    since: Instant,
+    /// Gives the answer up, and with it its call.
+    given_up: CancellationToken,
+}
+
+/// What a connection's peer has not read.
+pub(super) struct Holding {
+    pub(super) bytes: usize,
+    /// Since when, of its slowest answer.
+    pub(super) since: Instant,
 }
 
 /// How much a connection would be missed; of the least, the one that has been idle longest.
@@ -109,13 +126,19 @@ impl Connection {
         }
     }
 
-    /// Why it is to be ended now, if it is.
+    /// Why it is to be ended now, if it is. Of a connection that several calls share, an answer that is not read is
+    /// given up alone.
     pub(super) fn overdue(&self, settings: &EdgeSettings) -> Option<Cut> {
         let now = Instant::now();
         let is_over = |since: Instant, limit: Duration| now.duration_since(since) >= limit;
-        let state = self.state();
-        let unread = state.answers.values().map(|(_, since)| *since).chain(state.stuck_since);
-        if unread.min().is_some_and(|since| is_over(since, settings.unread_max())) {
+        let mut state = self.state();
+        if state.stuck_since.is_some_and(|since| is_over(since, settings.unread_max())) {
+            return Some(Cut::Unread);
+        }
+        let unread = |waiting: &Waiting| is_over(waiting.since, settings.unread_max());
+        if state.is_http2 {
+            self.unread.remove(state.give_up(unread, Cut::Unread));
+        } else if state.answers.values().any(unread) {
             return Some(Cut::Unread);
         }
         if state.calls > 0 {
@@ -131,23 +154,62 @@ impl Connection {
         is_over(state.idle_since, settings.idle_max()).then_some(Cut::Idle)
     }
 
+    /// Whether no call is in progress.
+    pub(super) fn is_idle(&self) -> bool {
+        self.state().calls == 0
+    }
+
     /// How much it would be missed, unless a call of it is being worked on.
     pub(super) fn worth(&self) -> Option<Worth> {
         let state = self.state();
         (state.whole == 0).then_some((state.has_called, state.idle_since))
     }
 
-    /// Since when the peer has read nothing of an answer.
-    pub(super) fn unread_since(&self) -> Option<Instant> {
-        self.state().answers.values().map(|(_, since)| *since).min()
+    /// What of all its answers the peer has not read; `None` if that is nothing.
+    pub(super) fn holding(&self) -> Option<Holding> {
+        let state = self.state();
+        let bytes = state.answers.values().map(|waiting| waiting.bytes).sum();
+        let since = state.answers.values().map(|waiting| waiting.since).min()?;
+        Some(Holding { bytes, since })
+    }
+
+    /// Gives all answers up that are not read, for others: of a connection that calls share, these alone.
+    pub(super) fn give_up_unread(&self) {
+        let mut state = self.state();
+        let (bytes, is_shared) = (state.give_up(|_| true, Cut::Crowded), state.is_http2);
+        drop(state);
+        self.unread.remove(bytes);
+        if !is_shared {
+            self.cut.cancel();
+            super::connections::ended(Cut::Crowded);
+        }
+    }
+}
+
+impl State {
+    /// Gives the answers up that this holds for: how many bytes of them waited.
+    fn give_up(&mut self, is_meant: impl Fn(&Waiting) -> bool, why: Cut) -> usize {
+        let mut bytes = 0;
+        self.answers.retain(|_, waiting| {
+            let is_kept = !is_meant(waiting);
+            if !is_kept {
+                waiting.given_up.cancel();
+                bytes += waiting.bytes;
+                metrics::counter!("twelve_answers_cut_total", "why" => why.as_str()).increment(1);
+            }
+            is_kept
+        });
+        bytes
     }
 }
 
 /// A call on a connection, from its head until its answer is read.
 pub(super) struct Call {
-    connection: Arc<Connection>,
+    pub(super) connection: Arc<Connection>,
     number: u64,
     is_whole: Mutex<bool>,
+    /// Ends the call and its answer, and nothing else of its connection.
+    pub(super) given_up: CancellationToken,
 }
 
 impl Call {
@@ -158,7 +220,8 @@ impl Call {
         state.head_since = None;
         let number = state.calls_ever;
         drop(state);
-        Self { connection: Arc::clone(connection), number, is_whole: Mutex::new(false) }
+        let (is_whole, given_up) = (Mutex::new(false), CancellationToken::new());
+        Self { connection: Arc::clone(connection), number, is_whole, given_up }
     }
 
     /// Its body is there: from now on it counts.
@@ -175,8 +238,15 @@ impl Call {
     /// So many bytes of its answer wait for the peer.
     pub(super) fn waits(&self, bytes: usize) {
         let mut state = self.connection.state();
-        let answer = state.answers.entry(self.number).or_insert((0, Instant::now()));
-        answer.0 += bytes;
+        if bytes == 0 || self.given_up.is_cancelled() {
+            return;
+        }
+        let waiting = state.answers.entry(self.number).or_insert_with(|| Waiting {
+            bytes: 0,
+            since: Instant::now(),
+            given_up: self.given_up.clone(),
+        });
+        waiting.bytes += bytes;
         drop(state);
         self.connection.unread.add(bytes);
     }
@@ -184,16 +254,24 @@ impl Call {
     /// So many bytes of its answer were handed to the socket, or are not to be.
     pub(super) fn went(&self, bytes: usize) {
         let mut state = self.connection.state();
-        if let Some(answer) = state.answers.get_mut(&self.number) {
-            answer.0 = answer.0.saturating_sub(bytes);
-            answer.1 = Instant::now();
-            if answer.0 == 0 {
-                state.answers.remove(&self.number);
-            }
+        let rate = self.connection.unread.rate_min();
+        // Of an answer that was given up, nothing waits any more.
+        let Some(waiting) = state.answers.get_mut(&self.number) else { return };
+        let went = bytes.min(waiting.bytes);
+        waiting.bytes -= went;
+        waiting.since = (waiting.since + took(went, rate)).min(Instant::now());
+        if waiting.bytes == 0 {
+            state.answers.remove(&self.number);
         }
         drop(state);
-        self.connection.unread.remove(bytes);
+        self.connection.unread.remove(went);
     }
+}
+
+/// How long so many bytes take at so many a second.
+fn took(bytes: usize, per_second: u32) -> Duration {
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    Duration::from_secs(bytes.into()) / per_second.max(1)
 }
 
 impl Drop for Call {

@@ -15,32 +15,46 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Door,
-    connection::{Connection, Cut},
+    connection::{Connection, Cut, Holding},
 };
 use crate::origin;
 
 /// At the bound, one in so many connections goes at a time, so that looking for them costs each new one little.
 const EVICTED_PART: usize = 64;
-/// A peer that has read within this time is not taken for one that does not read.
+/// A peer that is so little behind the least rate is not taken for one that does not read.
 const UNREAD_MIN: Duration = Duration::from_secs(1);
+/// Bytes of answers that any peer may leave unread for a while, however many others do.
+const SMALL_BYTES: usize = 64 * 1024;
 
 /// Bytes of answers that wait for their peers, of one listener.
-#[derive(Debug, Default)]
-pub(super) struct Unread(AtomicUsize);
+#[derive(Debug)]
+pub(super) struct Unread {
+    bytes: AtomicUsize,
+    rate_min: u32,
+}
 
 impl Unread {
+    fn new(rate_min: u32) -> Self {
+        Self { bytes: AtomicUsize::new(0), rate_min }
+    }
+
+    /// Bytes of an answer that a peer reads in a second, at the least.
+    pub(super) const fn rate_min(&self) -> u32 {
+        self.rate_min
+    }
+
     pub(super) fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes, Ordering::AcqRel);
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
         metrics::gauge!("twelve_unread_bytes").increment(in_metric(bytes));
     }
 
     pub(super) fn remove(&self, bytes: usize) {
-        self.0.fetch_sub(bytes, Ordering::AcqRel);
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
         metrics::gauge!("twelve_unread_bytes").decrement(in_metric(bytes));
     }
 
     fn bytes(&self) -> usize {
-        self.0.load(Ordering::Acquire)
+        self.bytes.load(Ordering::Acquire)
     }
 }
 
@@ -109,7 +123,8 @@ pub(super) fn ended(why: Cut) {
 
 impl Connections {
     pub(super) fn new(door: Door, most: usize) -> Self {
-        let (cut_all, unread) = (CancellationToken::new(), Arc::default());
+        let cut_all = CancellationToken::new();
+        let unread = Arc::new(Unread::new(door.settings.unread_bytes_per_second_min));
         Self { door, most, cut_all, unread, open: Mutex::default() }
     }
 
@@ -161,33 +176,54 @@ impl Connections {
         open.evict(most, None)
     }
 
-    /// Whether so many bytes of one more answer may be held; connections whose peers read nothing go for it.
-    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
+    /// Whether so many bytes of one more answer to this peer may be held. Answers go for it of those who hold at least
+    /// as much as this peer would then; who holds most has to wait, so that none is kept out by those who read nothing.
+    pub(super) fn has_room_for(&self, bytes: usize, connection: &Connection) -> bool {
         let max = usize::try_from(self.door.settings.unread_bytes_max).unwrap_or(usize::MAX);
         let fits = || self.unread.bytes().saturating_add(bytes) <= max;
-        fits() || {
-            self.cut_unread();
-            fits()
-        }
+        fits() || self.make_room_for(bytes, connection, fits)
     }
 
-    /// Ends a part of those connections whose peers have read nothing for longest.
-    fn cut_unread(&self) {
+    fn make_room_for(&self, bytes: usize, connection: &Connection, fits: impl Fn() -> bool) -> bool {
         let now = Instant::now();
-        let mut open = self.open();
-        let unread = open.all.values().filter_map(|connection| {
-            let since = connection.unread_since()?;
-            (now.duration_since(since) >= UNREAD_MIN).then_some((since, connection.id))
-        });
-        let mut unread: Vec<_> = unread.collect();
-        unread.sort_unstable();
-        let most = unread.len().div_ceil(EVICTED_PART);
-        for (_, id) in unread.into_iter().take(most) {
-            if let Some(connection) = open.remove(id) {
-                connection.cut.cancel();
-                ended(Cut::Unread);
+        let open = self.open();
+        let all = open.all.values().filter_map(|open| Some((open, open.holding()?)));
+        let all: Vec<_> = all.collect();
+        let mut of_each: HashMap<Owner, usize> = HashMap::new();
+        for (open, holding) in &all {
+            *of_each.entry(open.owner()).or_default() += holding.bytes;
+        }
+        let theirs = |owner: Owner| of_each.get(&owner).copied().unwrap_or_default();
+        let (mine, own) = (theirs(connection.owner()).saturating_add(bytes), connection.owner());
+        let rank = |(open, holding): (&Arc<Connection>, Holding)| {
+            let (owner, late) = (open.owner(), now.duration_since(holding.since));
+            let is_meant = owner != own && theirs(owner) >= mine;
+            is_meant.then(|| ((late >= UNREAD_MIN, theirs(owner), late), Arc::clone(open)))
+        };
+        let mut ranked: Vec<_> = all.into_iter().filter_map(rank).collect();
+        drop(open);
+        ranked.sort_unstable_by_key(|(rank, _)| Reverse(*rank));
+        let mut ranked = ranked.into_iter();
+        while !fits() {
+            match ranked.next() {
+                Some((_, open)) => open.give_up_unread(),
+                None => return mine <= SMALL_BYTES,
             }
         }
+        true
+    }
+}
+
+/// Whose connections are taken together: those of an address, and each alone of those that are many peers'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Owner {
+    Address(IpAddr),
+    Connection(u64),
+}
+
+impl Connection {
+    fn owner(&self) -> Owner {
+        self.address.map_or(Owner::Connection(self.id), Owner::Address)
     }
 }
 

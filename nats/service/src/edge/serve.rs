@@ -1,6 +1,13 @@
 //! Takes connections and serves them until the process is to end.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use axum::{
@@ -9,9 +16,9 @@ use axum::{
     extract::{ConnectInfo, Request},
     response::{IntoResponse, Response},
 };
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{body::Incoming, rt::Executor, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
 use rustix::{
@@ -60,8 +67,6 @@ const SOCKET_SEND_BYTES: usize = 128 * 1024;
 const ASK_EVERY: Duration = Duration::from_secs(20);
 /// Calls that a peer may take back before we have seen them.
 const TAKEN_BACK_MAX: usize = 20;
-/// An answer of up to so many bytes is never held back.
-const SMALL_ANSWER_BYTES: u64 = 64 * 1024;
 const RETRY_AFTER_S: u64 = 1;
 
 /// Serves until `stop`; open calls get [`DRAIN_MAX`] to finish.
@@ -72,7 +77,6 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let most = connections_max(door.settings.connections_max);
-    let http = Arc::new(http(&door.settings));
     let connections = Arc::new(Connections::new(door, most));
     let tasks = TaskTracker::new();
     loop {
@@ -84,10 +88,9 @@ pub async fn serve(
             Ok((stream, peer)) => {
                 let is_local = stream.local_addr().is_ok_and(|here| here.ip() == peer.ip());
                 let Some(connection) = connections.admit(peer, is_local) else { continue };
-                let (connections, router, http, stop) =
-                    (Arc::clone(&connections), router.clone(), Arc::clone(&http), stop.clone());
+                let (connections, router, stop) = (Arc::clone(&connections), router.clone(), stop.clone());
                 tasks.spawn(async move {
-                    converse(&connections, &connection, (stream, peer), router, &http, &stop).await;
+                    converse(&connections, &connection, (stream, peer), router, &stop).await;
                     connections.forget(&connection);
                 });
             }
@@ -138,8 +141,8 @@ fn connections_max(set: u32) -> usize {
     usize::try_from(most).unwrap_or(usize::MAX)
 }
 
-fn http(settings: &EdgeSettings) -> Builder<TokioExecutor> {
-    let mut http = Builder::new(TokioExecutor::new());
+fn http(settings: &EdgeSettings, calls: Calls) -> Builder<Calls> {
+    let mut http = Builder::new(calls);
     // Heads and idle connections have deadlines here, from the first byte on, which hyper's begin after.
     http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HEAD_BYTES_MAX);
     let (of_call, of_connection) = WINDOW_BYTES;
@@ -156,46 +159,85 @@ fn http(settings: &EdgeSettings) -> Builder<TokioExecutor> {
     http
 }
 
+/// Runs the calls of one HTTP/2 connection, each until it is answered or given up.
+///
+/// hyper hands a call to its service, and right then what came of that to its executor: so the call that began last is
+/// the one that is run. What is given up is dropped, by which hyper resets its stream (RFC 9113 §5.4.2).
+#[derive(Clone, Default)]
+struct Calls {
+    begun: Arc<Mutex<Option<CancellationToken>>>,
+}
+
+impl Calls {
+    fn begun(&self) -> MutexGuard<'_, Option<CancellationToken>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<F> Executor<F> for Calls
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        let given_up = self.begun().take();
+        tokio::spawn(async move {
+            match given_up {
+                Some(given_up) => drop(given_up.run_until_cancelled(future).await),
+                None => drop(future.await),
+            }
+        });
+    }
+}
+
 /// One connection, from its first byte to its last.
 async fn converse(
     connections: &Arc<Connections>,
     connection: &Arc<Connection>,
     (stream, peer): (TcpStream, SocketAddr),
     router: Router,
-    http: &Builder<TokioExecutor>,
     stop: &CancellationToken,
 ) {
     let settings = &connections.door.settings;
     prepare(&stream, settings);
+    let calls = Calls::default();
+    let http = http(settings, calls.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let call = Arc::new(Call::begin(connection));
+        *calls.begun() = Some(call.given_up.clone());
         answer(Arc::clone(connections), router.clone(), peer, call, request)
     });
     let io = TokioIo::new(super::watched::Watched::new(stream, Arc::clone(connection)));
     let mut serving = pin!(http.serve_connection(io, service));
     let mut looking = interval(look_every(settings));
     looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let why = loop {
-        tokio::select! {
+    // Once it was told to end, it does so when its calls are answered.
+    let mut leaving: Option<Instant> = None;
+    loop {
+        let why = tokio::select! {
             // What goes wrong on a connection is its peer's doing, or the network's.
             _ = serving.as_mut() => return,
             () = connection.cut.cancelled() => return,
-            () = stop.cancelled() => break Cut::Stopped,
-            _ = looking.tick() => if let Some(why) = connection.overdue(settings) {
-                ended(why);
-                break why;
-            },
-        }
-    };
-    match why {
-        Cut::Head | Cut::Unread | Cut::Crowded => {}
-        Cut::Idle => {
-            serving.as_mut().graceful_shutdown();
-            drop(timeout(GOODBYE_MAX, serving).await);
-        }
-        Cut::Stopped => {
-            serving.as_mut().graceful_shutdown();
-            tokio::select! { _ = serving => {}, () = connection.cut.cancelled() => {} }
+            () = stop.cancelled(), if leaving.is_none() => Cut::Stopped,
+            _ = looking.tick() => {
+                if connection.is_idle() && leaving.is_some_and(|since| since.elapsed() >= GOODBYE_MAX) {
+                    return;
+                }
+                match connection.overdue(settings) {
+                    None => continue,
+                    Some(Cut::Idle) if leaving.is_some() => continue,
+                    Some(why) => {
+                        ended(why);
+                        why
+                    }
+                }
+            }
+        };
+        match why {
+            Cut::Head | Cut::Unread | Cut::Crowded => return,
+            Cut::Idle | Cut::Stopped => {
+                serving.as_mut().graceful_shutdown();
+                leaving = Some(Instant::now());
+            }
         }
     }
 }
@@ -233,11 +275,11 @@ async fn answer(
     let noted = Arc::clone(&call);
     request.extensions_mut().insert(BodyThere(Arc::new(move || noted.body_is_there())));
     let Ok(mut response) = router.oneshot(request).await;
-    let bytes = response.body().size_hint().lower();
-    if bytes > SMALL_ANSWER_BYTES && !connections.has_room_for(usize::try_from(bytes).unwrap_or(usize::MAX)) {
+    let bytes = usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX);
+    if bytes > 0 && !connections.has_room_for(bytes, &call.connection) {
         metrics::counter!("twelve_refused_total", "why" => "unread").increment(1);
         let detail = "too many answers wait for their callers to read them; try again";
         response = Problem::unavailable(Code::Overloaded, detail, RETRY_AFTER_S).into_response();
     }
-    Ok(response.map(|body| Answer::new(body, call)))
+    Ok(response.map(|body| Answer::new(body, call, connections)))
 }

@@ -4,7 +4,7 @@
 use std::{pin::Pin, time::Duration};
 
 use anyhow::Context as _;
-use axum::Router;
+use axum::{Extension, Router, middleware};
 use futures::{Stream, stream};
 use tonic::{Request, Response, Status};
 use tonic_health::pb::{
@@ -14,7 +14,7 @@ use tonic_health::pb::{
 };
 use tonic_reflection::server::Builder;
 
-use crate::process::Readiness;
+use crate::{limits::GoesOn, process::Readiness};
 
 /// The contract, as the compiler of contracts read it.
 const CONTRACT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/twelve.v1.bin"));
@@ -26,7 +26,12 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// gRPC's health service: serving while `/readyz` is ready.
 pub(crate) fn health(readiness: Readiness) -> Router {
     let server = HealthServer::new(Ready(readiness));
-    Router::new().route_service("/grpc.health.v1.Health/{call}", server)
+    let watch = Router::new().route_service("/grpc.health.v1.Health/Watch", server.clone());
+    watch
+        .layer(middleware::map_response(async |response: axum::response::Response| {
+            (Extension(GoesOn), response)
+        }))
+        .route_service("/grpc.health.v1.Health/{call}", server)
 }
 
 /// gRPC's reflection: `grpcurl` and others need no contract file.
