@@ -1,8 +1,10 @@
 //! Hostile peers for a minute, while honest callers place orders and read: how many honest calls are refused, how slow
 //! the slowest are next to a quiet platform, and how much memory is taken.
 //!
-//! `cargo test --package twelve-tests --test hostile -- --seconds 60`. The end-to-end tests have the short form, one
-//! kind of peer at a time and without times (`tests/e2e/hostile.rs`).
+//! `cargo test --package twelve-tests --test hostile -- --seconds 60`. The platform is optimised, as users run it. The
+//! peers run in a process of their own, of the lowest priority: on a network they would have machines of their own, and
+//! what they take of this one is none of the platform's doing. The end-to-end tests have each kind of peer alone and
+//! without times (`tests/e2e/hostile.rs`).
 
 mod honest;
 mod peers;
@@ -13,13 +15,20 @@ use std::{
 };
 
 use clap::Parser;
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    process::{Child, Command},
+    task::JoinSet,
+    time::sleep,
+};
 use twelve_tests::{
     Platform,
-    issuer::{Issuer, Key},
+    issuer::{Issuer, Key, claims},
 };
 
-use self::{honest::Calls, peers::Peer};
+use self::{
+    honest::Calls,
+    peers::{Peer, Target},
+};
 
 /// How much slower than on a quiet platform the hundredth call may be.
 const SLOWER_MAX: f64 = 2.0;
@@ -38,11 +47,22 @@ struct Settings {
     /// Only these peers
     #[arg(long, value_delimiter = ',')]
     peers: Vec<Peer>,
+    /// Nothing but the peers, at the platform of this URL; their tokens are in the environment
+    #[arg(long)]
+    at: Option<String>,
 }
+
+/// Where the process of the peers finds their tokens.
+const CUSTOMER: &str = "TWELVE_HOSTILE_CUSTOMER";
+const OPERATOR: &str = "TWELVE_HOSTILE_OPERATOR";
 
 fn main() -> ExitCode {
     let settings = Settings::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    if let Some(url) = &settings.at {
+        runtime.block_on(attack(&settings, url));
+        return ExitCode::SUCCESS;
+    }
     let faults = runtime.block_on(run(&settings));
     for fault in &faults {
         println!("FAULT: {fault}");
@@ -50,10 +70,42 @@ fn main() -> ExitCode {
     if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// All chosen peers, each again and again until the time is over.
+async fn attack(settings: &Settings, url: &str) {
+    let until = Instant::now() + Duration::from_secs(settings.seconds);
+    let token = |name| std::env::var(name).expect("a token");
+    let target = Target::new(url, token(CUSTOMER), &token(OPERATOR));
+    let all = Peer::all();
+    let chosen = if settings.peers.is_empty() { &all } else { &settings.peers };
+    let mut peers = JoinSet::new();
+    for peer in chosen {
+        peers.spawn(peer.clone().stay(target.clone(), until));
+    }
+    while peers.join_next().await.is_some() {}
+}
+
+/// The process of the peers.
+fn attackers(settings: &Settings, platform: &Platform, key: &Key) -> Child {
+    // One token for the whole time, as long as that is.
+    let token = |role: &str| {
+        let mut claims = claims("greedy", role);
+        claims["exp"] = (claims["exp"].as_u64().expect("a time") + settings.seconds).into();
+        key.sign(&claims)
+    };
+    let mut command = Command::new("nice");
+    command.args(["-n", "19"]).arg(std::env::current_exe().expect("its own path"));
+    command.args(["--at", platform.client.url(), "--seconds", &settings.seconds.to_string()]);
+    for peer in &settings.peers {
+        command.arg("--peers").arg(peer.name());
+    }
+    command.env(CUSTOMER, token("customer")).env(OPERATOR, token("operator"));
+    command.kill_on_drop(true).spawn().expect("it starts")
+}
+
 async fn run(settings: &Settings) -> Vec<String> {
     let key = Key::ed25519("key");
     let issuer = Issuer::start(&[&key]).await;
-    let platform = Platform::up_with(&["--auth-jwks", issuer.url()]).await;
+    let platform = Platform::up_optimised(&["--auth-jwks", issuer.url()]).await;
     let pid = platform.process.as_ref().expect("it runs").id();
     for number in 0..200 {
         let client = platform.client.bearing(&key.token("greedy", "customer"));
@@ -64,12 +116,8 @@ async fn run(settings: &Settings) -> Vec<String> {
     println!("quiet:   {quiet}");
     let before = memory(pid);
     issuer.hang();
-    let (until, all) = (Instant::now() + Duration::from_secs(settings.seconds), Peer::all());
-    let chosen = if settings.peers.is_empty() { &all } else { &settings.peers };
-    let mut peers = JoinSet::new();
-    for peer in chosen {
-        peers.spawn(peer.clone().stay(platform.client.clone(), key.clone(), until));
-    }
+    let until = Instant::now() + Duration::from_secs(settings.seconds);
+    let mut attackers = attackers(settings, &platform, &key);
     let watching = async {
         let mut most = before;
         while Instant::now() < until {
@@ -81,13 +129,14 @@ async fn run(settings: &Settings) -> Vec<String> {
     let calling = honest::call(&platform.client, &key, Duration::from_secs(settings.seconds));
     let (most, beset) = tokio::join!(watching, calling);
     println!("beset:   {beset}");
-    while peers.join_next().await.is_some() {}
+    assert!(attackers.wait().await.expect("it ended").success(), "the peers stayed to the end");
     let taken = most.saturating_sub(before) / 1024 / 1024;
     println!("memory:  {} MiB, and {taken} MiB more at the most", before / 1024 / 1024);
     let metrics = platform.client.get("/metrics").await;
     let text = metrics.body.as_str().unwrap_or_default();
-    let told = ["twelve_connections", "twelve_bodies", "twelve_unread", "twelve_shares", "twelve_refused"];
-    for line in text.lines().filter(|line| told.iter().any(|name| line.starts_with(name))) {
+    let told = ["connections", "answers", "bodies", "unread", "shares", "refused"];
+    let is_told = |line: &&str| told.iter().any(|name| line.starts_with(&format!("twelve_{name}")));
+    for line in text.lines().filter(is_told) {
         println!("         {line}");
     }
     judge(&quiet, &beset, taken, settings.memory_mb)

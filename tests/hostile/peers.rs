@@ -9,13 +9,16 @@ use twelve_tests::{
     Client,
     client::order,
     issuer::Key,
-    peers::{Http2, connect, drip},
+    peers::{DRIBBLE_WINDOW, Http2, connect, dribble, drip},
 };
 
 /// Where they come from; honest callers come from 127.0.0.1.
 const FROM: [&str; 4] = ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"];
 const LIVE: &str = "/customers/greedy/orders/live";
 const PLACE: &str = "/twelve.v1.Commands/PlaceOrder";
+const LIST: &str = "/customers/greedy/orders?limit=200";
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+const WATCH: &str = "/grpc.health.v1.Health/Watch";
 
 /// A kind of hostile peer.
 #[derive(Clone, Debug, PartialEq, Eq, ValueEnum)]
@@ -32,6 +35,12 @@ pub(crate) enum Peer {
     Drips,
     /// Lists that are asked for and not read
     Lists,
+    /// Lists that are asked for, as fast as they come
+    Pages,
+    /// Answers that are read a little at a time
+    Dribbles,
+    /// Conversations by gRPC that go on for ever
+    Conversations,
     /// Live streams that are not read
     Live,
     /// Calls over HTTP/1, one after the other, whose answers are not read
@@ -53,18 +62,22 @@ impl Peer {
         Self::value_variants().to_vec()
     }
 
+    /// As the command line has it.
+    pub(crate) fn name(&self) -> String {
+        self.to_possible_value().expect("it has one").get_name().to_owned()
+    }
+
     /// Does what it does, again and again.
-    pub(crate) async fn stay(self, client: Client, key: Key, until: Instant) {
-        let greedy = client.bearing(&key.token("greedy", "customer"));
-        let token = format!("Bearer {}", key.token("greedy", "customer"));
+    pub(crate) async fn stay(self, target: Target, until: Instant) {
         while Instant::now() < until {
-            let once = self.once(&client, &greedy, &key, &token);
-            drop(tokio::time::timeout_at(until.into(), once).await);
+            drop(tokio::time::timeout_at(until.into(), self.once(&target)).await);
             sleep(Duration::from_millis(50)).await;
         }
     }
 
-    async fn once(&self, client: &Client, greedy: &Client, key: &Key, token: &str) {
+    async fn once(&self, target: &Target) {
+        let Target { client, customer, operator, token } = target;
+        let token = token.as_str();
         let json = [("content-type", "application/json"), ("authorization", token)];
         let grpc = [("content-type", "application/grpc"), ("te", "trailers"), ("authorization", token)];
         let bearer = [("authorization", token)];
@@ -74,31 +87,65 @@ impl Peer {
             Self::Bodies => http2(client, ("POST", "/orders"), &json, (65_535, false)).await,
             Self::Messages => http2(client, ("POST", PLACE), &grpc, (65_535, false)).await,
             Self::Drips => drips(client, token).await,
-            Self::Lists => {
-                http2(client, ("GET", "/customers/greedy/orders?limit=200"), &bearer, (0, true)).await
+            Self::Lists => http2(client, ("GET", LIST), &bearer, (0, true)).await,
+            Self::Pages => many(customer, LIST, 100).await,
+            Self::Dribbles => dribbles(client, token).await,
+            Self::Conversations => {
+                http2(client, ("POST", REFLECTION), &grpc, (65_535, false)).await;
+                http2(client, ("POST", WATCH), &grpc, (65_535, false)).await;
             }
             Self::Live => http2(client, ("GET", LIVE), &bearer, (0, true)).await,
             Self::Pipelines => pipelines(client, token).await,
             Self::Tokens => tokens(client).await,
             Self::Labels => labels(client).await,
-            Self::Payments => {
-                let mut slow = order("greedy");
-                slow["payment"]["token"] = "tok_slow:2900".into();
-                for _ in 0..20 {
-                    let (greedy, slow) = (greedy.clone(), slow.clone());
-                    tokio::spawn(async move {
-                        greedy.try_send(greedy.request(reqwest::Method::POST, "/orders").json(&slow)).await
-                    });
-                }
-                sleep(Duration::from_secs(1)).await;
-            }
-            Self::Waits => many(greedy, "/customers/greedy/orders?after=0:99999999&wait=10000", 500).await,
-            Self::Past => {
-                let operator = client.bearing(&key.token("greedy", "operator"));
-                many(&operator, "/orders?limit=1&as_of=0:5", 20).await;
-            }
+            Self::Payments => payments(customer).await,
+            Self::Waits => many(customer, "/customers/greedy/orders?after=0:99999999&wait=10000", 500).await,
+            Self::Past => many(operator, "/orders?limit=1&as_of=0:5", 20).await,
         }
     }
+}
+
+/// The platform that peers are hostile to, and as whom.
+#[derive(Clone)]
+pub(crate) struct Target {
+    client: Client,
+    customer: Client,
+    operator: Client,
+    /// The customer's, as a header field has it.
+    token: String,
+}
+
+impl Target {
+    pub(crate) fn new(url: &str, customer: String, operator: &str) -> Self {
+        let client = Client::new(url);
+        let token = format!("Bearer {customer}");
+        Self { customer: client.bearing(&customer), operator: client.bearing(operator), client, token }
+    }
+}
+
+async fn payments(greedy: &Client) {
+    let mut slow = order("greedy");
+    slow["payment"]["token"] = "tok_slow:2900".into();
+    for _ in 0..20 {
+        let (greedy, slow) = (greedy.clone(), slow.clone());
+        tokio::spawn(async move {
+            greedy.try_send(greedy.request(reqwest::Method::POST, "/orders").json(&slow)).await
+        });
+    }
+    sleep(Duration::from_secs(1)).await;
+}
+
+/// Answers of which a little is taken at a time, over as many connections as calls.
+async fn dribbles(client: &Client, token: &str) {
+    let paths = [LIST, "/openapi.json", "/docs/swagger-ui.js", LIVE];
+    let reading = (0..200).map(async |number: usize| {
+        let mut connection = Http2::open(client, FROM[number % FROM.len()], DRIBBLE_WINDOW).await?;
+        let fields = [("authorization", token)];
+        let call = connection.begin("GET", paths[number % paths.len()], &fields, true).await?;
+        let answer = call.response.await.ok()?;
+        Some(dribble(answer.into_body(), Duration::from_millis(300)).await)
+    });
+    join_all(reading).await;
 }
 
 async fn many(client: &Client, path: &str, count: usize) {
@@ -171,6 +218,9 @@ async fn drips(client: &Client, token: &str) {
         "GET /views",
         "POST /nothing",
         "GET /metrics",
+        "GET /docs",
+        "GET /problems/not_found",
+        "POST /grpc.health.v1.Health/Check",
         "POST /twelve.v1.Commands/PlaceOrder",
     ];
     let dripping = (0..160).map(async |number: usize| {
@@ -187,9 +237,7 @@ async fn drips(client: &Client, token: &str) {
 }
 
 async fn pipelines(client: &Client, token: &str) {
-    let call = format!(
-        "GET /customers/greedy/orders?limit=200 HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\n\r\n"
-    );
+    let call = format!("GET {LIST} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\n\r\n");
     let calls = call.repeat(50);
     let asking = (0..10).map(async |number: usize| {
         let Ok(mut stream) = connect(client, FROM[number % FROM.len()]).await else { return };

@@ -77,6 +77,7 @@ pub struct Platform {
     pub server: Server,
     pub process: Option<Process>,
     pub data: tempfile::TempDir,
+    program: Option<std::path::PathBuf>,
     arguments: Vec<String>,
     pub client: Client,
 }
@@ -93,6 +94,15 @@ impl Platform {
 
     /// Starts `twelve up` on a server that may have a log already, with a data folder of its own.
     pub async fn up_on(server: Server, more: &[&str]) -> Self {
+        Self::up_of(None, server, more).await
+    }
+
+    /// Starts `twelve up` as users run it, optimised, with more arguments.
+    pub async fn up_optimised(more: &[&str]) -> Self {
+        Self::up_of(Some(processes::optimised("twelve")), Server::start().await, more).await
+    }
+
+    async fn up_of(program: Option<std::path::PathBuf>, server: Server, more: &[&str]) -> Self {
         let data = tempfile::tempdir().expect("a temporary folder");
         let listen = format!("127.0.0.1:{}", free_port());
         let client = Client::new(&format!("http://{listen}"));
@@ -101,7 +111,7 @@ impl Platform {
         arguments.extend(["--durability", "fsync", "--data"].map(Into::into));
         arguments.push(data.path().display().to_string());
         arguments.extend(more.iter().map(ToString::to_string));
-        let mut platform = Self { server, process: None, data, arguments, client };
+        let mut platform = Self { server, process: None, data, program, arguments, client };
         platform.start().await;
         platform
     }
@@ -109,7 +119,10 @@ impl Platform {
     /// Starts the process (again), on the same data and with the same arguments.
     pub async fn start(&mut self) {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        self.process = Some(Process::start("twelve", &arguments));
+        self.process = Some(match &self.program {
+            Some(program) => Process::start_at(program, &arguments),
+            None => Process::start("twelve", &arguments),
+        });
         self.client.until_ready().await;
     }
 

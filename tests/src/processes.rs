@@ -23,6 +23,9 @@ pub fn program(name: &str) -> Command {
     command
 }
 
+/// The profile that is fast to run and not slow to build.
+const OPTIMISED: &str = "simulation";
+
 /// The path of one of our binaries, built if need be.
 pub fn binary(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
@@ -31,13 +34,23 @@ pub fn binary(name: &str) -> PathBuf {
         let folder = tests.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps").to_owned();
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "--workspace", "--bins", "--examples"]).current_dir(workspace());
-        if folder.ends_with("release") {
-            build.arg("--release");
-        }
+        // As the test itself was built; cargo's own profile `dev` has another folder's name.
+        let profile = folder.file_name().and_then(|name| name.to_str()).filter(|name| *name != "debug");
+        build.args(["--profile", profile.unwrap_or("dev")]);
         assert!(build.status().expect("cargo runs").success(), "the binaries do not build");
         folder
     });
     folder.join(name)
+}
+
+/// The path of one of our binaries as users run it: optimised, whatever the test is; built if need be.
+pub fn optimised(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().expect("the test's own path");
+    let target = tests.ancestors().nth(3).expect("target/<profile>/deps/test");
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--locked", "--profile", OPTIMISED, "--bin", name, "--package", name]);
+    assert!(build.current_dir(workspace()).status().expect("cargo runs").success(), "{name} does not build");
+    target.join(OPTIMISED).join(name)
 }
 
 /// The longest that a process may take which is to end without being asked to.
@@ -73,6 +86,14 @@ impl Process {
         let file = |name: &str| std::fs::File::create(folder.join(name)).expect("a file");
         let mut command = program(name);
         command.args(arguments).stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
+        Self::spawn(name, &mut command)
+    }
+
+    /// Starts one of our binaries at this path.
+    pub fn start_at(path: &Path, arguments: &[&str]) -> Self {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        let mut command = Command::new(path);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Self::spawn(name, &mut command)
     }
 
