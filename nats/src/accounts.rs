@@ -2,10 +2,10 @@
 //! the very names that [`crate::subject`] gives.
 //!
 //! A permission is on a call's subject; it reaches neither the call's body nor the subject that the answer is asked to.
-//! So two things hold besides (ADR 27). Calls whose body can do harm are given to the set-up key alone: those that make
-//! or change a stream, a bucket or a consumer. And all others but `command` are each in an account of its own, into
-//! which the calls that it needs are imported: what the server answers stays in that account, wherever it was asked to,
-//! and reaches neither a stream nor another's inbox.
+//! So two things hold besides (ADR 27). Calls whose body can do harm are given to the set-up key alone: those that
+//! make, change, back up or restore a stream, a bucket or a consumer. And all others but `command` are each in an
+//! account of its own, into which the calls that it needs are imported: what the server answers stays in that account,
+//! wherever it was asked to, and reaches neither a stream nor another's inbox.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,8 @@ use crate::{
 /// A kind of process that connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum User {
-    /// `twelve nats setup`: makes and changes streams, buckets and work queues. Kept away from processes.
+    /// `twelve nats setup`: makes and changes streams, buckets and work queues, backs them up and restores them. Kept
+    /// away from processes.
     Setup,
     /// `command-svc`: appends events, sets deadlines, answers other contexts.
     Command,
@@ -103,7 +104,11 @@ impl User {
         let mut own: Vec<String> = match self {
             Self::Setup => {
                 let make = ["STREAM.CREATE.*", "STREAM.UPDATE.*", "CONSUMER.>"];
-                make.map(|call| format!("$JS.API.{call}")).into_iter().chain(subject::keepers()).collect()
+                // A backup goes to a subject that its call names, so no process may ask for one.
+                let copy = ["STREAM.SNAPSHOT.*", "STREAM.RESTORE.*"];
+                let calls = make.into_iter().chain(copy).map(|call| format!("$JS.API.{call}"));
+                let chunks = ["ACK", "RESTORE"].map(|part| format!("$JS.SNAPSHOT.{part}.*.*"));
+                calls.chain(chunks).chain(subject::keepers()).collect()
             }
             Self::Command => {
                 let write = ["orders.*.*", "deadlines.*.*", "notices.*.*", "flows.*.*", "twelve.*.decide"];

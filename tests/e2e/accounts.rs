@@ -138,6 +138,8 @@ fn forbidden(user: User) -> Vec<&'static str> {
     let making = [
         "$JS.API.STREAM.UPDATE.ORDERS-0",
         "$JS.API.STREAM.CREATE.EVIL",
+        "$JS.API.STREAM.SNAPSHOT.ORDERS-0",
+        "$JS.API.STREAM.RESTORE.ORDERS-0",
         "$JS.API.STREAM.CREATE.OBJ_TWELVE-VIEWS",
         "$JS.API.CONSUMER.DELETE.ORDERS-0.saga",
         "$JS.API.CONSUMER.CREATE.ORDERS-0",

@@ -23,12 +23,12 @@ fn archiving<'a>(server: &'a Server, partitions: &'a str, more: &[&'a str]) -> V
     [&log[..], &["--old-orders", "archive"], more].concat()
 }
 
-fn archive(server: &Server, partitions: u16, more: &[&str]) -> Output {
+pub(crate) fn archive(server: &Server, partitions: u16, more: &[&str]) -> Output {
     let partitions = partitions.to_string();
     Command::new(binary("twelve")).args(archiving(server, &partitions, more)).output().expect("it runs")
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -45,7 +45,7 @@ async fn in_the_log(server: &Server, partitions: u16) -> u64 {
     messages
 }
 
-fn meal() -> Value {
+pub(crate) fn meal() -> Value {
     let mut meal = order("eater");
     meal["flow"] = json!("food");
     meal["store_id"] = json!("store-1");
@@ -54,7 +54,7 @@ fn meal() -> Value {
 }
 
 /// A meal that was brought and not reviewed, and whose customer was told everything.
-async fn eaten(client: &Client) -> String {
+pub(crate) async fn eaten(client: &Client) -> String {
     let placed = client.post_with_key("/orders", "the-meal", &meal()).await;
     assert_eq!(placed.status, 201, "{placed:?}");
     let id = placed.order_id();
@@ -79,7 +79,7 @@ async fn eaten(client: &Client) -> String {
 }
 
 /// Archives what is over. The newest event of a partition stays in the log, so others order meanwhile.
-async fn archive_while_others_order(platform: &Platform) {
+pub(crate) async fn archive_while_others_order(platform: &Platform) {
     let (count, arguments) = (partitions().to_string(), ["--older-than", "0"]);
     let mut command = tokio::process::Command::new(binary("twelve"));
     let archived = command.args(archiving(&platform.server, &count, &arguments)).output();

@@ -9,14 +9,18 @@ use std::{
     },
 };
 
+use nats::accounts::User;
 use serde_json::{Value, json};
 use twelve_tests::{
-    Client, Platform, Server, binary,
+    Client, Platform, Secured, Server, binary,
     client::order,
     flows::{changed, folder},
+    partitions,
     tools::nats_cli,
     webhook::Webhook,
 };
+
+use crate::{accounts::run, archive};
 
 /// What is in a back-up and is made anew from the log: work queues, and snapshots of views.
 const NOT_RESTORED: [&str; 3] = ["DEADLINES", "NOTICES", "OBJ_TWELVE-VIEWS"];
@@ -98,6 +102,87 @@ async fn a_back_up_of_a_busy_platform_restored_elsewhere_has_every_order_up_to_i
         let output = Command::new(binary("twelve")).args(arguments).output().expect("it runs");
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
     }
+}
+
+/// What the `nats` CLI is given to connect with the set-up key.
+fn with_set_up_key(secured: &Secured) -> Vec<String> {
+    let seed = std::fs::read_to_string(secured.key(User::Setup)).expect("a key");
+    let public = nkeys::KeyPair::from_seed(seed.trim()).expect("a seed").public_key();
+    let (key, ca) = (secured.key(User::Setup).display().to_string(), secured.ca().display().to_string());
+    let inbox = format!("_INBOX.{public}");
+    ["--server", secured.url(), "--nkey", &key, "--tlsca", &ca, "--inbox-prefix", &inbox]
+        .map(ToOwned::to_owned)
+        .to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_with_keys_is_backed_up_and_restored_with_the_set_up_key_and_the_keys_that_were_kept() {
+    let Some(cli) = nats_cli() else { return };
+    let ask = |secured: &Secured, arguments: &[&str]| {
+        let mut command = Command::new(&cli);
+        command.args(with_set_up_key(secured)).arg("account").args(arguments);
+        let Output { status, stdout, stderr } = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
+        assert!(status.success(), "nats account {arguments:?}: {said} {}", secured.said());
+    };
+    let lost = Secured::start().await;
+    let (process, commands) = run(&lost, "command-svc", User::Command, &[]).await;
+    let first = commands.place_at_last(&order("gentleman"), "first").await;
+    let kept = tempfile::tempdir().expect("a folder");
+    let backup = kept.path().join("backup").display().to_string();
+    ask(&lost, &["backup", &backup, "--no-consumers", "--force"]);
+    process.kill();
+
+    let secured = Secured::start_with_keys_of(&lost).await;
+    drop(lost);
+    for stream in NOT_RESTORED {
+        drop(std::fs::remove_dir_all(kept.path().join("backup").join(stream)));
+    }
+    ask(&secured, &["restore", &backup]);
+    let set_up = secured.set_up(&[]);
+    assert!(set_up.status.success(), "{set_up:?} {}", secured.said());
+    let (_commands, commands) = run(&secured, "command-svc", User::Command, &[]).await;
+    let again = commands.post_with_key("/orders", "first", &order("gentleman")).await;
+    assert_eq!((again.status.as_u16(), again.body), (201, first.body), "{}", secured.said());
+    assert!(!secured.said().contains("Violation"), "something that is needed is refused: {}", secured.said());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_back_up_has_its_archived_orders_and_the_ledger_of_the_lost_log_is_refused_by_name() {
+    let Some(cli) = nats_cli() else { return };
+    let kept = tempfile::tempdir().expect("a folder");
+    let (archives, ledger) =
+        (["--old-orders", "archive"], format!("sqlite:{}/ledger.db", kept.path().display()));
+    let mut lost = Platform::up_with(&[&archives[..], &["--ledger", &ledger]].concat()).await;
+    let eaten = archive::eaten(&lost.client).await;
+    let canceled = lost.client.place(&order("gentleman")).await;
+    lost.client.until_status(&canceled, "out_for_delivery").await;
+    lost.client.post(&format!("/orders/{canceled}/cancel"), &json!({})).await;
+    lost.client.until_status(&canceled, "canceled").await;
+    archive::archive_while_others_order(&lost).await;
+    let events = lost.client.get(&format!("/orders/{eaten}/events")).await.body;
+    let backup = kept.path().join("backup").display().to_string();
+    nats(&cli, &lost.server, &["backup", &backup, "--no-consumers", "--force"]);
+    lost.client.place(&order("gentleman")).await;
+    lost.stop().await;
+    lost.server.kill();
+
+    let server = Server::start().await;
+    for stream in NOT_RESTORED {
+        drop(std::fs::remove_dir_all(kept.path().join("backup").join(stream)));
+    }
+    nats(&cli, &server, &["restore", &backup]);
+    let restored = Platform::up_on(server, &archives).await;
+    assert_eq!(restored.client.get(&format!("/orders/{eaten}/events")).await.body, events);
+    let again = restored.client.post_with_key("/orders", "the-meal", &archive::meal()).await;
+    assert_eq!((again.status.as_u16(), again.order_id()), (201, eaten), "{again:?}");
+    let verified = archive::said(&archive::archive(&restored.server, partitions(), &["--verify"]));
+    assert!(verified.contains("2 whole orders"), "{verified}");
+    let mut books = Command::new(binary("twelve"));
+    books.args(["ledger", "verify", "--ledger", &ledger, "--nats", restored.server.url()]).args(archives);
+    let refused = books.output().expect("it runs");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("folded from another log"), "{said}");
 }
 
 /// Orders that wait for somebody, for a deadline, and one that is over: each key, body and first answer.

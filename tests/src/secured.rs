@@ -41,7 +41,20 @@ impl Secured {
 
     /// Without a log.
     pub async fn start_bare() -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary folder")).await
+    }
+
+    /// Without a log, with the keys of another one, as a backup of its folder has them.
+    pub async fn start_with_keys_of(other: &Self) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        for user in User::ALL {
+            let key = other.key(user);
+            fs::copy(&key, folder.path().join(key.file_name().expect("a name"))).expect("copied");
+        }
+        Self::start_in(folder).await
+    }
+
+    async fn start_in(folder: tempfile::TempDir) -> Self {
         let made = Command::new(binary("twelve"))
             .args(["nats-accounts", "--nack", "--out"])
             .arg(folder.path())
