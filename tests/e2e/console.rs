@@ -1,19 +1,14 @@
 //! The console, in a real browser: what it shows and does, and that it asks nobody else.
 
-use std::process::Output;
-
 use serde_json::{Value, json};
 use twelve_tests::{
-    Platform,
+    Platform, browser,
     client::order,
     flows::{changed, folder},
-    tools::{chromium, playwright},
-    workspace,
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_console_shows_orders_as_they_change_and_cancels_one_and_asks_nobody_else() {
-    let (Some(browser), Some(tools)) = (chromium(), playwright()) else { return };
     // No rider comes within a second of its cooking, so the order is shown to an operator.
     let hurried = changed("food", &[("after_s = 3600,", "after_s = 1,")]);
     let flows = folder(&[("food", hurried)]);
@@ -26,17 +21,7 @@ async fn the_console_shows_orders_as_they_change_and_cancels_one_and_asks_nobody
     body["customer"]["name"] = json!("<img src=x onerror=alert(1)>홍길동");
     let id = platform.client.place(&body).await;
     platform.client.place(&order("gentleman")).await;
-    let mut command = tokio::process::Command::new("node");
-    command.arg(workspace().join("tests/browser/console.mjs")).arg(&tools).arg(&browser);
-    command.args([platform.client.url(), &id, &parked]).kill_on_drop(true);
-    if let Ok(picture) = std::env::var("TWELVE_PICTURE") {
-        command.arg(picture);
-    }
-    let run = tokio::time::timeout(std::time::Duration::from_mins(3), command.output()).await;
-    let Output { stdout, stderr, .. } = run.expect("in time").expect("it runs");
-    let said = String::from_utf8_lossy(&[stdout.clone(), stderr].concat()).into_owned();
-    let saw: Value = serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
-    assert!(saw["stopped"].is_null(), "{saw:#}");
+    let Some(saw) = browser::run("console.mjs", &[platform.client.url(), &id, &parked]).await else { return };
     // The one fault is the browser's own line about the order that there is not.
     let faults: Vec<&str> =
         saw["faults"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();

@@ -3,15 +3,10 @@
 use std::{collections::BTreeSet, process::Output};
 
 use serde_json::Value;
-use twelve_tests::{
-    Platform, binary,
-    client::order,
-    tools::{chromium, playwright, schemathesis},
-    workspace,
-};
+use twelve_tests::{Platform, binary, browser, client::order, tools::schemathesis, workspace};
 
 /// Cases that are made up for each call, besides those that cover its parameters.
-const CASES: &str = "15";
+const CASES: &str = "10";
 
 fn committed() -> Value {
     let text = std::fs::read_to_string(workspace().join("docs/openapi.json")).expect("it is committed");
@@ -105,20 +100,9 @@ async fn a_problem_names_a_page_that_says_what_its_code_means() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_made_from_the_reference_in_a_browser_and_no_other_host_is_asked() {
-    let (Some(browser), Some(tools)) = (chromium(), playwright()) else { return };
     let platform = Platform::up().await;
     let id = platform.client.place(&order("gentleman")).await;
-    let mut command = tokio::process::Command::new("node");
-    command.arg(workspace().join("tests/browser/docs.mjs")).arg(&tools).arg(&browser);
-    command.args([platform.client.url(), &id]).kill_on_drop(true);
-    if let Ok(picture) = std::env::var("TWELVE_PICTURE") {
-        command.arg(picture);
-    }
-    let run = tokio::time::timeout(std::time::Duration::from_mins(3), command.output()).await;
-    let Output { stdout, stderr, .. } = run.expect("in time").expect("it runs");
-    let said = String::from_utf8_lossy(&[stdout.clone(), stderr].concat()).into_owned();
-    let saw: Value = serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
-    assert!(saw["stopped"].is_null(), "{saw:#}");
+    let Some(saw) = browser::run("docs.mjs", &[platform.client.url(), &id]).await else { return };
     assert_eq!(saw["faults"], serde_json::json!([]), "{saw:#}");
     assert_eq!(saw["status"], "200", "{saw:#}");
     assert!(saw["answer"].as_str().is_some_and(|answer| answer.contains(&id)), "{saw:#}");

@@ -30,6 +30,7 @@ mod keys;
 mod ledger;
 mod ledger_place;
 mod live;
+mod live_in_a_page;
 mod log;
 mod log_contract;
 mod lost_events;

@@ -1,5 +1,6 @@
 //! What tests stand on: a nats-server and processes of ours, all real, and a client that waits for facts, not for time.
 
+pub mod browser;
 pub mod charts;
 pub mod client;
 pub mod cluster;
