@@ -80,6 +80,7 @@ fn tell(url: &str, outcomes: &[Outcome]) {
         ("/reviews", "reviews, with average ratings"),
         ("/notifications", "what customers were told"),
         ("/sagas", "orders that are under way"),
+        ("/sagas?parked=true", "what waits for an operator"),
     ] {
         println!("  {what:<30} curl '{url}{path}'");
     }

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use twelve_tests::{
     Client, Platform, Process, binary,
     client::order,
@@ -56,14 +56,31 @@ async fn a_demo_day_gives_every_page_and_every_query_something_to_show() {
     let told: Vec<&str> = lines.filter_map(|url| url.strip_prefix(client.url())).collect();
     assert!(told.len() >= 10, "{told:?}");
     for path in told.into_iter().chain(["/coupons", "/payments", "/deliveries", "/views", "/flows"]) {
-        let shown = client.get(path).await.body;
-        let items = shown["items"].as_array().map_or(0, Vec::len);
-        assert!(items > 0, "{path} shows nothing: {shown}");
+        shows_something(client, path).await;
     }
+    let parked = client.get("/sagas?parked=true").await.body["items"][0].clone();
+    let resumed = client
+        .post(&format!("/sagas/{}/resume", parked["order_id"].as_str().expect("an id")), &json!({}))
+        .await;
+    assert!(resumed.status.is_success(), "{resumed:?}");
+    client.until_status(parked["order_id"].as_str().expect("an id"), "canceled").await;
     let canceled = all.iter().filter(|order| order["status"] == "canceled").count();
     assert!(canceled >= 2, "some are canceled");
     let again = said(client, &["demo", "--orders", "30"]);
     assert!(again.contains("30 orders were placed"), "a second day is another day: {again}");
+}
+
+/// Waits until a list has an item: the saga may have a step to do before.
+async fn shows_something(client: &Client, path: &str) {
+    let began = std::time::Instant::now();
+    loop {
+        let shown = client.get(path).await.body;
+        if shown["items"].as_array().is_some_and(|items| !items.is_empty()) {
+            return;
+        }
+        assert!(began.elapsed() < twelve_tests::LIMIT, "{path} shows nothing: {shown}");
+        tokio::time::sleep(twelve_tests::client::LOOK_PAUSE).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +139,7 @@ async fn a_stream_that_broke_off_is_followed_on_without_a_gap_or_a_repetition() 
     }
     platform.kill();
     platform.start().await;
-    let done = client.post(&format!("/orders/{id}/delivery/complete"), &serde_json::json!({})).await;
+    let done = client.post(&format!("/orders/{id}/delivery/complete"), &json!({})).await;
     assert!(done.status.is_success(), "{done:?}");
     assert!(following.wait(), "it ends with the order");
     let printed = printed();

@@ -45,7 +45,7 @@ const REVIEWS: [(u8, &str); 5] = [
     (2, "양이 적어요"),
 ];
 
-/// What somebody does with an order.
+/// A call that a customer, store or rider makes for an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Pay,
@@ -97,7 +97,8 @@ const LIVES: [Life; 30] = {
         life("appliance", None, &[]),
         life("rental", None, &[]),
         life("food", OK, &[Accept, StartPreparing, FinishPreparing]),
-        life("marketplace", OK, &[Cancel]),
+        // Its money does not go back at once: the order is parked.
+        life("marketplace", Some("tok_refund_refused"), &[Cancel]),
         life("kitchen", OK, &[Reject]),
         life("appliance", None, &[PayInVain, Pay]),
         life("rental", None, &[Cancel]),

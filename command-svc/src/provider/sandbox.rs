@@ -4,6 +4,7 @@
 //! land late, land twice, or land and never be answered, and a key may be closed in between. The token says which.
 
 use std::{
+    collections::BTreeSet,
     future::pending,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -24,6 +25,8 @@ const SLOW_MS_MAX: u64 = 60_000;
 const DUPLICATE_AFTER: Duration = Duration::from_millis(50);
 /// Keys that are remembered; about 200 bytes each.
 const KEYS_MAX: usize = 200_000;
+/// Keys whose money is not given back at the first call; one more is an ordinary key.
+const REFUSED_MAX: usize = 10_000;
 /// Charges that are on their way and that no caller waits for; one more is not made.
 const LATE_MAX: usize = 10_000;
 
@@ -35,12 +38,13 @@ const LATE_MAX: usize = 10_000;
 pub struct Sandbox {
     books: Arc<Mutex<Books>>,
     late: Arc<tokio::sync::Semaphore>,
+    refused: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Default for Sandbox {
     fn default() -> Self {
         let books = Arc::new(Mutex::new(Books::of_at_most(KEYS_MAX)));
-        Self { books, late: Arc::new(tokio::sync::Semaphore::new(LATE_MAX)) }
+        Self { books, late: Arc::new(tokio::sync::Semaphore::new(LATE_MAX)), refused: Arc::default() }
     }
 }
 
@@ -48,6 +52,10 @@ impl Sandbox {
     /// Its books.
     pub fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn book(&self, key: &str, amount: Money, pays: bool) -> Charge {
@@ -73,7 +81,8 @@ impl Sandbox {
 
     /// `tok_ok` approves and `tok_declined` declines. `tok_slow:<ms>` takes the money that much later, `tok_lost` takes
     /// it and never answers, `tok_error` takes it and answers with an error, `tok_twice` takes it in two calls under
-    /// one key. `tok_down` fails and `tok_refused` refuses the call, and neither takes anything.
+    /// one key, `tok_refund_refused` takes it and refuses the first call that would give it back. `tok_down` fails and
+    /// `tok_refused` refuses the call, and neither takes anything.
     async fn answer(&self, key: &str, amount: Money, token: &str) -> Result<Charge, ProviderError> {
         if let Some(ms) = token.strip_prefix("tok_slow:").and_then(|ms| ms.parse::<u64>().ok()) {
             return self.book_late(key, amount, Duration::from_millis(ms.min(SLOW_MS_MAX))).await;
@@ -94,8 +103,16 @@ impl Sandbox {
                 tokio::spawn(async move { sandbox.book_late(&key, amount, DUPLICATE_AFTER).await.map(drop) });
                 Ok(first)
             }
+            "tok_refund_refused" if self.books().entry(key).is_none() => {
+                let mut refused = self.refused();
+                if refused.len() < REFUSED_MAX {
+                    refused.insert(key.to_owned());
+                }
+                drop(refused);
+                Ok(self.book(key, amount, true))
+            }
             // The repeat of a call that got no answer gets one.
-            "tok_ok" | "tok_lost" | "tok_error" => Ok(self.book(key, amount, true)),
+            "tok_ok" | "tok_lost" | "tok_error" | "tok_refund_refused" => Ok(self.book(key, amount, true)),
             "tok_down" => Err(ProviderError::Down("the token asks for it".into())),
             "tok_refused" => Err(ProviderError::Refused("the token asks for it".into())),
             "tok_declined" => Ok(self.book(key, amount, false)),
@@ -123,7 +140,12 @@ impl PaymentProvider for Sandbox {
     }
 
     fn close<'a>(&'a self, key: &'a str, taken: Money) -> BoxFuture<'a, Result<Money, ProviderError>> {
-        Box::pin(async move { Ok(self.books().close(key, taken)) })
+        Box::pin(async move {
+            if self.refused().remove(key) {
+                return Err(ProviderError::Refused("the token asks for it, once".into()));
+            }
+            Ok(self.books().close(key, taken))
+        })
     }
 }
 
@@ -171,6 +193,14 @@ mod tests {
         sandbox.charge("k", AMOUNT, "card", "tok_twice").await.unwrap();
         sleep(Duration::from_secs(1)).await;
         assert_eq!(sandbox.books().held().collect::<Vec<_>>(), [("k", 9_000)]);
+    }
+
+    #[tokio::test]
+    async fn a_refund_that_was_refused_is_made_at_the_next_call() {
+        let sandbox = Sandbox::default();
+        sandbox.charge("k", AMOUNT, "card", "tok_refund_refused").await.unwrap();
+        assert!(matches!(sandbox.close("k", AMOUNT).await, Err(ProviderError::Refused(_))));
+        assert_eq!(sandbox.close("k", AMOUNT).await.unwrap(), AMOUNT);
     }
 
     #[tokio::test]
