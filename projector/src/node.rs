@@ -98,7 +98,7 @@ struct Shared {
 impl Views {
     /// Opens the views in `directory` and begins to follow `log`; the tasks end after `stop`.
     ///
-    /// Views that were built from another log, or from more than the log has, are set aside and built anew. Views that
+    /// Views that were built from another log, or from more than the log has, are dropped and rebuilt. Views that
     /// were built by another definition serve as they stand while they are built anew, and so does a rebuild that a
     /// crash interrupted go on.
     pub async fn start(
@@ -244,7 +244,7 @@ impl Views {
         let mut health = self.health_of();
         if health.set_aside.len() != projection.set_aside().len() {
             health.set_aside = projection.set_aside().values().cloned().collect();
-            metrics::gauge!("twelve_view_orders_set_aside").set(precise(health.set_aside.len() as u64));
+            metrics::gauge!("twelve_view_orders_quarantined").set(precise(health.set_aside.len() as u64));
         }
         if health.quarantine.messages != projection.quarantine().messages {
             health.quarantine = projection.quarantine().clone();
@@ -379,15 +379,15 @@ async fn mend(log: &EventLog, projection: &mut Projection) -> anyhow::Result<()>
         match log.load(order_id, 0).await {
             Ok(story) => {
                 projection.mend(order_id, &story)?;
-                tracing::info!(%order_id, "an order that was set aside reads now, and is folded");
+                tracing::info!(%order_id, "a quarantined order can be decoded now, and is folded");
             }
             Err(LoadError::Undecodable(error)) => {
-                tracing::warn!(%order_id, %error, "an order stays set aside");
+                tracing::warn!(%order_id, %error, "an order stays quarantined");
             }
             Err(error) => return Err(error.into()),
         }
     }
-    metrics::gauge!("twelve_view_orders_set_aside").set(precise(projection.set_aside().len() as u64));
+    metrics::gauge!("twelve_view_orders_quarantined").set(precise(projection.set_aside().len() as u64));
     Ok(())
 }
 
@@ -403,7 +403,7 @@ fn open(directory: &Path, infos: &[PartitionInfo]) -> Result<Projection, StoreEr
         Err(error) => return Err(error),
     };
     let generation = generations::newest(directory) + 1;
-    tracing::warn!(generation, why, "the views are set aside and built anew");
+    tracing::warn!(generation, why, "the views are dropped and rebuilt from the log");
     let store = Store::open_generation(directory, generation)?;
     generations::make_current(directory, generation)?;
     Projection::resume(store, &created, Pace::LIVE)

@@ -94,7 +94,7 @@ const ALL: &[(&str, Kind, &str)] = &[
     ("twelve_view_commit_seconds", Histogram, "Time of one commit of the views"),
     ("twelve_view_commits_total", Counter, "Commits of the views"),
     ("twelve_view_messages_quarantined", Gauge, "Messages on the log that are no order's, and are not read"),
-    ("twelve_view_orders_set_aside", Gauge, "Orders with an event that this program cannot read"),
+    ("twelve_view_orders_quarantined", Gauge, "Orders with an event that this program cannot read"),
     (
         "twelve_view_outdated",
         Gauge,
