@@ -1,4 +1,4 @@
-//! Standard output and standard error of the tools. Whoever reads them may stop early (`| head`): that is no failure.
+//! Standard output and standard error of the tools. A reader that stops early (`| head`) is no failure.
 
 use std::{
     io::{ErrorKind, Write},
@@ -9,7 +9,7 @@ use std::{
 /// Why standard output takes no more; set once.
 static CLOSED: OnceLock<std::io::Error> = OnceLock::new();
 
-/// Takes the place of the standard library's macro in all of this crate: that one panics where nobody reads.
+/// Takes the place of the standard library's macro in all of this crate: that one panics on a closed pipe.
 macro_rules! println {
     () => {
         $crate::terminal::write("", "\n")
@@ -42,7 +42,7 @@ pub(crate) fn write(text: &str, end: &str) {
     }
 }
 
-/// Whether nobody reads what is printed; what prints for ever ends then.
+/// Whether standard output is closed; a command that prints without end ends then.
 pub(crate) fn is_closed() -> bool {
     CLOSED.get().is_some()
 }

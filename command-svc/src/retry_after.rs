@@ -1,4 +1,4 @@
-//! `Retry-After` (RFC 9110 §10.2.3): whoever says when to come back is not called before.
+//! `Retry-After` (RFC 9110 §10.2.3): a service that says when to call again is not called before.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -156,7 +156,7 @@ impl Person {
         self.carries(order) || (order.is_with_delivery_team && self.is(Role::Delivery))
     }
 
-    /// What they see of the order; `None` if nothing. Whoever is more than one of its parties sees what either sees.
+    /// What they see of the order; `None` if nothing. One who is several of its parties sees what any of them sees.
     pub fn sight(&self, order: &Parties) -> Option<Sight> {
         let parties = [
             (self.owns(order), Sight::WHOLE),

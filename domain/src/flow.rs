@@ -325,7 +325,7 @@ impl Flows {
         self.diagrams.insert(reference, diagram);
     }
 
-    /// What a flow looks like; `None` if nobody has drawn it.
+    /// What a flow looks like; `None` if there is no picture of it.
     pub fn diagram(&self, reference: &FlowRef) -> Option<Arc<str>> {
         self.diagrams.get(reference).cloned()
     }

@@ -1,7 +1,7 @@
 //! Reads a partition of the log as it grows, from a checkpoint on, through reconnects, without gaps or repeats.
 //!
 //! Events are read by direct gets, a page at a time. Between two pages the follower waits until the stream tells that
-//! it stored something (it republishes the headers of each message), and looks every now and then all the same: such a
+//! it stored something (it republishes the headers of each message), and looks every now and then besides: such a
 //! signal may be lost, on a connection that is made again, for one.
 
 use std::{
@@ -275,7 +275,7 @@ impl EventLog {
         }
     }
 
-    /// Hands over a page; `false` if nobody listens any more.
+    /// Hands over a page; `false` if the receiver is gone.
     async fn hand_over(
         &self,
         partition: u16,
@@ -330,7 +330,7 @@ impl EventLog {
         }
     }
 
-    /// Hands over what lies between `after` and `next` and left the log; `false` if nobody listens any more.
+    /// Hands over what lies between `after` and `next` and left the log; `false` if the receiver is gone.
     ///
     /// What the archive does not have either is lost only if the stream's leader does not have it: a replica may have
     /// answered that lost it alone.
@@ -448,7 +448,7 @@ enum End {
     Here,
     /// There are events that have not come yet.
     Further,
-    /// Nobody listens any more.
+    /// The receiver is gone.
     Unheard,
 }
 

@@ -69,7 +69,7 @@ pub enum OldOrders {
     Archive,
 }
 
-/// What is said of a log that keeps everything and lacks events all the same.
+/// What is done with a log that keeps everything and yet lacks events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum MissingEvents {
     /// It is a fault: services tell it, and are not ready

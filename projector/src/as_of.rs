@@ -194,7 +194,7 @@ pub async fn views_quietly(
             runtime.block_on(folding).unwrap_or(Err(AsOfError::GivenUp))
         });
         drop(turn);
-        // Nobody may have waited.
+        // The caller may be gone.
         drop(done.send(folded));
     });
     thread.map_err(|error| AsOfError::Log(error.into()))?;

@@ -314,7 +314,7 @@ impl Projection {
                 if let Some(checkpoint) = self.checkpoints.get_mut(usize::from(position.partition)) {
                     checkpoint.sequence = checkpoint.sequence.max(position.sequence);
                 }
-                tracing::error!(%order_id, %position, reason, "an event does not read; its order is set aside, all others go on");
+                tracing::error!(%order_id, %position, reason, "cannot decode an event; its order is quarantined, all others go on");
                 self.set_aside.entry(order_id).or_insert(SetAside { order_id, position, reason });
             }
             None => drop(self.stopped.insert(position.partition, Stopped(undecodable))),

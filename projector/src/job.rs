@@ -69,7 +69,7 @@ pub enum JobError {
     )]
     CatchingUp,
     #[error(
-        "one view alone is built beside others that are whole: defined as they are now, caught up with the log, no order set aside; build all of them instead"
+        "one view alone is built beside others that are whole: defined as they are now, caught up with the log, no order quarantined; build all of them instead"
     )]
     NotWhole,
     #[error("this node is not following a log")]

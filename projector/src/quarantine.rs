@@ -1,6 +1,6 @@
 //! Messages of the log that are no order's: they are passed over, and what they are is kept for operators to see.
 //!
-//! A message can never be taken out of the log. So one that somebody else wrote, on a subject that is no order's, must
+//! A message can never be taken out of the log. So one of another program, on a subject that is no order's, must
 //! not keep the views of its partition from going on.
 
 use domain::Position;

@@ -28,7 +28,7 @@ use tower::ServiceExt;
 
 use crate::{App, routes};
 
-/// Moments whose views are kept for the next query of the same moment, and for how long nobody may ask for them.
+/// Moments whose views are kept for the next query of the same moment, and for how long without one.
 const KEPT_MAX: usize = 4;
 const KEPT_UNUSED_MAX: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
 const FOLD_MAX: Duration = Duration::from_mins(1);
 const RETRY_AFTER_S: u64 = 1;
 
-/// The views of some moments, folded when they are first asked for, one at a time, and let go when nobody asks.
+/// The views of some moments, folded when they are first asked for, one at a time, and dropped when unused.
 #[derive(Clone)]
 pub struct AsOf {
     events_max: u64,
@@ -112,7 +112,7 @@ impl Shared {
         Some(found.folded.views.clone())
     }
 
-    /// What nobody has asked for lately, and whether nothing else is left.
+    /// What was not asked for lately, and whether nothing else is left.
     fn take_unused(&self) -> (VecDeque<OfMoment>, bool) {
         let mut kept = self.kept();
         let is_used = |kept: &OfMoment| kept.used.elapsed() < KEPT_UNUSED_MAX;
@@ -121,7 +121,7 @@ impl Shared {
         kept.tell();
         let is_empty = kept.moments.is_empty();
         if is_empty {
-            // Whoever calls ends by itself, and the next moment has another.
+            // Its caller ends without it, and the next moment has another.
             kept.letting_go.take().map(AbortOnDropHandle::detach);
         }
         (unused, is_empty)
@@ -141,7 +141,7 @@ impl Shared {
     }
 }
 
-/// Lets the views of moments go that nobody asks for, until none are left: their stores take memory and disk.
+/// Drops views of moments that are not asked for, until none are left: their stores take memory and disk.
 async fn let_go(shared: Weak<Shared>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;

@@ -43,7 +43,7 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Orders of one customer or store that a live page begins with.
 const ORDERS_MAX: usize = 200;
-/// Rows that are looked at for what a reader missed; where there are more, it begins anew with a snapshot.
+/// Rows that are looked at for what a reader missed; where there are more, it begins with a snapshot.
 const ROWS_LOOKED_AT_MAX: usize = 1_000;
 
 /// Why a stream ended that its reader did not end.
@@ -96,7 +96,7 @@ pub async fn order(State(app): State<App>, Path(id): Path<String>, read: Read) -
     let mut following = Stream::new(live, &app.views, &read.caller);
     following.from = row.position().into_iter().collect();
     following.sent.clone_from(&following.from);
-    // The id of another stream, which says nothing of this order, begins anew.
+    // The id of another stream, which says nothing of this order, begins with a snapshot.
     let partition = order_id.partition(app.log.partitions());
     match resume.and_then(|seen| seen.into_iter().find(|seen| seen.partition == partition)) {
         None => following.first.push_back(snapshot(&following.sent, &Orders::shown_to(&row, sight))?),

@@ -106,7 +106,7 @@ pub async fn serve(
     served
 }
 
-/// Lets through those who proved to be operators; all, where nobody is asked.
+/// Lets through callers with an operator's token; all, where no tokens are asked for.
 async fn operators_only(caller: Caller, request: Request, next: Next) -> Response {
     match caller.permit(|person| person.is(Role::Operator)) {
         Ok(()) => next.run(request).await,

@@ -181,7 +181,7 @@ impl HttpProvider {
             let told = format!("it asked not to be called for another {} s", left.as_secs_f64().ceil());
             return Err(ProviderError::Down(told));
         }
-        // The URL is left out: it may hold a name that is nobody's business.
+        // The URL is left out: it may hold credentials.
         let span = nats::trace::span(None, || tracing::info_span!("payment provider", otel.kind = "client"));
         let sending = async {
             match nats::trace::current() {

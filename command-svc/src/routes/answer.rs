@@ -337,7 +337,7 @@ pub(super) const fn may_repeat(has_key: bool) -> &'static str {
     if has_key {
         "the same call with the same Idempotency-Key is safe to repeat"
     } else {
-        "it may have been done all the same, and a repeat may do it twice; with an Idempotency-Key a call is safe to repeat"
+        "it may have been done, and a repeat may do it twice; with an Idempotency-Key a call is safe to repeat"
     }
 }
 

@@ -135,7 +135,7 @@ impl<'a> Stories<'a> {
         furthest
     }
 
-    /// Why nobody can bring a story to its end: each way to it, and the answer that it gets.
+    /// Why no command brings a story to its end: each one that could, and the answer that it gets.
     pub(super) fn refusals(&self, at: StoryId) -> Vec<String> {
         let state = &self[at].state;
         let ends = |command: &Command| {

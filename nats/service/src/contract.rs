@@ -44,7 +44,7 @@ const TAGS: [(&str, &str); 12] = [
     ("flows", "How orders travel."),
     ("views", "The read models: how far they are."),
     ("breakers", "Circuit breakers of calls to other contexts and services."),
-    ("rebuilds", "Views built anew beside those that serve, compared, swapped in, rolled back; snapshots."),
+    ("rebuilds", "Views rebuilt beside those that serve, compared, swapped in, rolled back; snapshots."),
 ];
 
 /// Names in paths, and what they are.

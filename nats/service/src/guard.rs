@@ -96,11 +96,11 @@ struct Shared {
 impl GuardSettings {
     /// The names that a listener answers to whose callers are asked for tokens, if any are.
     pub fn hosts(&self) -> Hosts {
-        if self.auth_jwks.is_some() { Hosts::Any } else { self.hosts_where_nobody_is_asked() }
+        if self.auth_jwks.is_some() { Hosts::Any } else { self.hosts_without_tokens() }
     }
 
-    /// The names that a listener answers to which asks nobody for a token.
-    pub fn hosts_where_nobody_is_asked(&self) -> Hosts {
+    /// The names that a listener answers to which asks for no tokens.
+    pub fn hosts_without_tokens(&self) -> Hosts {
         Hosts::Local(self.host_names.clone())
     }
 

@@ -17,8 +17,8 @@ use crate::problem::{Code, Problem};
 pub enum Hosts {
     /// Any: callers say who they are, and no page has their token.
     Any,
-    /// Nobody is asked who they are: these, `localhost`, and addresses of this machine. What others reach answers to
-    /// any address, and to names without a dot, too, which nobody can register.
+    /// No tokens are asked for: these, `localhost`, and addresses of this machine. What others reach answers to
+    /// any address, and to names without a dot, too, which cannot be registered.
     Local(Vec<String>),
 }
 
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_nobody_is_asked_only_names_of_this_machine_are_answered() {
+    fn without_tokens_only_names_of_this_machine_are_answered() {
         let named = Hosts::Local(vec!["shop.example".into()]);
         let rule = |hosts: &Hosts, is_loopback| Rule { hosts: hosts.clone(), is_loopback };
         let (here, open) = (rule(&named, true), rule(&named, false));

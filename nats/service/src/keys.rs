@@ -127,7 +127,7 @@ impl Keys {
                     keys.state().set = Some(Arc::new(set));
                     "had"
                 }
-                // Those that are known serve on: an issuer that is away locks nobody out who has a token.
+                // Known keys stay in use: while the issuer is away, tokens that they signed are good.
                 Err(error) => {
                     let error = format!("{error:#}");
                     tracing::warn!(error, from = %keys.source, "the key set (--auth-jwks) cannot be had");
@@ -161,7 +161,7 @@ fn find<'a>(set: &'a JwkSet, kid: Option<&str>) -> Option<&'a Jwk> {
 }
 
 fn unknown() -> Problem {
-    unauthenticated("nobody we know signed the token")
+    unauthenticated("the token is signed with an unknown key")
 }
 
 fn decoding_key(jwk: &Jwk) -> Result<DecodingKey, Problem> {

@@ -58,7 +58,7 @@ pub struct LimitSettings {
     #[arg(long, env = "TWELVE_CALLS_IN_PROGRESS_MAX", value_name = "N", default_value_t = 2_000,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub calls_in_progress_max: u32,
-    /// Calls of one caller that may be in progress; more are refused with 429. Where nobody is asked for a token, the
+    /// Calls of one caller that may be in progress; more are refused with 429. Where no tokens are asked for, the
     /// callers on this machine are told apart by nothing, and share them all
     #[arg(long, env = "TWELVE_CALLS_IN_PROGRESS_EACH_MAX", value_name = "N", default_value_t = 500,
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -75,7 +75,7 @@ pub struct LimitSettings {
     #[arg(long, env = "TWELVE_LIVE_MAX", value_name = "N", default_value_t = 10_000,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub live_max: u32,
-    /// Live streams of one caller; more are refused with 429. Where nobody is asked for a token, the callers on this
+    /// Live streams of one caller; more are refused with 429. Where no tokens are asked for, the callers on this
     /// machine share them all
     #[arg(long, env = "TWELVE_LIVE_EACH_MAX", value_name = "N", default_value_t = 100,
           value_parser = clap::value_parser!(u32).range(1..))]

@@ -1,4 +1,4 @@
-//! Where a call comes from, and whose calls are counted together where nobody says who they are.
+//! Where a call comes from, and which calls are counted together where there are no tokens.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 

@@ -79,7 +79,10 @@ impl Problem {
 
     /// 403: not this person. Nothing is said of what it is that they may not do or see.
     pub fn forbidden() -> Self {
-        Self::new(Code::Forbidden, "this is not for you: it takes another role, or is somebody else's")
+        Self::new(
+            Code::Forbidden,
+            "this is not permitted: it takes another role, or belongs to another person",
+        )
     }
 
     /// 404: there is no such order.

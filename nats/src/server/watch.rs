@@ -1,4 +1,4 @@
-//! Keeps a local nats-server running: it is started again when it ended, whoever started it, and when it takes nothing
+//! Keeps a local nats-server running: it is started again when it ended, by whatever process, and when it takes nothing
 //! any more although its disk has room.
 //!
 //! nats-server 2.15.1 stores no further message in a stream that it could not write once (a full disk), until it is
@@ -18,7 +18,7 @@ use super::{LocalServer, RESTART_PAUSE, SOON, SOON_MAX, ServerError, log_of, sai
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// So many times in a row without an answer, and a server that we did not start is looked for.
 const UNANSWERED_MAX: u32 = 3;
-/// How long whoever started it may take to start it again.
+/// How long the process that started it may take to start it again.
 const OWNER_MAX: Duration = Duration::from_secs(3);
 /// How long its answer about its health may take.
 const HEALTH_MAX: Duration = Duration::from_secs(2);

@@ -50,7 +50,7 @@ fn rebuilding(schemas: &mut Schemas) -> Vec<Operation> {
         call(("getRebuild", "get", REBUILD), "how far the newest rebuild is", None, job(200)),
         call(
             ("startRebuild", "post", REBUILD),
-            "builds views anew beside those that serve: all, one, or those of a moment",
+            "rebuilds views beside those that serve: all, one, or those of a moment",
             body(json!({ "swap": false, "events_per_second_max": 0 })),
             job(202),
         ),

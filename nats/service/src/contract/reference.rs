@@ -17,7 +17,7 @@ use flate2::read::GzDecoder;
 
 use crate::fields;
 
-/// The page runs what comes from here and calls nobody else. The reference sets styles of elements as it goes.
+/// The page runs scripts of this service and calls no other. The reference sets styles of elements as it goes.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const SCRIPT: &[u8] = include_bytes!("../../reference/swagger-ui-bundle.js.gz");
@@ -71,7 +71,7 @@ pub(super) fn router() -> Router {
         .route("/docs/swagger-ui.css", packed("text/css; charset=utf-8", STYLE))
 }
 
-/// A file that lies compressed in the program, and goes out so to whoever reads that. For others it is unpacked once.
+/// A file that lies compressed in the program, and is sent so to clients that accept it. For others it is unpacked once.
 fn packed(kind: &'static str, bytes: &'static [u8]) -> axum::routing::MethodRouter {
     let plain: Arc<OnceLock<Bytes>> = Arc::default();
     get(async move |headers: HeaderMap| {

@@ -20,7 +20,7 @@ use crate::{limits::GoesOn, process::Readiness};
 const CONTRACT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/twelve.v1.bin"));
 /// The services that may be asked about; the empty name is the whole process.
 const SERVICES: [&str; 3] = ["", "twelve.v1.Commands", "twelve.v1.Queries"];
-/// How often a watcher is told anew whether the process serves, if that changed.
+/// How often a watcher is told whether the process serves, if that changed.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// gRPC's health service: serving while `/readyz` is ready.
