@@ -9,7 +9,7 @@ const browser = await playwright.launch({
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
 });
 const page = await browser.newPage({ viewport: { width: 1200, height: 900 } });
-page.setDefaultTimeout(30_000);
+page.setDefaultTimeout(100_000);
 const faults = [];
 page.on("console", (message) => message.type() === "error" && faults.push(message.text()));
 page.on("pageerror", (error) => faults.push(String(error)));
