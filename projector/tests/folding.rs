@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use domain::{Flows, OrderId, Position, Recorded, Timestamp, history};
+use domain::{Event, Flows, OrderId, Position, Recorded, Timestamp, event::StoreEvent, history};
 use nats::{Stored, Undecodable, follow::Batch};
 use projector::{
     Store, Unreadable, compare,
@@ -81,6 +81,36 @@ fn commits_of_any_size_ahead_of_the_checkpoint_or_not_lead_to_the_same_views() {
             let is_empty = ["open-deliveries", "parked-sagas"].contains(&view);
             assert_eq!(rows(&whole) == 0, is_empty, "{view}");
         }
+    }
+}
+
+/// The log with each item under another name in every order, as customers' clients send them.
+fn with_names_of_their_own(mut log: Vec<Stored>) -> Vec<Stored> {
+    for event in &mut log {
+        let order_id = event.recorded.order_id;
+        if let Event::Store(StoreEvent::StoreOrderReceived(received)) = &mut event.recorded.event {
+            for item in &mut received.items {
+                item.name = format!("{} of {order_id}", item.name);
+            }
+        }
+    }
+    log
+}
+
+#[test]
+fn partitions_that_come_in_any_order_lead_to_the_same_views() {
+    let (log, folder) = (with_names_of_their_own(log(80)), tempfile::tempdir().expect("a folder"));
+    let of = |partition| {
+        let ours = log.iter().filter(move |event| event.recorded.position.partition == partition);
+        ours.cloned().collect::<Vec<_>>()
+    };
+    let first_to_last: Vec<Stored> = (0..PARTITIONS).flat_map(of).collect();
+    let last_to_first: Vec<Stored> = (0..PARTITIONS).rev().flat_map(of).collect();
+    let as_they_came = folded(&folder.path().join("came"), &log, 7, Pace::LIVE);
+    for (name, log) in [("first", first_to_last), ("last", last_to_first)] {
+        let otherwise = folded(&folder.path().join(name), &log, 7, Pace::LIVE);
+        let found = compare::compare(&as_they_came, &otherwise).expect("both read");
+        assert_eq!(found.differences, 0, "{name}: {:?}", found.first.first());
     }
 }
 

@@ -1,7 +1,7 @@
 //! `food-counts`: orders per food, counted once per order line when the store receives the order. A cancellation does
 //! not subtract.
 
-use domain::{Event, event::StoreEvent, order::Item};
+use domain::{Event, Position, Timestamp, event::StoreEvent, order::Item};
 use nats::Stored;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,9 @@ pub struct FoodCounts;
 pub struct Row {
     item_id: String,
     name: String,
+    /// The event that the name is of. Orders of several partitions meet here, and come in any order: the name is the one
+    /// of the greatest time and position, whichever of them was folded last.
+    named_by: (Timestamp, Position),
     count: u64,
 }
 
@@ -45,6 +48,7 @@ fn received(event: &Stored) -> &[Item] {
 impl List for FoodCounts {
     const NAME: &'static str = "food-counts";
     const ROWS: Rows = Rows::Shared(Self::NAME);
+    const VERSION: u32 = 2;
     type Row = Row;
 
     fn place(row: &Row) -> Option<Vec<u8>> {
@@ -68,10 +72,18 @@ impl View for FoodCounts {
     }
 
     fn apply(key: &[u8], row: Option<Row>, event: &Stored) -> Option<Row> {
+        let by = (event.recorded.time, event.recorded.position);
         let lines = received(event).iter().filter(|item| item.item_id.as_bytes() == key);
         lines.fold(row, |row, item| {
-            let count = row.map_or(0, |row| row.count) + 1;
-            Some(Row { item_id: item.item_id.clone(), name: item.name.clone(), count })
+            Some(match row {
+                Some(row) if row.named_by > by => Row { count: row.count + 1, ..row },
+                row => Row {
+                    item_id: item.item_id.clone(),
+                    name: item.name.clone(),
+                    named_by: by,
+                    count: row.map_or(0, |row| row.count) + 1,
+                },
+            })
         })
     }
 }
