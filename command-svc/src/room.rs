@@ -57,18 +57,26 @@ impl Rooms {
         Check { name: "room", ok: true, detail }
     }
 
-    /// Asks the log again and again, until `stop`.
+    /// Asks the log again and again, until `stop`, which does not wait for an answer: a request that cannot be sent
+    /// has no deadline.
     pub async fn watch(self, log: EventLog, stop: CancellationToken) {
-        loop {
-            for partition in 0..log.partitions() {
-                match log.room(partition).await {
-                    Ok(room) => self.record(partition, room),
-                    Err(error) => {
-                        tracing::debug!(partition, error = %nats::causes(&error), "its room is not known");
-                    }
+        let watching = async {
+            loop {
+                self.look(&log).await;
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        stop.run_until_cancelled(watching).await;
+    }
+
+    async fn look(&self, log: &EventLog) {
+        for partition in 0..log.partitions() {
+            match log.room(partition).await {
+                Ok(room) => self.record(partition, room),
+                Err(error) => {
+                    tracing::debug!(partition, error = %nats::causes(&error), "its room is not known");
                 }
             }
-            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(LOOK_EVERY) => {} }
         }
     }
 

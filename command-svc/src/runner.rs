@@ -115,7 +115,9 @@ impl<B: Broker> Runner<B> {
     pub async fn run(self, partition: u16, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let list = |list| Worklist::new(self.executor.log(), partition, list);
-            Box::pin(self.work(partition, list(List::Saga), list(List::Due), &stop)).await;
+            // An acknowledgement that cannot be sent does not keep the process from ending.
+            let work = Box::pin(self.work(partition, list(List::Saga), list(List::Due), &stop));
+            stop.run_until_cancelled(work).await;
             tokio::select! { biased; () = stop.cancelled() => {}, () = tokio::time::sleep(REJOIN_PAUSE) => {} }
         }
     }

@@ -257,7 +257,9 @@ impl Offer {
                     }
                     continue;
                 }
-                _ = filling.tick(), if until.is_some() => {
+                // While the server is away, this would take all the room of what waits to be sent, and whoever else
+                // has to send something before they end would wait for the server.
+                _ = filling.tick(), if until.is_some() && self.is_connected() => {
                     for _ in 0..FILLED_AT_ONCE {
                         let filled = self.client.publish(self.subject.clone(), Bytes::new());
                         match timeout(FILL_EVERY, filled).await {
@@ -296,6 +298,10 @@ impl Offer {
             return Ok(());
         };
         stopped
+    }
+
+    fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
     }
 }
 

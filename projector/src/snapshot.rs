@@ -253,17 +253,22 @@ pub(crate) async fn schedule(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let look = every.clamp(LOOK_EVERY, LOOK_EVERY_MAX);
-    while stop.run_until_cancelled(tokio::time::sleep(look)).await.is_some() {
-        match is_due(&views, &log, every).await {
-            Ok(false) => {}
-            Ok(true) => {
-                if let Err(error) = take(&views, &log).await {
-                    tracing::warn!(error = %nats::causes(&error), "no snapshot was taken");
+    let taking = Box::pin(async {
+        loop {
+            tokio::time::sleep(look).await;
+            match is_due(&views, &log, every).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    if let Err(error) = take(&views, &log).await {
+                        tracing::warn!(error = %nats::causes(&error), "no snapshot was taken");
+                    }
                 }
+                Err(error) => tracing::debug!(%error, "whether a snapshot is due is not known"),
             }
-            Err(error) => tracing::debug!(%error, "whether a snapshot is due is not known"),
         }
-    }
+    });
+    // The stop does not wait for a server that is away; half a snapshot is none.
+    stop.run_until_cancelled(taking).await;
     Ok(())
 }
 

@@ -4,7 +4,10 @@ use std::{path::Path, process::Command, time::Duration};
 
 use serde_json::json;
 use twelve_tests::{
-    Client, LIMIT, Platform, Process, Server, SmallDisk, binary, client::order, free_port, processes::signal,
+    Client, LIMIT, Platform, Process, Server, SmallDisk, binary,
+    client::{LOOK_PAUSE, order},
+    free_port,
+    processes::signal,
     workspace,
 };
 
@@ -75,19 +78,35 @@ async fn a_deadline_that_comes_due_early_by_our_clock_is_waited_for_and_not_set_
 async fn processes_end_when_they_are_told_to_although_nats_server_is_away() {
     let mut server = Server::start().await;
     let folder = tempfile::tempdir().expect("a folder");
-    let views = folder.path().display().to_string();
+    let views = folder.path().join("views").display().to_string();
+    let data = folder.path().join("data").display().to_string();
     let mut started = Vec::new();
-    for (program, more) in [("command-svc", &[][..]), ("query-api", &["--views", &views])] {
+    for (program, up, more) in [
+        ("command-svc", &[][..], &[][..]),
+        ("query-api", &[], &["--views", &views]),
+        ("twelve", &["up"], &["--data", &data]),
+    ] {
         let listen = format!("127.0.0.1:{}", free_port());
-        let arguments = [&["--nats", server.url(), "--listen", &listen], more].concat();
-        let process = Process::start(program, &arguments);
+        let said = folder.path().join(program);
+        std::fs::create_dir(&said).expect("a folder");
+        let told = ["--log", "info,command_svc=debug", "--nats", server.url(), "--listen", &listen];
+        let process = Process::start_into(program, &[up, &told[..], more].concat(), &said);
         let client = Client::new(&format!("http://{listen}"));
         client.until_ready().await;
-        started.push((program, process, client));
+        started.push((program, process, client, said.join("stderr")));
     }
     server.kill();
-    for (program, process, client) in started {
+    for (program, process, client, said) in started {
         until_refused(&client, "not connected").await;
+        // It asked the server something that will not be answered, and asks again.
+        let asked = async {
+            while !std::fs::read_to_string(&said).expect("its log").contains("its room is not known") {
+                tokio::time::sleep(LOOK_PAUSE).await;
+            }
+        };
+        if program != "query-api" {
+            tokio::time::timeout(LIMIT, asked).await.expect("it asks");
+        }
         let took = process.terminate().await;
         assert!(took < Duration::from_secs(12), "{program} took {took:?}");
     }

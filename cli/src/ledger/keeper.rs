@@ -65,7 +65,8 @@ impl Keeper {
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), LedgerError> {
         let (mut pause, began) = (RETRY_PAUSE, AtomicBool::new(false));
         while !stop.is_cancelled() {
-            let error = match self.begin().await {
+            let Some(begun) = stop.run_until_cancelled(self.begin()).await else { break };
+            let error = match begun {
                 Ok(ledger) => {
                     let is_up = || {
                         began.store(true, Ordering::Release);

@@ -44,7 +44,8 @@ pub async fn follow(
     stop: &CancellationToken,
     is_up: &(dyn Fn() + Sync),
 ) -> Result<(), LedgerError> {
-    let infos = partitions(log).await?;
+    let Some(infos) = stop.run_until_cancelled(partitions(log)).await else { return Ok(()) };
+    let infos = infos?;
     let mut reached = ledger.checkpoints(&infos).await?;
     let ends: Vec<u64> = infos.iter().map(|info| info.last_sequence).collect();
     if reached == ends {
