@@ -108,7 +108,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
             }
         }
     };
-    settings.local.on_log("twelve-archive", until_stopped).await
+    settings.local.on_existing_log("twelve-archive", until_stopped).await
 }
 
 async fn work(settings: &Settings, log: EventLog) -> anyhow::Result<()> {

@@ -74,7 +74,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
             let url = place.ledger.ledger.clone();
             place
                 .local
-                .on_log("twelve-ledger", async |log| {
+                .on_existing_log("twelve-ledger", async |log| {
                     let keeper = Keeper::open(url, log).await?;
                     keeper.run(stop).await.context("the ledger does not follow the log any more")
                 })

@@ -6,7 +6,6 @@ use clap::Args;
 use nats::{
     Durability, EventLog,
     server::{LocalOptions, LocalServer},
-    topology::Streams,
 };
 use service::{
     process,
@@ -73,7 +72,7 @@ impl LocalSettings {
         worked
     }
 
-    /// As [`Self::on_log`], for what only reads: a log that is not there is an error, and none is made.
+    /// As [`Self::on_log`], for what is about a log that is there: one that is not is an error, and none is made.
     pub(crate) async fn on_existing_log<T>(
         &self,
         name: &str,
@@ -86,7 +85,7 @@ impl LocalSettings {
             self.data.display()
         );
         let mut existing = self.clone();
-        existing.log.streams = Some(Streams::Verify);
+        existing.log = self.log.existing();
         existing.on_log(name, work).await
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use twelve_tests::{
     Node, Platform, binary,
     client::{Answer, order},
-    history,
+    history, program,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -381,4 +381,40 @@ async fn a_command_that_only_looks_makes_nothing_where_the_data_or_the_server_is
     let jetstream = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connected"));
     let absent = jetstream.get_stream("ORDERS-0").await;
     assert!(absent.is_err() && !typo.join("views").join("current").exists(), "nothing was made");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_that_are_about_a_log_make_none_where_the_data_or_the_server_is_mistyped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let typo = folder.path().join("typo");
+    let (data, ledger) = (typo.display().to_string(), folder.path().join("ledger.db"));
+    let (ledger, views) = (format!("sqlite:{}", ledger.display()), typo.join("views").display().to_string());
+    let server = twelve_tests::Server::start().await;
+    let run = |name: &str, arguments: &[&str]| {
+        let output = program(name).args(arguments).output().expect("it runs");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.success(), said)
+    };
+    let archive = ["archive", "--old-orders", "archive"];
+    let commands: [&[&str]; 4] = [
+        &archive,
+        &[&archive[..], &["--dry-run"]].concat(),
+        &[&archive[..], &["--verify"]].concat(),
+        &["ledger", "follow", "--ledger", &ledger],
+    ];
+    for command in commands {
+        let (fine, said) = run("twelve", &[command, &["--data", &data]].concat());
+        assert!(!fine && said.contains("there is no log in") && said.contains("typo"), "{command:?}: {said}");
+        assert!(!typo.exists(), "{command:?} made it");
+        let (fine, said) = run("twelve", &[command, &["--data", &data, "--nats", server.url()]].concat());
+        assert!(!fine && said.contains(server.url()), "{command:?}: {said}");
+        assert!(said.contains("ORDERS-0 is missing; run: twelve nats setup"), "{command:?}: {said}");
+    }
+    let (fine, said) = run("projector", &["--views", &views, "--nats", server.url(), "rebuild"]);
+    assert!(!fine && said.contains(server.url()) && said.contains("ORDERS-0 is missing"), "{said}");
+    let (fine, said) = run("projector", &["--views", &views, "compare", "1", "2"]);
+    assert!(!fine && said.contains("no two such generations") && said.contains("typo"), "{said}");
+    let jetstream = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connected"));
+    let streams: Vec<_> = futures::StreamExt::collect(jetstream.stream_names()).await;
+    assert!(streams.is_empty() && !typo.exists(), "nothing was made: {streams:?}");
 }

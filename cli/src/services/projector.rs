@@ -39,7 +39,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     match settings.work {
         Work::Rebuild => {
             let (url, durability) = (&settings.server.nats, settings.server.durability);
-            let log = settings.log.open(url, NAME, durability).await?;
+            let log = settings.log.existing().open(url, NAME, durability).await?;
             let report = rebuild::rebuild(&log, &settings.views, None, stop, |progress| {
                 tracing::info!(events = progress.events, of = progress.events_total, "rebuilding");
             })
@@ -49,6 +49,12 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
             log.connection().close().await;
         }
         Work::Compare { old, new } => {
+            let there = generations::all(&settings.views);
+            anyhow::ensure!(
+                there.contains(&old) && there.contains(&new),
+                "there are no two such generations in {}; there are: {there:?}",
+                settings.views.display()
+            );
             let old = Store::open_generation(&settings.views, old)?;
             let new = Store::open_generation(&settings.views, new)?;
             let differences = compare::compare(&old, &new)?.differences;

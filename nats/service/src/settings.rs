@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use clap::{Args, Command, Parser};
 use nats::{
     Connection, Durability, EventLog, Identity,
+    connection::without_secrets,
     topology::{
         MissingEvents, OldOrders, PARTITION_BYTES_DEFAULT, PARTITIONS_DEFAULT, PARTITIONS_MAX, Streams,
         Topology,
@@ -92,7 +93,14 @@ impl LogSettings {
     /// Connects to `url` as `name` and opens the log there.
     pub async fn open(&self, url: &str, name: &str, durability: Durability) -> anyhow::Result<EventLog> {
         let connection = Connection::open_as(url, name, &self.identity).await?;
-        Ok(EventLog::open(connection, self.topology(), durability).await?)
+        let opened = EventLog::open(connection, self.topology(), durability).await;
+        opened.with_context(|| format!("the log at {} cannot be used", without_secrets(url)))
+    }
+
+    /// The same settings for a log that has to be there: what is missing is an error, and is not made.
+    #[must_use]
+    pub fn existing(&self) -> Self {
+        Self { streams: Some(Streams::Verify), ..self.clone() }
     }
 }
 
