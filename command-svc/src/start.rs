@@ -90,6 +90,11 @@ impl CommandService {
             watching.await;
             Ok(())
         });
+        let looking = self.executor.log().clone().watch_losses(stop.clone());
+        tasks.spawn(async move {
+            looking.await;
+            Ok(())
+        });
         let provider = provider(&self.settings)?;
         let decider = Decider {
             executor: self.executor.clone(),

@@ -114,18 +114,6 @@ impl std::fmt::Display for Loss {
 }
 
 impl EventLog {
-    /// What the log has lost. Of a log whose old orders are archived it cannot be told like that: nothing.
-    pub(crate) async fn losses(&self) -> Result<Vec<Loss>, TopologyError> {
-        if self.archive.is_some() {
-            return Ok(Vec::new());
-        }
-        let mut losses = Vec::new();
-        for partition in 0..self.partitions() {
-            losses.extend(self.partition_info(partition).await?.loss(partition));
-        }
-        Ok(losses)
-    }
-
     /// Describes a partition.
     pub async fn partition_info(&self, partition: u16) -> Result<PartitionInfo, TopologyError> {
         let name = subject::stream(partition);

@@ -3,7 +3,7 @@
 //! [`server`] finds, installs and runs a local nats-server; [`connection`] connects to it; [`topology`] declares the
 //! streams and [`setup`] makes them; [`broker`] is what the commands' side asks of a server; [`log`] loads and appends
 //! an order's events ([`health`]: whether it can), in groups where each append waits for the disk; [`follow`]
-//! reads a partition as it grows; [`worklist`] hands a
+//! reads a partition as it grows, and says what it lost; [`worklist`] hands a
 //! partition's events to exactly one worker, and with it [`deadline`] what comes due and [`notice`] who is to be
 //! told; [`flows`] keeps every flow that an order follows, [`snapshots`] what views were, [`archive`] orders that are
 //! over; [`ask`] carries commands to the context that decides about them; [`contract`] tells others how to read it all.
@@ -25,6 +25,7 @@ mod direct;
 mod objects;
 mod group;
 pub mod follow;
+mod losses;
 pub mod room;
 pub mod worklist;
 pub mod deadline;

@@ -13,11 +13,11 @@ use crate::{
     broker::{Broker, Message, Page, Raw, Unpublished},
     codec::{self, Stored, Undecodable},
     connection::{ConnectError, Connection, SERVER_TIMEOUT},
-    follow::Loss,
     group::Groups,
     health::Appends,
+    losses::Losses,
     subject,
-    topology::{Durability, MissingEvents, OldOrders, Topology, TopologyError},
+    topology::{Durability, OldOrders, Topology, TopologyError},
     trace,
 };
 
@@ -94,8 +94,8 @@ pub struct EventLog<B = Connection> {
     durability: Durability,
     /// Where orders are that are over, if this log's are archived.
     pub(crate) archive: Option<Arc<Archive>>,
-    /// What it had lost when it was opened, unless that is accepted.
-    lost: Arc<[Loss]>,
+    /// What it has lost, as far as that is not accepted.
+    pub(crate) losses: Arc<Losses>,
     /// What became of the latest of them.
     pub(crate) appends: Arc<Appends>,
     /// Where each append waits for the disk.
@@ -112,18 +112,8 @@ impl EventLog {
         topology.ensure(&connection).await?;
         let archives = topology.old_orders == OldOrders::Archive;
         let archive = archives.then(|| Archive::new(connection.clone()).into());
-        let mut log = Self { archive, ..Self::look(connection, topology, durability) };
-        let losses = log.losses().await?;
-        let is_accepted = topology.missing_events == MissingEvents::Accept;
-        for loss in &losses {
-            tracing::error!(
-                is_accepted,
-                "the log lost events: {loss}; restore it from a backup that has them"
-            );
-        }
-        if !is_accepted {
-            log.lost = losses.into();
-        }
+        let log = Self { archive, ..Self::look(connection, topology, durability) };
+        log.look_for_losses().await?;
         Ok(log)
     }
 
@@ -137,11 +127,6 @@ impl EventLog {
     /// Whether orders that are over may be in an archive beside the log.
     pub const fn is_archived(&self) -> bool {
         self.archive.is_some()
-    }
-
-    /// What the log had lost when it was opened; nothing if that is accepted.
-    pub fn lost(&self) -> &[Loss] {
-        &self.lost
     }
 
     /// Makes the work queues that are missing, or says which are.
@@ -160,8 +145,8 @@ impl<B: Broker> EventLog<B> {
         let durability = if topology.replicas > 1 { Durability::Replicated } else { durability };
         let partitions = topology.partitions;
         let groups = (durability == Durability::Fsync).then(|| Groups::start(&broker, partitions).into());
-        let (lost, appends) = (Arc::default(), Arc::default());
-        Self { broker, topology, durability, archive: None, lost, appends, groups }
+        let (losses, appends) = (Arc::default(), Arc::default());
+        Self { broker, topology, durability, archive: None, losses, appends, groups }
     }
 
     /// The server that keeps the log.

@@ -121,6 +121,11 @@ impl Views {
         let is_outdated = projection.store().definition()? != Some(view::definition());
         let views = Self::over(&projection, directory, &infos);
         let mut tasks = JoinSet::new();
+        let looking = log.clone().watch_losses(stop.clone());
+        tasks.spawn(async move {
+            looking.await;
+            Ok(())
+        });
         views.set_outdated(is_outdated);
         if is_outdated {
             tracing::warn!(

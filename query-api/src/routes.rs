@@ -102,13 +102,13 @@ fn order_id(text: &str) -> Result<OrderId, Problem> {
 /// Ready: the log is complete, connected, caught up with the log as it was at the start, and not standing still; views
 /// of an older definition, as long as nothing is known against their being built anew.
 pub fn readiness(views: Views, log: &EventLog) -> Readiness {
-    let (connection, log) = (log.connection().clone(), Check::of_log(log.lost()));
+    let log = log.clone();
     Arc::new(move || {
-        let connected = connection.is_connected();
+        let connected = log.connection().is_connected();
         let caught_up = views.has_caught_up();
         let Health { stopped, is_outdated, rebuild_failure, .. } = views.health();
         vec![
-            log.clone(),
+            Check::of_history(&log.lost()),
             Check {
                 name: "nats",
                 ok: connected,

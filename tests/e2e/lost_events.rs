@@ -6,7 +6,11 @@ use async_nats::jetstream::{self, stream::Config};
 use domain::{OrderId, Position};
 use nats::{Connection, Durability, EventLog, topology::Topology};
 use serde_json::json;
-use twelve_tests::{LIMIT, Node, Server, binary, client::LOOK_PAUSE, history};
+use twelve_tests::{
+    LIMIT, Node, Platform, Server, binary,
+    client::{LOOK_PAUSE, order},
+    history,
+};
 
 const PARTITIONS: u16 = 3;
 /// Events at each place that lacks some.
@@ -126,6 +130,38 @@ async fn keeps_up(log: &EventLog, url: &str) {
         tokio::time::timeout(LIMIT, ledger::reconcile::reconcile(log, &book, |_| {}, |_, _| {})).await;
     let report = proven.expect("the proof comes to the end").expect("it reads");
     assert_eq!((report.differences, report.reached.len()), (0, usize::from(PARTITIONS)), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_loses_events_while_services_run_is_named_within_a_minute() {
+    let platform = Platform::up().await;
+    let placed = platform.client.post("/orders", &order("gentleman")).await;
+    let (partition, _) = placed.header("log-position").split_once(':').expect("a position");
+    let partition: u16 = partition.parse().expect("a number");
+    platform.client.until_status(&placed.order_id(), "out_for_delivery").await;
+    let jetstream = jetstream::new(async_nats::connect(platform.server.url()).await.expect("connected"));
+    let stream = jetstream.get_stream(nats::subject::stream(partition)).await.expect("a partition");
+    let (config, events) = (stream.cached_info().config.clone(), stream.cached_info().state.messages);
+    assert!(events > 1 && platform.client.get("/readyz").await.status == 200);
+    // As somebody does who puts back a backup from before the first order.
+    jetstream.delete_stream(&config.name).await.expect("deleted by hand");
+    jetstream.create_stream(config).await.expect("made by hand");
+    let named = async {
+        loop {
+            let ready = platform.client.get("/readyz").await;
+            let checks = ready.body["checks"].as_array().cloned().unwrap_or_default();
+            let history = checks.into_iter().find(|check| check["name"] == "history").expect("a check");
+            if history["ok"] == false {
+                return (ready.status, history["detail"].to_string());
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    };
+    let (status, said) = tokio::time::timeout(LIMIT, named).await.expect("readiness says so");
+    assert!(status == 503 && said.contains(&format!("partition {partition} lacks")), "{said}");
+    let gauge = format!("twelve_log_events_lost{{partition=\"{partition}\"}}");
+    let lost = platform.client.metric(&gauge).await.expect("a gauge");
+    assert!(lost >= 2.0, "{lost}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,15 +44,15 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let open = async || settings.log.open(url, NAME, durability).await;
     let log = startup.patiently(&stop, open).await?;
     let connection = log.connection().clone();
-    let (watched, complete) = (connection.clone(), Check::of_log(log.lost()));
+    let watched = log.clone();
     let flows = nats::FlowBook::new(&log, settings.flows.load()?);
     let roles = settings.commands.roles.clone();
     let service = CommandService::new(log, flows, settings.commands)?;
     let (health, rooms) = (service.health().clone(), service.rooms().clone());
     let readiness: Readiness = Arc::new(move || {
-        let ok = watched.is_connected();
+        let ok = watched.connection().is_connected();
         let nats = Check { name: "nats", ok, detail: if ok { "connected" } else { "not connected" }.into() };
-        [vec![complete.clone(), nats], health.checks(), vec![rooms.check()]].concat()
+        [vec![Check::of_history(&watched.lost()), nats], health.checks(), vec![rooms.check()]].concat()
     });
     let probes = process::probes(readiness, &settings.limits)?;
     let listener = process::listen(settings.listen).await?;

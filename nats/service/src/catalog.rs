@@ -59,6 +59,7 @@ const ALL: &[(&str, Kind, &str)] = &[
     ("twelve_live_ended_total", Counter, "Live streams that were ended by this side, by reason"),
     ("twelve_live_followers", Gauge, "Live streams that are open"),
     ("twelve_live_resumed_total", Counter, "Live streams that were resumed, by where from"),
+    ("twelve_log_events_lost", Gauge, "Events of the partition that the log once had, and has no more"),
     ("twelve_log_events_missing_total", Counter, "Events that the log lacks, as readers met the gaps"),
     (
         "twelve_log_follow_failures_total",

@@ -106,14 +106,14 @@ pub struct Check {
 
 impl Check {
     /// Whether the log has everything that it ever had.
-    pub fn of_log(lost: &[nats::follow::Loss]) -> Self {
+    pub fn of_history(lost: &[nats::follow::Loss]) -> Self {
         let told = lost.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         let detail = if lost.is_empty() {
             "complete".to_owned()
         } else {
             format!("{told}; restore it from a backup, or start with --missing-events accept")
         };
-        Self { name: "log", ok: lost.is_empty(), detail }
+        Self { name: "history", ok: lost.is_empty(), detail }
     }
 }
 
