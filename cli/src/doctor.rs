@@ -11,7 +11,7 @@ use nats::{
     server,
 };
 use serde_json::{Value, json};
-use service::settings::{LogSettings, ServerSettings};
+use service::settings::{self, LogSettings, ServerSettings};
 
 use crate::token::TokenFile;
 
@@ -33,10 +33,10 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["nats", "nats_monitor"])]
     data: Option<PathBuf>,
     /// The server's monitoring endpoint: whether it really syncs, its clock, and its disk
-    #[arg(long, env = "TWELVE_NATS_MONITOR", value_name = "URL")]
+    #[arg(long, env = "TWELVE_NATS_MONITOR", value_name = "URL", value_parser = settings::http_url)]
     nats_monitor: Option<String>,
     /// Services to look at
-    #[arg(long, value_name = "URL,…", value_delimiter = ',')]
+    #[arg(long, value_name = "URL,…", value_delimiter = ',', value_parser = settings::http_url)]
     url: Vec<String>,
     #[command(flatten)]
     token: TokenFile,

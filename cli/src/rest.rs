@@ -19,7 +19,8 @@ const RETRY_AFTER_S_MAX: u64 = 60;
 #[command(next_help_heading = "The platform that is called")]
 pub(crate) struct RestSettings {
     /// The platform, or the front door before it
-    #[arg(long, env = "TWELVE_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(long, env = "TWELVE_URL", value_name = "URL", default_value = "http://127.0.0.1:8080",
+          value_parser = service::settings::http_url)]
     url: String,
     #[command(flatten)]
     token: TokenFile,

@@ -4,6 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use clap::{Args, ValueEnum};
 use domain::Context;
+use service::settings;
 
 use crate::preset::BreakerSettings;
 
@@ -95,7 +96,7 @@ pub struct CommandSettings {
           value_parser = clap::value_parser!(u64).range(100..=600_000))]
     pub retry_pause_max_ms: u64,
     /// The payment provider's URL, see docs/payment-provider.md; without one, the built-in sandbox answers by token
-    #[arg(long, env = "TWELVE_PAYMENT_URL", value_name = "URL")]
+    #[arg(long, env = "TWELVE_PAYMENT_URL", value_name = "URL", value_parser = settings::http_url)]
     pub payment_url: Option<String>,
     /// What the payment provider knows us by, sent as a bearer token
     #[arg(long, env = "TWELVE_PAYMENT_SECRET", value_name = "SECRET", hide_env_values = true)]
@@ -126,10 +127,10 @@ pub struct NotifySettings {
     )]
     pub mail_from: String,
     /// Where to post KakaoTalk messages; without one, they are recorded, not sent
-    #[arg(long, env = "TWELVE_KAKAO_URL", value_name = "URL")]
+    #[arg(long, env = "TWELVE_KAKAO_URL", value_name = "URL", value_parser = settings::http_url)]
     pub kakao_url: Option<String>,
     /// Where to post text messages (SMS); without one, they are recorded, not sent
-    #[arg(long, env = "TWELVE_SMS_URL", value_name = "URL")]
+    #[arg(long, env = "TWELVE_SMS_URL", value_name = "URL", value_parser = settings::http_url)]
     pub sms_url: Option<String>,
     /// What posts are signed with, as the receiver gave it: whsec_ and base64 (Standard Webhooks)
     #[arg(long, env = "TWELVE_WEBHOOK_SECRET", value_name = "SECRET", hide_env_values = true)]

@@ -60,7 +60,8 @@ pub struct OperatorSettings {
     #[arg(long, env = "TWELVE_SNAPSHOT_EVERY_S", value_name = "S", default_value_t = 3_600)]
     pub snapshot_every_s: u32,
     /// Megabytes of memory in which the views' store keeps pages; a store that is being rebuilt takes as much again
-    #[arg(long, env = "TWELVE_VIEW_CACHE_MB", value_name = "MB", default_value_t = CACHE_MB)]
+    #[arg(long, env = "TWELVE_VIEW_CACHE_MB", value_name = "MB", default_value_t = CACHE_MB,
+          value_parser = clap::value_parser!(u32).range(1..))]
     pub view_cache_mb: u32,
     /// What happens at an event that does not read: all views of its partition stop there, or its order's alone
     #[arg(long, env = "TWELVE_UNREADABLE", value_name = "WHAT", value_enum, default_value_t = Unreadable::Stop)]

@@ -60,6 +60,35 @@ fn a_bad_setting_is_refused_by_its_name_wherever_it_comes_from() {
     refused(output, &["--partitions", "many"]);
 }
 
+#[test]
+fn a_setting_that_can_never_work_is_refused_at_the_start_with_its_name_and_what_is_wrong_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data").display().to_string();
+    let listen = ["--listen", "127.0.0.1:0", "--nats", "nats://127.0.0.1:1", "--data", &data];
+    let no_file = folder.path().join("nofile.json").display().to_string();
+    let no_keys = folder.path().join("no-keys").display().to_string();
+    std::fs::write(&no_keys, "root:x:0:0").expect("written");
+    let cases = [
+        ("--auth-jwks", no_file.as_str(), "cannot read"),
+        ("--auth-jwks", "ftp://x", "of ftp"),
+        ("--auth-jwks", &no_keys, "no key set"),
+        ("--payment-url", "nonsense", "not an URL"),
+        ("--payment-url", "ftp://x", "of ftp"),
+        ("--payment-url", "http://", "not an URL"),
+        ("--kakao-url", "foo", "not an URL"),
+        ("--sms-url", "ftp://x", "of ftp"),
+        ("--otlp", "ftp://x", "of ftp"),
+        ("--view-cache-mb", "0", "1.."),
+    ];
+    for (setting, value, fault) in cases {
+        let output = run("twelve", &[&["up"], &listen[..], &[setting, value]].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let is_refused = [setting, value, fault].iter().all(|part| said.contains(part));
+        assert!(!output.status.success() && is_refused, "{setting} {value}: {said}");
+        assert!(!folder.path().join("data").exists(), "{setting}: nothing is made before");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_number_of_partitions_than_the_log_has_is_refused_with_the_right_one() {
     let server = Server::start().await;

@@ -61,7 +61,7 @@ pub(super) struct LagSettings {
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: u32,
     /// Megabytes of memory in which the views' store keeps pages
-    #[arg(long, value_name = "MB", default_value_t = CACHE_MB)]
+    #[arg(long, value_name = "MB", default_value_t = CACHE_MB, value_parser = clap::value_parser!(u32).range(1..))]
     view_cache_mb: u32,
     #[command(flatten)]
     local: LocalSettings,

@@ -22,7 +22,7 @@ pub(super) struct ProviderSettings {
     #[arg(long, requires = "payment_url")]
     pub(super) ask_provider: bool,
     /// The payment provider's URL, see docs/payment-provider.md
-    #[arg(long, env = "TWELVE_PAYMENT_URL", value_name = "URL")]
+    #[arg(long, env = "TWELVE_PAYMENT_URL", value_name = "URL", value_parser = service::settings::http_url)]
     payment_url: Option<String>,
     /// What the payment provider knows us by, sent as a bearer token
     #[arg(long, env = "TWELVE_PAYMENT_SECRET", value_name = "SECRET", hide_env_values = true)]

@@ -24,7 +24,7 @@ use tower_http::csrf::{CsrfLayer, ProtectionError};
 use crate::{
     cors, fields,
     hosts::Hosts,
-    keys::{Keys, unauthenticated},
+    keys::{self, Keys, unauthenticated},
     problem::{Code, Problem},
     request::Caller,
 };
@@ -40,7 +40,7 @@ const LEEWAY_S: u64 = 5;
 pub struct GuardSettings {
     /// The key set (JWKS) of those who issue callers' tokens: an URL or a file. Without it anybody may do anything,
     /// which is only allowed where nobody else can call: on a loopback address
-    #[arg(long, env = "TWELVE_AUTH_JWKS", value_name = "URL|FILE")]
+    #[arg(long, env = "TWELVE_AUTH_JWKS", value_name = "URL|FILE", value_parser = keys::place)]
     pub auth_jwks: Option<String>,
     /// Who must have issued a token (`iss`); without it, anybody whose key is in the set
     #[arg(long, env = "TWELVE_AUTH_ISSUER", value_name = "ISSUER")]
@@ -117,7 +117,7 @@ impl GuardSettings {
             return Ok(None);
         };
         let (issuer, audience) = (self.auth_issuer.clone(), self.auth_audience.clone());
-        let keys = Arc::new(Keys::new(jwks)?);
+        let keys = Arc::new(Keys::new(jwks).with_context(|| format!("--auth-jwks {jwks} cannot be used"))?);
         keys.look_ahead();
         let shared = Shared { issuer, audience, keys };
         Ok(Some(Guard { shared: Arc::new(shared) }))

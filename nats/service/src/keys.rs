@@ -14,7 +14,10 @@ use jsonwebtoken::{
 };
 use tokio::{sync::watch, time::timeout};
 
-use crate::problem::{Code, Problem};
+use crate::{
+    problem::{Code, Problem},
+    settings,
+};
 
 /// How long the issuer may take to answer with its keys.
 const KEYS_TIMEOUT: Duration = Duration::from_secs(3);
@@ -48,12 +51,14 @@ struct State {
 }
 
 impl Keys {
-    /// The keys at an URL, or in a file.
+    /// The keys at an URL, whose host may be away; or in a file, which has to be there.
     pub(crate) fn new(place: &str) -> anyhow::Result<Self> {
-        let source = if place.starts_with("http://") || place.starts_with("https://") {
+        let source = if is_url(place) {
             let client = reqwest::Client::builder().timeout(KEYS_TIMEOUT).build()?;
             Source::Url(place.to_owned(), client)
         } else {
+            let bytes = std::fs::read(place).with_context(|| format!("cannot read {place}"))?;
+            read(&bytes)?;
             Source::File(place.into())
         };
         Ok(Self { source, state: Mutex::default() })
@@ -141,6 +146,19 @@ impl Keys {
     }
 }
 
+fn is_url(place: &str) -> bool {
+    place.contains("://")
+}
+
+/// Reads where keys are: an URL that can be asked by HTTP, or a file.
+pub(crate) fn place(text: &str) -> Result<String, String> {
+    if is_url(text) { settings::http_url(text) } else { Ok(text.to_owned()) }
+}
+
+fn read(bytes: &[u8]) -> anyhow::Result<JwkSet> {
+    serde_json::from_slice(bytes).context("it is no key set (JWKS)")
+}
+
 /// A key that tokens are signed with: one for encryption is none (RFC 7517 §4.2, §4.3).
 fn is_for_signatures(jwk: &Jwk) -> bool {
     let is_meant = match &jwk.common.public_key_use {
@@ -202,6 +220,6 @@ impl Source {
                 tokio::fs::read(path).await.with_context(|| format!("cannot read {}", path.display()))?
             }
         };
-        serde_json::from_slice(&bytes).context("it is no key set (JWKS)")
+        read(&bytes)
     }
 }

@@ -114,6 +114,16 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
     first.copied().ok_or_else(|| "the host has no address".to_owned())
 }
 
+/// Reads an URL that calls by HTTP can be made to.
+pub fn http_url(text: &str) -> Result<String, String> {
+    let wanted = "give one such as https://HOST or http://HOST:PORT/PATH";
+    let url = reqwest::Url::parse(text).map_err(|error| format!("not an URL ({error}); {wanted}"))?;
+    match url.scheme() {
+        "http" | "https" => Ok(text.to_owned()),
+        scheme => Err(format!("not an URL of HTTP but of {scheme}; {wanted}")),
+    }
+}
+
 /// Reads the settings of this process; prints help or the fault and ends the process where clap would.
 ///
 /// From then on the files that it makes, and those of a server that it starts, are for its own user alone.
@@ -228,6 +238,18 @@ mod tests {
         }
         for text in ["localhost", ":8080", "8080", "localhost:", "localhost:80800", "http://localhost:8080"] {
             assert!(address(text).unwrap_err().contains("HOST:PORT"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_url_that_no_call_can_be_made_to_is_refused() {
+        for text in ["http://localhost", "https://shop.example:8443/keys?set=1", "http://[::1]:4317"] {
+            assert_eq!(http_url(text), Ok(text.to_owned()));
+        }
+        for text in
+            ["", "nonsense", "/etc/passwd", "localhost:80", "ftp://x", "http://", "https://:80", "http://a b"]
+        {
+            assert!(http_url(text).unwrap_err().contains("https://HOST"), "{text}");
         }
     }
 

@@ -15,6 +15,8 @@ use tracing_subscriber::{
     EnvFilter, Layer, Registry, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
+use crate::settings;
+
 /// How long a collector may take for one batch of spans, and for the last one.
 const EXPORT_MAX: Duration = Duration::from_secs(3);
 /// How often spans are sent.
@@ -49,7 +51,7 @@ pub struct TelemetrySettings {
     pub log_format: LogFormat,
     /// The collector of traces, which takes OTLP by gRPC, for example `http://127.0.0.1:4317`; without one, none are
     /// sent
-    #[arg(long, env = "TWELVE_OTLP", value_name = "URL", global = true)]
+    #[arg(long, env = "TWELVE_OTLP", value_name = "URL", global = true, value_parser = settings::http_url)]
     pub otlp: Option<String>,
     /// Per cent of traces to send, of those that begin here; a caller who traces decides for theirs
     #[arg(long, env = "TWELVE_TRACE_PERCENT", value_name = "PERCENT", default_value_t = 100, global = true,
