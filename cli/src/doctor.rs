@@ -50,7 +50,8 @@ pub(crate) struct Settings {
 }
 
 pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
-    if let Some(data) = settings.data.take() {
+    let data = settings.data.take();
+    if let Some(data) = &data {
         let found = server::running(&data.join("nats")).await.with_context(|| {
             format!("no nats-server runs on {}; start one: twelve up --data {0}", data.display())
         })?;
@@ -61,6 +62,12 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     }
     let connection =
         Connection::open_as(&settings.server.nats, "twelve-doctor", &settings.log.identity).await?;
+    // A folder has one log, so nothing need be said of it.
+    if data.is_some()
+        && let Some(found) = checkup::partitions(&connection).await
+    {
+        settings.log.partitions = found;
+    }
     let mut findings = checkup::look(&connection, &settings.log.topology()).await;
     let http = reqwest::Client::builder().timeout(CALL_MAX).build()?;
     findings.extend(durability(&settings, &http).await);

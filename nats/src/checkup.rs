@@ -70,6 +70,13 @@ pub async fn look(connection: &Connection, declared: &Topology) -> Vec<Finding> 
     findings
 }
 
+/// How many partitions the log has that is there; `None` if there is none, or it does not say.
+pub async fn partitions(connection: &Connection) -> Option<u16> {
+    let info = info(connection, &subject::stream(0)).await.ok()?;
+    let said = info.config.metadata.get(topology::PARTITIONS_KEY)?.parse().ok()?;
+    (1..=topology::PARTITIONS_MAX).contains(&said).then_some(said)
+}
+
 fn server(connection: &Connection) -> Finding {
     let found = connection.shared.client.server_info().version.clone();
     let finding = Finding::good("nats-server", format!("version {found}"));

@@ -116,3 +116,17 @@ async fn permissions_that_hold_are_found_and_streams_that_others_changed_too() {
     let (fine, said) = doctor(&wrong);
     assert!(!fine && said.contains("--partitions"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_whose_log_has_one_partition_is_looked_at_as_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().display().to_string();
+    let (listen, nats) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+    let tools = twelve_tests::workspace().join(".tools").display().to_string();
+    let up = ["up", "--listen", &listen, "--nats-listen", &nats, "--tools", &tools, "--data", &data];
+    let process = Process::start("twelve", &[&up[..], &["--partitions", "1"]].concat());
+    twelve_tests::Client::new(&format!("http://{listen}")).until_ready().await;
+    let (fine, said) = doctor(&["--data", &data]);
+    assert!(fine && said.contains("ok    stream ORDERS-0") && !said.contains("ORDERS-1"), "{said}");
+    process.interrupt().await;
+}
