@@ -211,6 +211,7 @@ async fn service(http: &reqwest::Client, url: &str, token: Option<&str>, last: &
             return vec![away.but(Verdict::Bad, "it does not answer")];
         }
     }
+    findings.extend(overdue(http, url, token).await);
     if let Ok((headers, _)) = get(http, &format!("{url}/orders?limit=1"), token).await
         && let Some(seen) = headers.get("view-position").and_then(|seen| seen.to_str().ok())
     {
@@ -224,6 +225,21 @@ async fn service(http: &reqwest::Client, url: &str, token: Option<&str>, last: &
         findings.push(if behind <= BEHIND_MAX { finding } else { finding.but(Verdict::Warning, advice) });
     }
     findings
+}
+
+/// Whether orders stand whose deadline is past; nothing where no views are.
+async fn overdue(http: &reqwest::Client, url: &str, token: Option<&str>) -> Option<Finding> {
+    let request = http.get(format!("{url}/metrics"));
+    let request = match token {
+        Some(token) => request.bearer_auth(token),
+        None => request,
+    };
+    let metrics = request.send().await.ok()?.text().await.ok()?;
+    let line = metrics.lines().find_map(|line| line.strip_prefix("twelve_orders_overdue "))?;
+    let orders: f64 = line.trim().parse().ok()?;
+    let finding = Finding::good(format!("deadlines of {url}"), format!("{orders} orders are overdue"));
+    let advice = "their deadlines were lost, or nobody works on them: docs/runbooks.md, TwelveOrdersOverdue";
+    Some(if orders > 0.0 { finding.but(Verdict::Bad, advice) } else { finding })
 }
 
 /// The moment of a `Date` header (RFC 9110 §5.6.7).

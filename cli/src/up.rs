@@ -6,7 +6,7 @@ use clap::Args;
 use command_svc::{CommandService, CommandSettings};
 use nats::{FlowBook, server::LocalServer};
 use projector::Views;
-use query_api::{App, AsOf, OperatorSettings, console, operator, readiness};
+use query_api::{App, AsOf, OperatorSettings, console, operator, overdue, readiness};
 use service::{
     FlowSettings, Guard, GuardSettings, LimitSettings, contract, guarded, limited, process, settings, shared,
 };
@@ -118,6 +118,7 @@ async fn serve(
         as_of: AsOf::new(settings.operator.as_of_events_max),
         stop: stop.clone(),
     };
+    following.spawn(overdue::watch(app.views.clone(), app.flows.clone(), stop.clone()));
     let (commands, queries) = (service.router(), query_api::router(app));
     let routes = limited(commands, &settings.limits).merge(limited(queries, &settings.limits));
     let contract = contract::router(&openapi::document(&settings.commands.roles), &settings.limits);

@@ -3,8 +3,13 @@
 use std::process::{Command, Output};
 
 use async_nats::jetstream::stream::Compression;
+use domain::{Flows, history as lives};
 use nats::accounts::User;
-use twelve_tests::{Platform, Process, Secured, Server, binary, client::order, free_port, history};
+use twelve_tests::{
+    LIMIT, Node, Platform, Process, Secured, Server, binary,
+    client::{LOOK_PAUSE, order},
+    free_port, history,
+};
 
 fn doctor(arguments: &[&str]) -> (bool, String) {
     let output = Command::new(binary("twelve")).arg("doctor").args(arguments).output();
@@ -83,7 +88,7 @@ async fn what_breaks_a_promise_is_found_and_what_to_do_is_said() {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    let (fine, said) = tokio::time::timeout(twelve_tests::LIMIT, looking).await.expect("the server is up");
+    let (fine, said) = tokio::time::timeout(LIMIT, looking).await.expect("the server is up");
     assert!(!fine && said.contains("BAD   durability") && said.contains("sync_interval: always"), "{said}");
     assert!(said.contains("ok    clock of nats-server"), "{said}");
     let _log = history::log(&server, twelve_tests::partitions()).await;
@@ -115,6 +120,33 @@ async fn permissions_that_hold_are_found_and_streams_that_others_changed_too() {
     let wrong = [operator.as_slice(), &["--partitions", "3", "--json"]].concat();
     let (fine, said) = doctor(&wrong);
     assert!(!fine && said.contains("--partitions"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_whose_deadline_passed_and_that_nothing_looks_at_any_more_are_counted_and_named() {
+    let mut node = Node::new(1, &[]).await;
+    let flows = Flows::shipped().expect("they read");
+    let appliance = flows.iter().find(|declared| declared.flow.name == "appliance").expect("a flow");
+    let day_ago = nats::now().checked_sub(jiff::SignedDuration::from_hours(72)).expect("a moment");
+    // Orders that wait for their payment, each with as much of its life as that; nobody runs their sagas.
+    let waiting = (0..3).map(|number| lives::life(appliance, number, day_ago).drain(..1).collect::<Vec<_>>());
+    let waiting: Vec<_> = waiting.collect();
+    nats::bench::load(&node.log, waiting.into_iter(), 3, |_| {}).await.expect("appended");
+    history::append(&node.log, 10..20).await;
+    node.start().await;
+    let counted = async {
+        while node.client.metric("twelve_orders_overdue").await != Some(3.0) {
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, counted).await.expect("they are counted");
+    let arguments = ["--nats", node.server.url(), "--partitions", "1", "--url", node.client.url()];
+    let (fine, said) = doctor(&arguments);
+    assert!(
+        !fine && said.contains("BAD   deadlines of http") && said.contains("3 orders are overdue"),
+        "{said}"
+    );
+    assert!(said.contains("TwelveOrdersOverdue"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum as _};
 use command_svc::Role;
 use nats::FlowBook;
 use projector::Views;
-use query_api::{App, AsOf, OperatorSettings, console, operator, readiness, router};
+use query_api::{App, AsOf, OperatorSettings, console, operator, overdue, readiness, router};
 use service::{
     FlowSettings, GuardSettings, LimitSettings, StartupSettings, contract, guarded, limited, process,
     settings::{self, LogSettings, ServerSettings},
@@ -62,6 +62,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         as_of: AsOf::new(settings.operator.as_of_events_max),
         stop: stop.clone(),
     };
+    tasks.spawn(overdue::watch(app.views.clone(), app.flows.clone(), stop.clone()));
     let listener = process::listen(settings.listen).await?;
     let operated = (settings.operator.listen().await?, guard.clone());
     tracing::info!(address = %operated.0.local_addr()?, "operators are served");

@@ -74,6 +74,11 @@ const ALL: &[(&str, Kind, &str)] = &[
     ("twelve_notification_retries_total", Counter, "Messages to customers that could not be sent yet"),
     ("twelve_notifications_total", Counter, "Messages to customers, by medium and outcome"),
     (
+        "twelve_orders_overdue",
+        Gauge,
+        "Orders whose deadline passed more than a minute ago, and that still stand",
+    ),
+    (
         "twelve_reads_unanswered_total",
         Counter,
         "Reads of the log that got no answer in time, and were made again",
