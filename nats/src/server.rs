@@ -4,9 +4,11 @@ mod lock;
 mod watch;
 
 use std::{
+    collections::BTreeSet,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Stdio,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -35,6 +37,24 @@ const SOON: Duration = Duration::from_secs(10);
 const SOON_MAX: u32 = 5;
 /// Before one is started again that ended soon for the second time in a row; as much longer for each more.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// The servers that this process started, and that have not been stopped.
+static STARTED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+fn started() -> MutexGuard<'static, BTreeSet<u32>> {
+    STARTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Asks every server that this process started to end, and does not wait until it has: for who ends at once.
+pub fn end_started() {
+    for pid in std::mem::take(&mut *started()) {
+        if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)
+            && let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+        {
+            tracing::debug!(%error, ?pid, "nats-server has ended already");
+        }
+    }
+}
 
 /// Where a local server lives.
 #[derive(Clone, Debug)]
@@ -176,6 +196,7 @@ impl LocalServer {
     }
 
     async fn restart(&mut self) -> Result<(), ServerError> {
+        started().remove(&self.pid);
         if let Err(error) = std::fs::remove_file(&self.ports_file) {
             tracing::debug!(%error, file = %self.ports_file.display(), "it took its ports file with it");
         }
@@ -237,7 +258,10 @@ impl LocalServer {
             Ok(())
         };
         match timeout(STOP_TIMEOUT, gone).await {
-            Ok(waited) => waited.map_err(failed),
+            Ok(waited) => {
+                started().remove(&self.pid);
+                waited.map_err(failed)
+            }
             Err(late) => Err(failed(std::io::Error::other(late))),
         }
     }
@@ -287,7 +311,7 @@ fn launch(binary: &Path, directory: &Path, listen: &str, lock: Lock) -> Result<C
         .open(&log)
         .map_err(|source| ServerError::Write { path: log.clone(), source })?;
     let failed = |source| ServerError::Start { binary: binary.to_owned(), log: log.clone(), source };
-    Command::new(binary)
+    let child = Command::new(binary)
         .arg("-c")
         .arg(config)
         .stdin(lock.into_stdin())
@@ -298,7 +322,9 @@ fn launch(binary: &Path, directory: &Path, listen: &str, lock: Lock) -> Result<C
         // Who gives up before it is ready leaves none behind.
         .kill_on_drop(true)
         .spawn()
-        .map_err(failed)
+        .map_err(failed)?;
+    started().extend(child.id());
+    Ok(child)
 }
 
 /// Waits until a server listens.

@@ -161,6 +161,28 @@ async fn one_command_brings_its_own_server_takes_over_a_left_over_one_and_stops_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it_at_once_and_its_own_server_too() {
+    let own = Own::new();
+    let mut process = own.start().await;
+    // A call that is under way keeps it for a while after the first.
+    let mut call = std::net::TcpStream::connect(&own.listen).expect("connected");
+    let head = "POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{";
+    std::io::Write::write_all(&mut call, head.as_bytes()).expect("sent");
+    // Two signals at the same moment are one.
+    let ended = async {
+        while process.is_running() {
+            signal("TERM", process.id());
+            tokio::time::sleep(twelve_tests::client::LOOK_PAUSE).await;
+        }
+        while own.has_server() {
+            tokio::time::sleep(twelve_tests::client::LOOK_PAUSE).await;
+        }
+    };
+    tokio::time::timeout(twelve_tests::LIMIT, ended).await.expect("it and its nats-server end");
+    assert!(!process.wait(), "it did not end in its own way");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn its_own_server_is_started_again_when_it_dies_and_orders_go_on() {
     let own = Own::new();
     let process = own.start().await;

@@ -65,8 +65,9 @@ pub fn stop_on_signal() -> anyhow::Result<CancellationToken> {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
         tracing::info!("stopping");
         token.cancel();
-        // A second Ctrl-C does not wait.
+        // A second Ctrl-C does not wait; but a server of ours would stay, and nobody knows of it.
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        nats::server::end_started();
         std::process::exit(130);
     });
     Ok(stop)
