@@ -7,12 +7,15 @@ use axum::{
 use domain::OrderId;
 use serde::Serialize;
 use serde_json::{Value, json};
-use service::grpc::{
-    self, CALL_BYTES_MAX,
-    v1::{
-        Accepted, OrderRequest, PayOrderRequest, PickUpDeliveryRequest, PlaceOrderRequest, ReasonRequest,
-        WriteReviewRequest,
-        commands_server::{Commands, CommandsServer},
+use service::{
+    Problem,
+    grpc::{
+        self, CALL_BYTES_MAX,
+        v1::{
+            Accepted, OrderRequest, PayOrderRequest, PickUpDeliveryRequest, PlaceOrderRequest, ReasonRequest,
+            WriteReviewRequest,
+            commands_server::{Commands, CommandsServer},
+        },
     },
 };
 use tonic::{Request, Response, Status};
@@ -57,8 +60,7 @@ impl Rest {
         body: Value,
     ) -> Result<Response<Accepted>, Status> {
         // What is no id names no order; and nothing else may get into a path.
-        let order_id: OrderId =
-            order_id.parse().map_err(|_| Status::not_found("there is no order of this id"))?;
+        let order_id: OrderId = order_id.parse().map_err(|_| grpc::refused(&Problem::order_not_found()))?;
         self.post(&format!("/orders/{order_id}/{what}"), request, &body).await
     }
 
@@ -152,7 +154,7 @@ impl Commands for Rest {
 
     async fn resume_saga(&self, request: Request<OrderRequest>) -> Answer {
         let order_id: Result<OrderId, _> = request.get_ref().order_id.parse();
-        let order_id = order_id.map_err(|_| Status::not_found("there is no order of this id"))?;
+        let order_id = order_id.map_err(|_| grpc::refused(&Problem::order_not_found()))?;
         self.post(&format!("/sagas/{order_id}/resume"), request, &json!({})).await
     }
 }

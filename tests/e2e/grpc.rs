@@ -8,7 +8,8 @@ use service::grpc::v1::{
 };
 use tonic::{Code, Request, Status, transport::Channel};
 use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_client::HealthClient,
 };
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
@@ -24,13 +25,15 @@ use twelve_tests::{
 struct Grpc {
     commands: CommandsClient<Channel>,
     queries: QueriesClient<Channel>,
+    channel: Channel,
 }
 
 impl Grpc {
     async fn of(platform: &Platform) -> Self {
         let channel = Channel::from_shared(platform.client.url().to_owned()).expect("an address");
         let channel = channel.timeout(twelve_tests::LIMIT).connect().await.expect("connected");
-        Self { commands: CommandsClient::new(channel.clone()), queries: QueriesClient::new(channel) }
+        let (commands, queries) = (CommandsClient::new(channel.clone()), QueriesClient::new(channel.clone()));
+        Self { commands, queries, channel }
     }
 }
 
@@ -173,10 +176,26 @@ async fn a_refusal_by_grpc_has_the_code_of_the_one_by_rest_and_says_what_to_do()
     let refused = grpc.commands.place_order(declined).await.expect_err("refused");
     assert_eq!(code(&refused), (Code::FailedPrecondition, "payment_declined"));
     for id in [uuid::Uuid::new_v4().to_string(), "../../sagas".into(), String::new()] {
+        let not_found = (Code::NotFound, "order_not_found");
         let refused = grpc.commands.confirm_order(on(&id)).await.expect_err("refused");
-        assert_eq!(refused.code(), Code::NotFound, "{id:?}");
-        let refused = grpc.queries.get_order(GetOrderRequest { order_id: id, after: None }).await;
-        assert_eq!(refused.expect_err("refused").code(), Code::NotFound);
+        assert_eq!(code(&refused), not_found, "{id:?}");
+        let refused = grpc.commands.resume_saga(on(&id)).await.expect_err("refused");
+        assert_eq!(code(&refused), not_found, "{id:?}");
+        let refused = grpc.queries.get_order(GetOrderRequest { order_id: id.clone(), after: None }).await;
+        assert_eq!(code(&refused.expect_err("refused")), not_found, "{id:?}");
+    }
+    let unread = GetOrderRequest { order_id: uuid::Uuid::new_v4().to_string(), after: Some("soon".into()) };
+    let refused = grpc.queries.get_order(unread).await.expect_err("refused");
+    assert_eq!(code(&refused), (Code::InvalidArgument, "malformed"));
+    let mut raw = tonic::client::Grpc::new(grpc.channel.clone());
+    for path in ["/twelve.v1.Commands/PlaceOrder", "/twelve.v1.Queries/GetOrder"] {
+        raw.ready().await.expect("ready");
+        let path = axum::http::uri::PathAndQuery::from_static(path);
+        // The first field of both calls is a text; here it is a number.
+        let codec = tonic_prost::ProstCodec::<HealthCheckResponse, ()>::default();
+        let wrong = HealthCheckResponse { status: 1 };
+        let refused = raw.unary(Request::new(wrong), path.clone(), codec).await.expect_err("refused");
+        assert_eq!(code(&refused), (Code::InvalidArgument, "malformed"), "{path}");
     }
     let placed = grpc.commands.place_order(meal()).await.expect("accepted").into_inner();
     let refused = grpc.commands.complete_delivery(on(&placed.order_id)).await.expect_err("refused");
@@ -187,7 +206,8 @@ async fn a_refusal_by_grpc_has_the_code_of_the_one_by_rest_and_says_what_to_do()
     assert_eq!(code(&refused), (Code::Aborted, "stale"));
     let mut large = meal();
     large.lines[0].name = "x".repeat(100_000);
-    assert_eq!(grpc.commands.place_order(large).await.expect_err("refused").code(), Code::OutOfRange);
+    let refused = grpc.commands.place_order(large).await.expect_err("refused");
+    assert_eq!(code(&refused), (Code::OutOfRange, "body_too_large"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,6 +267,8 @@ async fn grpcs_own_tools_learn_whether_it_serves_and_what_and_what_it_does_not()
         let path = axum::http::uri::PathAndQuery::from_static(path);
         let refused = raw.unary(Request::new(()), path.clone(), codec).await.expect_err("refused");
         assert_eq!(refused.code(), Code::Unimplemented, "{path}");
+        let is_ours = path.path().starts_with("/twelve.v1.");
+        assert!(!is_ours || code(&refused).1 == "not_found", "{refused:?}");
     }
 }
 

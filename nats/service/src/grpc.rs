@@ -22,7 +22,10 @@ use tonic::{
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::ServiceExt;
 
-use crate::Caller;
+use crate::{
+    Caller,
+    problem::{self, Problem},
+};
 
 /// Types, servers and clients, as `proto/twelve/v1/twelve.proto` declares them.
 #[expect(
@@ -70,7 +73,7 @@ pub async fn call<M>(
     body: &impl Serialize,
 ) -> Result<Answered, Status> {
     let (metadata, extensions, _) = given.into_parts();
-    let not_handed_on = || Status::internal("the call could not be handed on");
+    let not_handed_on = || fault("the call could not be handed on");
     let is_query = method == Method::GET;
     let body = if is_query { Vec::new() } else { serde_json::to_vec(body).map_err(|_| not_handed_on())? };
     let mut request = Request::builder()
@@ -98,6 +101,11 @@ pub async fn call<M>(
         return Ok(Answered { status: parts.status, body, metadata });
     }
     Err(refusal(parts.status, &bytes, metadata))
+}
+
+/// A fault of ours.
+pub fn fault(detail: &str) -> Status {
+    refused(&Problem::new(problem::Code::Internal, detail))
 }
 
 /// A problem as gRPC says it: the nearest code, what happened, and the whole problem beside it.
@@ -166,13 +174,40 @@ fn field(pointer: &str) -> String {
     })
 }
 
+/// A problem that is found before a REST call is made, as gRPC says it.
+pub fn refused(problem: &Problem) -> Status {
+    refusal(problem.status(), &problem.to_vec(), MetadataMap::new())
+}
+
+/// What the library refuses by itself, with the code that REST has for it: a message that does not read or is too
+/// long, and a call that there is not.
+fn coded(mut response: Response) -> Response {
+    let status = Status::from_header_map(response.headers());
+    let Some(status) = status.filter(|_| !response.headers().contains_key(CODE)) else { return response };
+    // The library says so of nothing else; our own faults have a code.
+    if status.code() == Code::Internal {
+        let detail = format!("the message does not read: {}", status.message());
+        return refused(&Problem::malformed(detail)).into_http();
+    }
+    let own =
+        [(Code::OutOfRange, problem::Code::BodyTooLarge), (Code::Unimplemented, problem::Code::NotFound)];
+    if let Some((_, code)) = own.iter().find(|(code, _)| *code == status.code()) {
+        response.headers_mut().insert(CODE, HeaderValue::from_static(code.as_str()));
+    }
+    response
+}
+
 /// Says refusals of what stands before the calls (tokens, limits) as gRPC does, to who speaks it.
 pub(crate) async fn speak(request: Request, next: Next) -> Response {
     let is_grpc = |value: Option<&HeaderValue>| {
         value.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
     };
     let speaks = is_grpc(request.headers().get(header::CONTENT_TYPE));
+    let is_ours = request.uri().path().starts_with("/twelve.v1.");
     let response = next.run(request).await;
+    if speaks && is_ours && is_grpc(response.headers().get(header::CONTENT_TYPE)) {
+        return coded(response);
+    }
     if !speaks || is_grpc(response.headers().get(header::CONTENT_TYPE)) {
         return response;
     }
