@@ -286,8 +286,8 @@ impl<B: Broker> Runner<B> {
         }
     }
 
-    /// Waits for a deadline: here if it is near, else the server wakes us. It did so already if that deadline, or a later
-    /// one, was `reached`: set again, it would come due at once, by the server's clock.
+    /// Waits for a deadline: here if it is near, else the server wakes us. It did so already if that deadline, or a
+    /// later one, was `reached`: set again, it would come due at once, by the server's clock.
     async fn wait_until(
         &self,
         order_id: OrderId,

@@ -9,7 +9,10 @@ use domain::{
 use nats::Stored;
 use projector::{
     View,
-    view::{order_key, orders::Orders},
+    view::{
+        order_key,
+        orders::{Orders, Row},
+    },
 };
 
 const ORDERS: u64 = 60;
@@ -49,7 +52,7 @@ fn an_order_is_in_the_views_whose_the_domain_says_it_is_after_every_event() {
                 let (event, was_open) = (recorded.event.clone(), parties.is_open);
                 parties = parties.after(&event);
                 row = Orders::apply(&key, row, &stored(recorded));
-                let seen = row.as_ref().map(|row| row.parties());
+                let seen = row.as_ref().map(Row::parties);
                 assert_eq!(seen, Some(parties.clone()), "after {} of {number}", event.type_name());
                 expired_open += u64::from(was_open && event.type_name() == "OrderExpired");
                 events += 1;

@@ -120,7 +120,7 @@ async fn the_deadline_after_one_that_was_acted_on_is_set_and_not_asked_for_again
     // To settle the payment; once that is given up, the order waits for another until the day is over.
     client.until(&id, "given up", |row| row["payment"]["status"] == "declined").await;
     until_metric(client, "twelve_deadlines_set_total", 3.0).await;
-    assert_eq!(client.metric("twelve_deadlines_early_total").await.unwrap_or_default(), 0.0);
+    assert!(client.metric("twelve_deadlines_early_total").await.is_none_or(|early| early < 1.0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

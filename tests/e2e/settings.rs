@@ -172,13 +172,13 @@ async fn a_second_signal_ends_it_at_once_and_its_own_server_too() {
     let ended = async {
         while process.is_running() {
             signal("TERM", process.id());
-            tokio::time::sleep(twelve_tests::client::LOOK_PAUSE).await;
+            tokio::task::yield_now().await;
         }
         while own.has_server() {
-            tokio::time::sleep(twelve_tests::client::LOOK_PAUSE).await;
+            tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(twelve_tests::LIMIT, ended).await.expect("it and its nats-server end");
+    tokio::time::timeout(LIMIT, ended).await.expect("it and its nats-server end");
     assert!(!process.wait(), "it did not end in its own way");
 }
 

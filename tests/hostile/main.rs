@@ -74,7 +74,7 @@ fn main() -> ExitCode {
 async fn attack(settings: &Settings, url: &str) {
     let until = Instant::now() + Duration::from_secs(settings.seconds);
     let token = |name| std::env::var(name).expect("a token");
-    let target = Target::new(url, token(CUSTOMER), &token(OPERATOR));
+    let target = Target::new(url, &token(CUSTOMER), &token(OPERATOR));
     let all = Peer::all();
     let chosen = if settings.peers.is_empty() { &all } else { &settings.peers };
     let mut peers = JoinSet::new();

@@ -116,10 +116,10 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) fn new(url: &str, customer: String, operator: &str) -> Self {
+    pub(crate) fn new(url: &str, customer: &str, operator: &str) -> Self {
         let client = Client::new(url);
         let token = format!("Bearer {customer}");
-        Self { customer: client.bearing(&customer), operator: client.bearing(operator), client, token }
+        Self { customer: client.bearing(customer), operator: client.bearing(operator), client, token }
     }
 }
 

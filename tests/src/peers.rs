@@ -132,8 +132,8 @@ pub async fn whole(mut body: RecvStream) -> bool {
     body.trailers().await.is_ok()
 }
 
-/// How much [`dribble`] takes at a time, which is half of the window that a connection for it has: for less, HTTP/2 asks
-/// for no more.
+/// How much [`dribble`] takes at a time, which is half of the window that a connection for it has: for less, HTTP/2
+/// asks for no more.
 const DRIBBLE_BYTES: usize = 512;
 /// The window of a connection whose answers are read by [`dribble`].
 pub const DRIBBLE_WINDOW: u32 = 1_024;

@@ -63,19 +63,19 @@ impl Keeper {
 
     /// Follows the log until `stop`. What may pass is tried again and again; the rest ends it, visibly.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), LedgerError> {
-        let (mut pause, began) = (RETRY_PAUSE, AtomicBool::new(false));
+        let (mut pause, follows) = (RETRY_PAUSE, AtomicBool::new(false));
         while !stop.is_cancelled() {
             let Some(begun) = stop.run_until_cancelled(self.begin()).await else { break };
             let error = match begun {
                 Ok(ledger) => {
                     let is_up = || {
-                        began.store(true, Ordering::Release);
+                        follows.store(true, Ordering::Release);
                         self.note_following();
                     };
                     let followed = follow::follow(&self.log, &ledger, &stop, &is_up).await;
                     close(&ledger).await;
                     let Err(error) = followed else { break };
-                    if began.swap(false, Ordering::AcqRel) {
+                    if follows.swap(false, Ordering::AcqRel) {
                         pause = RETRY_PAUSE;
                     }
                     error

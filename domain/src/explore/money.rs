@@ -198,15 +198,16 @@ impl Till {
         next
     }
 
-    /// Whether another call may be charged under the key, or was. Where none can be, a refused call is a declined one: no
-    /// other begins once the attempt is given up.
+    /// Whether another call may be charged under the key, or was. Where none can be, a refused call is a declined one:
+    /// no other begins once the attempt is given up.
     fn is_shared(&self, key: usize) -> bool {
         let calls = self.errands.iter().flatten().filter(|errand| errand.key == key).count();
         calls > 1 || self.books[key] != Entry::Nothing
     }
 
     /// The provider refuses the call to charge, whatever it has under the key, and the attempt is given up. That is one
-    /// move: a refusal changes nothing, so it is the same whether it comes long before or right before what it leads to.
+    /// move: a refusal changes nothing, so it is the same whether it comes long before or right before what it leads
+    /// to.
     fn refused(&self, stories: &mut Stories<'_>, at: StoryId, place: usize, gives_up_first: bool) -> Next {
         let Some(errand) = self.errands[place].filter(|_| gives_up_first) else {
             return self.closed_of_refused(at, place);

@@ -109,9 +109,9 @@ async fn book_all(
     }
 }
 
-/// Books the first of these steps, or a part of it, with at most so many bookings `together`, and takes them away. Where
-/// the database does not do that within `limit`, half as many are tried: a slow one must not be asked for the same again
-/// and again.
+/// Books the first of these steps, or a part of it, with at most so many bookings `together`, and takes them away.
+/// Where the database does not do that within `limit`, half as many are tried: a slow one must not be asked for the
+/// same again and again.
 async fn book_some(
     ledger: &Ledger,
     steps: &mut VecDeque<Step>,

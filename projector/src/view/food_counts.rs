@@ -16,8 +16,8 @@ pub struct FoodCounts;
 pub struct Row {
     item_id: String,
     name: String,
-    /// The event that the name is of. Orders of several partitions meet here, and come in any order: the name is the one
-    /// of the greatest time and position, whichever of them was folded last.
+    /// The event that the name is of. Orders of several partitions meet here, and come in any order: the name is the
+    /// one of the greatest time and position, whichever of them was folded last.
     named_by: (Timestamp, Position),
     count: u64,
 }

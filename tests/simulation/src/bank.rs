@@ -1,4 +1,5 @@
-//! A payment provider that keeps its promises (`docs/payment-provider.md`), is slow, refuses calls, and whose answers get lost.
+//! A payment provider that keeps its promises (`docs/payment-provider.md`), is slow, refuses calls, and whose answers
+//! get lost.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -71,7 +71,8 @@ pub(super) fn router() -> Router {
         .route("/docs/swagger-ui.css", packed("text/css; charset=utf-8", STYLE))
 }
 
-/// A file that lies compressed in the program, and is sent so to clients that accept it. For others it is unpacked once.
+/// A file that lies compressed in the program, and is sent so to clients that accept it. For others it is unpacked
+/// once.
 fn packed(kind: &'static str, bytes: &'static [u8]) -> axum::routing::MethodRouter {
     let plain: Arc<OnceLock<Bytes>> = Arc::default();
     get(async move |headers: HeaderMap| {
