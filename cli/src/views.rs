@@ -124,7 +124,10 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         Work::Rollback(node) => {
             let operator = node.operator(token).await?;
             operator.post("rollback", &json!({})).await?;
-            tell(&operator.watch().await?)
+            let status = operator.watch().await?;
+            anyhow::ensure!(status["state"] == "serving", "{status:#}");
+            println!("generation {}: serving", status["generation"]);
+            Ok(())
         }
         Work::Cancel(node) => {
             node.operator(token).await?.post("rebuild/cancel", &json!({})).await?;
@@ -132,8 +135,10 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
             Ok(())
         }
         Work::Status(node) => {
-            let status = node.operator(token).await?.status().await?;
-            println!("{status:#}");
+            match node.operator(token).await?.job().await? {
+                Some(status) => println!("{status:#}"),
+                None => println!("nothing was rebuilt since this node started"),
+            }
             Ok(())
         }
         Work::Snapshot(node) => {
@@ -196,11 +201,21 @@ impl Operator {
     }
 
     async fn status(&self) -> anyhow::Result<Value> {
+        self.job().await?.context("the node was started again meanwhile, and its job is over")
+    }
+
+    /// The newest job; `None` if there was none since the node started.
+    async fn job(&self) -> anyhow::Result<Option<Value>> {
         let answer = self.http.get(self.path("rebuild")).send().await?;
         let is_refused = [401, 403].contains(&answer.status().as_u16());
         anyhow::ensure!(!is_refused, "the node asks for an operator's token: --token-file FILE");
-        anyhow::ensure!(answer.status().is_success(), "nothing was rebuilt since this node started");
-        Ok(answer.json().await?)
+        if answer.status() == reqwest::StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let is_fine = answer.status().is_success();
+        let said: Value = answer.json().await?;
+        anyhow::ensure!(is_fine, "{}", said["detail"].as_str().unwrap_or("the node refused"));
+        Ok(Some(said))
     }
 
     /// Shows progress until the generation is built and compared. Ctrl-C leaves the node at its work.
@@ -315,7 +330,7 @@ async fn build(local: &LocalSettings, only: Option<Rows>) -> anyhow::Result<()> 
     let rebuilt = local.on_existing_log("twelve-views", build).await;
     bar.finish_and_clear();
     let report = rebuilt?;
-    generations::make_current(&directory, report.generation)?;
+    generations::supersede(&directory, report.generation)?;
     println!(
         "generation {} is built and current: {} events in {:.2} s, {} bytes",
         report.generation, report.events, report.seconds, report.bytes

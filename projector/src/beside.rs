@@ -24,7 +24,7 @@ use crate::{
     compare::{self, Comparison},
     fold::{Pace, Projection},
     generation::{self, Worker},
-    generations,
+    generations::{self, PREVIOUS},
     job::{Job, JobError, State, Work, lock},
     node::{self, Views, fits, partition_infos},
     store::{self, Store},
@@ -46,8 +46,6 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const RETRY_PAUSE_MAX: Duration = Duration::from_mins(1);
 /// Names the generation that is being built, so that a crash does not lose the work.
 const BUILDING: &str = "building";
-/// Names the generation that served before, to which a rollback goes back.
-const PREVIOUS: &str = "previous";
 
 impl Views {
     /// Takes the generation that is ready into service, atomically for readers. Refuses on differences, unless told.
@@ -210,10 +208,7 @@ impl Views {
         let is_frozen = serving.definition()? != Some(view::definition());
         anyhow::ensure!(!(is_frozen && *work == Work::Verify), JobError::Frozen);
         let generation = match work {
-            Work::Rollback => self
-                .noted(PREVIOUS)
-                .filter(|previous| generations::all(directory).contains(previous))
-                .ok_or(JobError::NoPrevious)?,
+            Work::Rollback => self.previous()?,
             Work::Rebuild { .. } | Work::Verify | Work::Until(_) => {
                 let building = self.noted(BUILDING);
                 self.clear(building)?;
@@ -255,6 +250,12 @@ impl Views {
             }
         }
         Ok(())
+    }
+
+    /// The generation that served before, which a rollback takes back into service.
+    pub fn previous(&self) -> Result<u32, JobError> {
+        let noted = self.noted(PREVIOUS);
+        noted.filter(|noted| generations::all(self.directory()).contains(noted)).ok_or(JobError::NoPrevious)
     }
 
     /// A generation, other than the serving one, that a note names.

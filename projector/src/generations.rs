@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::store::{Store, StoreError};
 
 const CURRENT: &str = "current";
+/// Names the generation that served before, to which a rollback goes back.
+pub(crate) const PREVIOUS: &str = "previous";
 /// What the names of directories begin with that nobody comes back to.
 const PASSING: &str = "passing-";
 
@@ -53,6 +55,15 @@ pub fn make_current(directory: &Path, generation: u32) -> Result<(), StoreError>
     let next = directory.join("current.next");
     let written = std::fs::write(&next, generation.to_string()).and_then(|()| std::fs::rename(&next, &path));
     written.map_err(|source| StoreError::Directory { path, source })
+}
+
+/// Makes a generation that was built while no node ran the serving one; a rollback goes back to the one before.
+pub fn supersede(directory: &Path, generation: u32) -> Result<(), StoreError> {
+    if let Some(before) = current(directory)? {
+        let path = directory.join(PREVIOUS);
+        std::fs::write(&path, before.to_string()).map_err(|source| StoreError::Directory { path, source })?;
+    }
+    make_current(directory, generation)
 }
 
 /// The first generation of a folder that has nothing else in it.

@@ -236,6 +236,7 @@ async fn verify(State(views): State<Views>, body: String) -> Result<Response, Pr
 }
 
 async fn rollback(State(views): State<Views>) -> Result<Response, Problem> {
+    views.previous().map_err(|error| refused(&error))?;
     begin(&views, Work::Rollback, 0).await
 }
 

@@ -203,6 +203,23 @@ async fn views_that_are_rebuilt_from_the_log_are_equal_to_the_byte() {
     let rows = platform.client.get("/orders?limit=200").await;
     assert_eq!(rows.header("view-generation"), "2");
     assert_eq!(rows.body["items"].as_array().map(Vec::len), Some(12));
+    let back = Command::new(binary("twelve")).args(["views", "rollback", "--data", &data]).output();
+    let back = back.expect("it runs");
+    let said = String::from_utf8_lossy(&[back.stdout, back.stderr].concat()).into_owned();
+    assert_eq!(platform.client.get("/orders").await.header("view-generation"), "1", "the one before: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_says_that_there_is_no_generation_before_the_only_one() {
+    let platform = Platform::up().await;
+    let data = platform.data.path().display().to_string();
+    let back = Command::new(binary("twelve")).args(["views", "rollback", "--data", &data]).output();
+    let said = String::from_utf8(back.expect("it runs").stderr).expect("a text");
+    assert!(said.contains("there is no generation to go back to"), "{said}");
+    let status = Command::new(binary("twelve")).args(["views", "status", "--data", &data]).output();
+    let status = status.expect("it runs");
+    assert!(status.status.success(), "{status:?}");
+    assert!(String::from_utf8_lossy(&status.stdout).contains("nothing was rebuilt"), "{status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

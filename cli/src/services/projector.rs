@@ -44,7 +44,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
                 tracing::info!(events = progress.events, of = progress.events_total, "rebuilding");
             })
             .await?;
-            generations::make_current(&settings.views, report.generation)?;
+            generations::supersede(&settings.views, report.generation)?;
             println!("generation {}: {} events in {:.1} s", report.generation, report.events, report.seconds);
             log.connection().close().await;
         }
