@@ -117,11 +117,20 @@ async fn a_charge_of_another_amount_or_currency_is_not_taken_for_the_one_that_wa
         assert_eq!(client.post(&format!("/sagas/{id}/resume"), &json!({})).await.status, 200);
         client.until(&id, "at the store", |row| row["store"]["status"] == "received").await;
     }
-    // A card that is charged with another amount is given back, and declined.
-    provider.say_charged(Some(json!({ "currency": "USD" })));
-    let declined = client.post("/orders", &paid_by("marketplace", "tok_ok")).await;
-    assert_eq!((declined.status.as_u16(), declined.code()), (402, "payment_declined"), "{declined:?}");
-    assert_eq!(provider.held().len(), 3);
+    // A card that is charged with another amount is given back, and declined; so is one of which 200 says that
+    // nothing was charged, as no such answer is promised.
+    let closed = json!({ "status": "closed" });
+    let refused = json!({ "status": "declined", "reason": "none" });
+    for said in [json!({ "currency": "USD" }), closed, refused] {
+        provider.say_charged(Some(said.clone()));
+        let declined = client.post("/orders", &paid_by("marketplace", "tok_ok")).await;
+        assert_eq!(
+            (declined.status.as_u16(), declined.code()),
+            (402, "payment_declined"),
+            "{said}: {declined:?}"
+        );
+        until(|| provider.held().len() == 3).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

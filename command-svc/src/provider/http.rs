@@ -84,6 +84,11 @@ impl Entry {
     }
 }
 
+/// Of an answer to a charge whose body says otherwise than its status.
+fn contradicts(status: StatusCode) -> ProviderError {
+    ProviderError::Refused(format!("it answered {status}, and the body does not agree"))
+}
+
 /// Refuses a currency that the provider names and that was not asked for.
 fn of_currency(told: Option<&str>, asked: Currency) -> Result<(), ProviderError> {
     match told {
@@ -119,15 +124,18 @@ impl HttpProvider {
         let request = self.request(Method::POST, "/charges").header("Idempotency-Key", key).json(&body);
         let answer = self.send(request).await?;
         match answer.status() {
-            StatusCode::OK | StatusCode::CREATED | StatusCode::CONFLICT => {
-                read::<Entry>(answer).await?.charge_of(amount)
-            }
-            StatusCode::PAYMENT_REQUIRED => match read::<Entry>(answer).await {
+            // Status and body must agree: of any other answer it is not known whether money moved, so the key is closed.
+            status @ (StatusCode::OK | StatusCode::CREATED) => match read::<Entry>(answer).await? {
+                entry @ Entry::Approved { .. } => entry.charge_of(amount),
+                Entry::Declined { .. } | Entry::Closed => Err(contradicts(status)),
+            },
+            status @ StatusCode::CONFLICT => match read::<Entry>(answer).await? {
+                entry @ (Entry::Declined { .. } | Entry::Closed) => Ok(entry.into()),
+                Entry::Approved { .. } => Err(contradicts(status)),
+            },
+            status @ StatusCode::PAYMENT_REQUIRED => match read::<Entry>(answer).await {
                 Ok(entry @ (Entry::Declined { .. } | Entry::Closed)) => Ok(entry.into()),
-                // The status says no, whatever the body says.
-                Ok(Entry::Approved { .. }) | Err(_) => {
-                    Err(ProviderError::Refused("it answered 402 Payment Required".into()))
-                }
+                Ok(Entry::Approved { .. }) | Err(_) => Err(contradicts(status)),
             },
             status => Err(unusable(status)),
         }
