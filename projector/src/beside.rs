@@ -153,6 +153,9 @@ impl Views {
                 retry_pause = (retry_pause * 2).min(RETRY_PAUSE_MAX);
                 self.note_rebuild_failure(failure);
             }
+            if !self.is_outdated() {
+                (retry_after, retry_pause) = (None, RETRY_PAUSE);
+            }
         }
         joined(tasks).await
     }

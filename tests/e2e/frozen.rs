@@ -78,6 +78,8 @@ async fn a_rebuild_at_the_start_that_fails_is_told_and_tried_again_until_it_serv
     node.client.until_ready().await;
     assert_eq!(node.client.metric("twelve_view_outdated").await, Some(0.0));
     assert_eq!(node.client.get("/views/orders").await.body["rows"], KNOWN);
+    let again = tokio::time::timeout(std::time::Duration::from_secs(6), until_generation(&node, "3")).await;
+    assert!(again.is_err(), "what serves by now is not built again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
