@@ -4,7 +4,7 @@
 use domain::{Event, Position, Timestamp, event::StoreEvent, order::Item};
 use nats::Stored;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::rows::Rows;
 
@@ -16,10 +16,18 @@ pub struct FoodCounts;
 pub struct Row {
     item_id: String,
     name: String,
+    count: u64,
     /// The event that the name is of. Orders of several partitions meet here, and come in any order: the name is the
     /// one of the greatest time and position, whichever of them was folded last.
+    #[serde(deserialize_with = "or_unknown")]
     named_by: (Timestamp, Position),
-    count: u64,
+}
+
+/// Rows of the first version end before this field, and are served until they are built again.
+#[expect(clippy::unnecessary_wraps, reason = "serde asks for it")]
+fn or_unknown<'de, D: Deserializer<'de>>(bytes: D) -> Result<(Timestamp, Position), D::Error> {
+    let unknown = (Timestamp::UNIX_EPOCH, Position { partition: 0, sequence: 0 });
+    Ok(Deserialize::deserialize(bytes).unwrap_or(unknown))
 }
 
 /// How often an item was ordered.
@@ -80,10 +88,32 @@ impl View for FoodCounts {
                 row => Row {
                     item_id: item.item_id.clone(),
                     name: item.name.clone(),
-                    named_by: by,
                     count: row.map_or(0, |row| row.count) + 1,
+                    named_by: by,
                 },
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_the_first_version_reads() {
+        #[derive(Serialize)]
+        struct First {
+            item_id: &'static str,
+            name: &'static str,
+            count: u64,
+        }
+        let first = First { item_id: "42", name: "bibimbap", count: 300 };
+        let bytes = postcard::to_stdvec(&first).expect("it is written");
+        let row: Row = postcard::from_bytes(&bytes).expect("it reads");
+        assert_eq!((&*row.item_id, &*row.name, row.count), ("42", "bibimbap", 300));
+        let again: Row =
+            postcard::from_bytes(&postcard::to_stdvec(&row).expect("it is written")).expect("it reads");
+        assert_eq!(again.named_by, row.named_by);
     }
 }
