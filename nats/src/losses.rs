@@ -16,6 +16,10 @@ use crate::{
 /// How often the log is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
+/// A partition that seems to end before an end that was seen is asked again after so long: a new leader of the stream
+/// may not have caught up yet.
+const CONFIRM_AFTER: Duration = Duration::from_secs(1);
+
 /// What a log has lost, as it was seen last.
 #[derive(Debug, Default)]
 pub(crate) struct Losses(Mutex<Seen>);
@@ -24,6 +28,11 @@ pub(crate) struct Losses(Mutex<Seen>);
 struct Seen {
     /// The last sequence of each partition that was ever seen. A partition that ends before it lost its newest events.
     ends: Vec<u64>,
+    /// By partition: how many of the newest events were lost since. New events take the sequences of those, so what was
+    /// seen once stays until this process ends.
+    cut_off: Vec<u64>,
+    /// By partition: when its stream was made, as it was seen first. One that was made later is another.
+    created: Vec<String>,
     /// By partition: how many events may be missing, because they were when the log was opened and that is accepted.
     accepted: Vec<u64>,
     lost: Vec<Loss>,
@@ -55,20 +64,37 @@ impl EventLog {
         if self.archive.is_some() {
             return Ok(());
         }
+        // As they were before asking: another look may note later ones meanwhile.
+        let known = self.losses.0.lock().unwrap_or_else(PoisonError::into_inner).ends.clone();
+        let known = |partition: u16| known.get(usize::from(partition)).copied().unwrap_or_default();
         let mut infos = Vec::new();
         for partition in 0..self.partitions() {
-            infos.push(self.partition_info(partition).await?);
+            let mut info = self.partition_info(partition).await?;
+            if info.last_sequence < known(partition) {
+                tokio::time::sleep(CONFIRM_AFTER).await;
+                info = self.partition_info(partition).await?;
+            }
+            infos.push(info);
         }
         let mut seen = self.losses.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_first = seen.ends.is_empty();
         seen.ends.resize(infos.len(), 0);
         seen.accepted.resize(infos.len(), 0);
+        seen.cut_off.resize(infos.len(), 0);
         let mut losses = Vec::new();
         for (partition, info) in (0_u16..).zip(&infos) {
             let index = usize::from(partition);
             let end = seen.ends[index].max(info.last_sequence);
             seen.ends[index] = end;
-            let missing = info.missing() + (end - info.last_sequence);
+            if seen.created.len() == index {
+                seen.created.push(info.created.clone());
+            }
+            let is_another = seen.created[index] != info.created;
+            let at_least = if is_another { known(partition).max(1) } else { 0 };
+            let shorter_by = known(partition).saturating_sub(info.last_sequence);
+            let cut_off = seen.cut_off[index].max(shorter_by).max(at_least);
+            seen.cut_off[index] = cut_off;
+            let missing = info.missing() + cut_off;
             let loss = Loss { partition, missing, first_sequence: info.first_sequence, last_sequence: end };
             let is_accepted = is_first && self.topology.missing_events == MissingEvents::Accept;
             let is_known =

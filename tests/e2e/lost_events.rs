@@ -161,7 +161,7 @@ async fn a_log_that_loses_events_while_services_run_is_named_within_a_minute() {
     assert!(status == 503 && said.contains(&format!("partition {partition} lacks")), "{said}");
     let gauge = format!("twelve_log_events_lost{{partition=\"{partition}\"}}");
     let lost = platform.client.metric(&gauge).await.expect("a gauge");
-    assert!(lost >= 2.0, "{lost}");
+    assert!(lost >= 1.0, "{lost}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
