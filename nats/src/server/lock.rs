@@ -25,7 +25,9 @@ impl Lock {
         let file = file.map_err(failed)?;
         match file.try_lock() {
             // One that a build before the lock started holds none.
-            Ok(()) if announcements(directory).iter().any(|server| is_nats_server(server.pid)) => Ok(None),
+            Ok(()) if announcements(directory).iter().any(|server| is_server_of(server.pid, directory)) => {
+                Ok(None)
+            }
             Ok(()) => Ok(Some(Self(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(source)) => Err(failed(source)),
@@ -38,8 +40,12 @@ impl Lock {
     }
 }
 
-/// Whether this process is a nats-server of ours, as far as the system tells: its number may be another's by now.
-fn is_nats_server(pid: u32) -> bool {
-    std::fs::read(format!("/proc/{pid}/cmdline"))
-        .is_ok_and(|line| String::from_utf8_lossy(&line).contains("nats-server.conf"))
+/// Whether this process is a nats-server on this folder, as far as the system tells: its number may be another's by
+/// now.
+fn is_server_of(pid: u32, directory: &Path) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line = String::from_utf8_lossy(&line).into_owned();
+    let config = line.split('\0').map(Path::new).find(|argument| argument.ends_with("nats-server.conf"));
+    let of = config.and_then(|config| config.parent()?.canonicalize().ok());
+    of.is_some_and(|of| of == directory)
 }
