@@ -3,8 +3,7 @@
 //! No peer is waited for without a deadline: not for a connection's first call ([`EdgeSettings::head_within_ms`]), for
 //! the rest of a call's body, for the next call, or for an answer to be read. What peers can make us hold has a bound:
 //! connections, in all and of one address, bodies that are not whole yet, and answers that are not read yet. At a
-//! bound the one goes of whom most is held, or who has waited longest, so that peers who do nothing make room for those
-//! who do.
+//! bound, what is given up is of the peer that holds most, or that has been idle longest.
 
 mod answer;
 mod bodies;

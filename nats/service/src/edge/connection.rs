@@ -126,8 +126,8 @@ impl Connection {
         }
     }
 
-    /// Why it is to be ended now, if it is. Of a connection that several calls share, an answer that is not read is
-    /// given up alone.
+    /// Why it is to be ended now, if it is. An answer that is not read ends its connection, also one that several calls
+    /// share: what h2 has taken of an answer it keeps until the peer reads, whatever becomes of the call.
     pub(super) fn overdue(&self, settings: &EdgeSettings) -> Option<Cut> {
         let now = Instant::now();
         let is_over = |since: Instant, limit: Duration| now.duration_since(since) >= limit;
@@ -135,10 +135,8 @@ impl Connection {
         if state.stuck_since.is_some_and(|since| is_over(since, settings.unread_max())) {
             return Some(Cut::Unread);
         }
-        let unread = |waiting: &Waiting| is_over(waiting.since, settings.unread_max());
-        if state.is_http2 {
-            self.unread.remove(state.give_up(unread, Cut::Unread));
-        } else if state.answers.values().any(unread) {
+        if state.answers.values().any(|waiting| is_over(waiting.since, settings.unread_max())) {
+            self.unread.remove(state.give_up(Cut::Unread));
             return Some(Cut::Unread);
         }
         if state.calls > 0 {
@@ -173,32 +171,24 @@ impl Connection {
         Some(Holding { bytes, since })
     }
 
-    /// Gives all answers up that are not read, for others: of a connection that calls share, these alone.
+    /// Gives all answers up that are not read, and the connection, for others.
     pub(super) fn give_up_unread(&self) {
-        let mut state = self.state();
-        let (bytes, is_shared) = (state.give_up(|_| true, Cut::Crowded), state.is_http2);
-        drop(state);
+        let bytes = self.state().give_up(Cut::Crowded);
         self.unread.remove(bytes);
-        if !is_shared {
-            self.cut.cancel();
-            super::connections::ended(Cut::Crowded);
-        }
+        self.cut.cancel();
+        super::connections::ended(Cut::Crowded);
     }
 }
 
 impl State {
-    /// Gives the answers up that this holds for: how many bytes of them waited.
-    fn give_up(&mut self, is_meant: impl Fn(&Waiting) -> bool, why: Cut) -> usize {
+    /// Gives all answers up that are not read: how many bytes of them waited.
+    fn give_up(&mut self, why: Cut) -> usize {
         let mut bytes = 0;
-        self.answers.retain(|_, waiting| {
-            let is_kept = !is_meant(waiting);
-            if !is_kept {
-                waiting.given_up.cancel();
-                bytes += waiting.bytes;
-                metrics::counter!("twelve_answers_cut_total", "why" => why.as_str()).increment(1);
-            }
-            is_kept
-        });
+        for (_, waiting) in self.answers.drain() {
+            waiting.given_up.cancel();
+            bytes += waiting.bytes;
+            metrics::counter!("twelve_answers_cut_total", "why" => why.as_str()).increment(1);
+        }
         bytes
     }
 }

@@ -162,7 +162,7 @@ fn http(settings: &EdgeSettings, calls: Calls) -> Builder<Calls> {
 /// Runs the calls of one HTTP/2 connection, each until it is answered or given up.
 ///
 /// hyper hands a call to its service, and right then what came of that to its executor: so the call that began last is
-/// the one that is run. What is given up is dropped, by which hyper resets its stream (RFC 9113 §5.4.2).
+/// the one that is run. What is given up is dropped, with its connection.
 #[derive(Clone, Default)]
 struct Calls {
     begun: Arc<Mutex<Option<CancellationToken>>>,
