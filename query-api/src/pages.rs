@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long a page may wait to be built.
-const WAIT_MAX: Duration = Duration::from_secs(5);
+const WAIT_MAX: Duration = Duration::from_secs(15);
 const RETRY_AFTER_S: u64 = 1;
 
 /// On all routes of the process.

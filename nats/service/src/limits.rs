@@ -89,10 +89,10 @@ pub struct LimitSettings {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub as_of_each_max: u32,
     /// Pages of lists of all callers that may be built or wait to be; callers take turns
-    #[arg(long, env = "TWELVE_PAGES_MAX", value_name = "N", default_value_t = 500,
+    #[arg(long, env = "TWELVE_PAGES_MAX", value_name = "N", default_value_t = 4_000,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub pages_max: u32,
-    /// Pages of lists of one caller that may be built or wait to be; more are refused with 429. Where nobody is asked
+    /// Pages of lists of one caller that may be built or wait to be; more are refused with 429. Where no tokens are
     /// for a token, the callers on this machine share them all
     #[arg(long, env = "TWELVE_PAGES_EACH_MAX", value_name = "N", default_value_t = 50,
           value_parser = clap::value_parser!(u32).range(1..))]
