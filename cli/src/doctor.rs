@@ -238,7 +238,7 @@ async fn overdue(http: &reqwest::Client, url: &str, token: Option<&str>) -> Opti
     let line = metrics.lines().find_map(|line| line.strip_prefix("twelve_orders_overdue "))?;
     let orders: f64 = line.trim().parse().ok()?;
     let finding = Finding::good(format!("deadlines of {url}"), format!("{orders} orders are overdue"));
-    let advice = "their deadlines were lost, or nobody works on them: docs/runbooks.md, TwelveOrdersOverdue";
+    let advice = "their deadlines were lost, or no worker takes them: docs/runbooks.md, TwelveOrdersOverdue";
     Some(if orders > 0.0 { finding.but(Verdict::Bad, advice) } else { finding })
 }
 

@@ -124,7 +124,7 @@ impl HttpProvider {
         let request = self.request(Method::POST, "/charges").header("Idempotency-Key", key).json(&body);
         let answer = self.send(request).await?;
         match answer.status() {
-            // Status and body must agree: of any other answer it is not known whether money moved, so the key is closed.
+            // Status and body must agree. Of any other answer it is not known whether money moved: the key is closed.
             status @ (StatusCode::OK | StatusCode::CREATED) => match read::<Entry>(answer).await? {
                 entry @ Entry::Approved { .. } => entry.charge_of(amount),
                 Entry::Declined { .. } | Entry::Closed => Err(contradicts(status)),

@@ -65,7 +65,7 @@ pub fn stop_on_signal() -> anyhow::Result<CancellationToken> {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
         tracing::info!("stopping");
         token.cancel();
-        // A second Ctrl-C does not wait; but a server of ours would stay, and nobody knows of it.
+        // A second Ctrl-C does not wait; but a server that this process started would stay and keep its data locked.
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
         nats::server::end_started();
         std::process::exit(130);

@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub struct StartupSettings {
     /// Seconds for which a service that starts waits for what is missing: nats-server, its own key, the log's streams,
     /// its work queues. Then it ends with an error
-    #[arg(long, env = "TWELVE_STARTUP_WAIT_S", value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, env = "TWELVE_STARTUP_WAIT_S", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=86_400))]
     pub startup_wait_s: u64,
 }
 
