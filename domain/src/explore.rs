@@ -32,7 +32,7 @@ use crate::{
 use money::{Errand, Till};
 use stories::{Stories, Story, StoryId};
 
-/// The longest story; no order of a sound flow has a longer one.
+/// The longest story with [`ATTEMPTS_MAX`] attempts to pay; no order of a sound flow has a longer one.
 pub const EVENTS_MAX: usize = 24;
 /// Commands of the saga that are under way at a time.
 pub const WIRES_MAX: usize = 2;
